@@ -1,0 +1,1 @@
+"""Neural Factorization Machines and interchangeable interaction blocks for TensorFlow Recommenders."""
