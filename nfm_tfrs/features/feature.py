@@ -1,0 +1,238 @@
+"""What one input column is: a category, a bag of categories or a number."""
+
+import itertools
+import math
+from collections.abc import Iterable
+from dataclasses import KW_ONLY, dataclass, fields
+from typing import Any, Literal
+
+DType = Literal["string", "int64"]
+Combiner = Literal["sum", "mean", "sqrtn", "max"]
+COMBINERS = ("sum", "mean", "sqrtn", "max")
+
+
+@dataclass(frozen=True)
+class Categories:
+    """What single and multi-valued categories share: how a value becomes one of n ids.
+
+    Exactly one of `vocabulary`, `num_hash_buckets` and `vocabulary_size` says how. The ids 0 … n-1 live in
+    rows 1 … n of the feature; row 0 stands for unknown and missing values. Missing are `""`, null and every
+    negative integer.
+
+    Args:
+        name: The input column.
+        vocabulary: The known values, strings or non-negative integers; value i has id i.
+        num_hash_buckets: Number of buckets; the id is FarmHash64 of the value's decimal or UTF-8 form, modulo this.
+        vocabulary_size: The values are ids already, 0 … vocabulary_size - 1; others are unknown.
+        dtype: `"string"` or `"int64"`; only hash buckets need it said, and only to refuse the other type.
+        embedding_name: Features of one embedding name share their rows; their categories must be the same.
+
+    Raises:
+        ValueError: Not exactly one of the three, an empty or repeated vocabulary, or a size below 1.
+    """
+
+    name: str
+    _: KW_ONLY
+    vocabulary: tuple[str, ...] | tuple[int, ...] | None = None
+    num_hash_buckets: int | None = None
+    vocabulary_size: int | None = None
+    dtype: DType | None = None
+    embedding_name: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        ways = {
+            "vocabulary": self.vocabulary,
+            "num_hash_buckets": self.num_hash_buckets,
+            "vocabulary_size": self.vocabulary_size,
+        }
+        given = [way for way, value in ways.items() if value is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"Feature {self.name!r} needs exactly one of vocabulary, num_hash_buckets and vocabulary_size; "
+                f"received {', '.join(given) or 'none'}."
+            )
+        if self.vocabulary is not None:
+            vocabulary = tuple(
+                value.item() if hasattr(value, "item") else value for value in _listed(self.name, self.vocabulary)
+            )
+            object.__setattr__(self, "vocabulary", vocabulary)
+            inferred = _vocabulary_dtype(self.name, vocabulary)
+        else:
+            size = ways[given[0]]
+            if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+                raise ValueError(
+                    f"{given[0]} of feature {self.name!r} must be a whole number of 1 or more; received {size!r}."
+                )
+            inferred = "int64" if self.vocabulary_size is not None else self.dtype
+        if self.dtype not in (None, inferred) or inferred not in (None, "string", "int64"):
+            raise ValueError(
+                f"dtype of feature {self.name!r} must be {inferred or 'string or int64'}; received {self.dtype!r}. "
+                "Leave it out."
+            )
+        object.__setattr__(self, "dtype", inferred)
+
+    @property
+    def num_ids(self) -> int:
+        """Number of ids n; the feature has n + 1 rows."""
+        if self.vocabulary is not None:
+            return len(self.vocabulary)
+        return self.num_hash_buckets or self.vocabulary_size or 0
+
+    @property
+    def table(self) -> str:
+        """Name of the rows this feature uses: its own, unless `embedding_name` shares them."""
+        return self.embedding_name or self.name
+
+
+@dataclass(frozen=True)
+class CategoricalFeature(Categories):
+    """One category an example, `[batch]` or `[batch, 1]`: one field. See `Categories` for the arguments."""
+
+
+@dataclass(frozen=True)
+class MultiCategoricalFeature(Categories):
+    """A bag of categories an example: `[batch, None]`, ragged, sparse or padded with missing values.
+
+    A missing value in a bag is no value; an unknown one is row 0. With weights w and rows v of the bag:
+
+        sum: Σ w v      mean: Σ w v / Σ w      sqrtn: Σ w v / √(Σ w²)      max: the largest w v, by dimension
+
+    Args:
+        combiner: How a bag becomes one field. None makes every position a field of its own.
+        weights: The column of the values' weights, float, shaped as the bag; all 1 if not given.
+        max_length: The first this many values of a bag are used. With `combiner=None` the feature is then exactly
+            this many fields, the unfilled ones masked; without it their number follows the longest bag of the batch.
+    """
+
+    _: KW_ONLY
+    combiner: Combiner | None = "mean"
+    weights: str | None = None
+    max_length: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.combiner is not None and self.combiner not in COMBINERS:
+            raise ValueError(
+                f"combiner of feature {self.name!r} must be None or one of {', '.join(COMBINERS)}; "
+                f"received {self.combiner!r}."
+            )
+        if self.max_length is not None and self.max_length < 1:
+            raise ValueError(f"max_length of feature {self.name!r} must be 1 or more; received {self.max_length!r}.")
+
+
+@dataclass(frozen=True)
+class NumericFeature:
+    """One number an example, `[batch]` or `[batch, 1]`, any real dtype; NaN and null are missing.
+
+    x ← sign(x)·ln(1 + |x|) if `log`, then (x - mean) / std. With `boundaries` the number becomes a category:
+    id i for boundaries[i-1] ≤ x < boundaries[i], taken from the raw number.
+
+    Args:
+        name: The input column.
+        mean: Mean of the (logged) column.
+        std: Its standard deviation, above 0.
+        log: Whether to take the signed logarithm first.
+        boundaries: Increasing bucket limits; one id more than there are limits.
+    """
+
+    name: str
+    _: KW_ONLY
+    mean: float = 0.0
+    std: float = 1.0
+    log: bool = False
+    boundaries: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        if not (math.isfinite(self.mean) and math.isfinite(self.std) and self.std > 0):
+            raise ValueError(
+                f"Feature {self.name!r} needs a finite mean and a std above 0; "
+                f"received mean {self.mean}, std {self.std}."
+            )
+        if self.boundaries is not None:
+            boundaries = tuple(float(limit) for limit in _listed(self.name, self.boundaries))
+            increasing = all(low < high for low, high in itertools.pairwise(boundaries))
+            if not boundaries or not increasing or not all(map(math.isfinite, boundaries)):
+                raise ValueError(
+                    f"boundaries of feature {self.name!r} must be finite and increase; received {self.boundaries!r}."
+                )
+            object.__setattr__(self, "boundaries", boundaries)
+
+    @property
+    def num_ids(self) -> int:
+        """Number of ids of a bucketised number, 0 for a plain one."""
+        return 0 if self.boundaries is None else len(self.boundaries) + 1
+
+    @property
+    def table(self) -> str:
+        """Name of the rows this feature uses."""
+        return self.name
+
+
+Feature = CategoricalFeature | MultiCategoricalFeature | NumericFeature
+_TYPES: dict[str, type] = {
+    "categorical": CategoricalFeature,
+    "multi_categorical": MultiCategoricalFeature,
+    "numeric": NumericFeature,
+}
+
+
+def feature_to_dict(feature: Feature) -> dict[str, Any]:
+    """Returns the feature as plain JSON types: its `type` and every argument that is not at its default."""
+    kind = next(kind for kind, cls in _TYPES.items() if type(feature) is cls)
+    values = {
+        field.name: list(value) if isinstance(value, tuple) else value
+        for field in fields(feature)
+        if (value := getattr(feature, field.name)) != field.default
+    }
+    return {"type": kind, **values}
+
+
+def feature_from_dict(config: dict[str, Any]) -> Feature:
+    """Returns the feature that `feature_to_dict` wrote.
+
+    Raises:
+        ValueError: An unknown type or argument.
+    """
+    arguments = dict(config)
+    kind = arguments.pop("type", None)
+    if kind not in _TYPES:
+        raise ValueError(f"A feature's type must be one of {', '.join(_TYPES)}; received {kind!r} in {config!r}.")
+    known = [field.name for field in fields(_TYPES[kind])]
+    unknown = sorted(set(arguments) - set(known))
+    if unknown:
+        raise ValueError(
+            f"A {kind} feature has no argument {', '.join(map(repr, unknown))}; it has {', '.join(known)}."
+        )
+    return _TYPES[kind](**arguments)
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"A feature's name must be a non-empty string; received {name!r}.")
+
+
+def _listed(name: str, values: Iterable[Any]) -> tuple[Any, ...]:
+    if isinstance(values, str):
+        raise ValueError(f"Feature {name!r} needs a list of values; received the string {values!r}.")
+    return tuple(values)
+
+
+def _vocabulary_dtype(name: str, vocabulary: tuple[Any, ...]) -> DType:
+    if not vocabulary:
+        raise ValueError(f"The vocabulary of feature {name!r} is empty. Give its values, or num_hash_buckets.")
+    types = {type(value) for value in vocabulary}
+    if types not in ({str}, {int}):
+        raise ValueError(
+            f"The vocabulary of feature {name!r} must be all strings or all integers; "
+            f"received {', '.join(sorted(kind.__name__ for kind in types))}."
+        )
+    if len(set(vocabulary)) < len(vocabulary):
+        raise ValueError(f"The vocabulary of feature {name!r} repeats a value. Give each value once.")
+    missing = [value for value in vocabulary if value == "" or (isinstance(value, int) and value < 0)]
+    if missing:
+        raise ValueError(
+            f"The vocabulary of feature {name!r} contains {missing[0]!r}, which means missing. Leave it out."
+        )
+    return "string" if types == {str} else "int64"

@@ -1,0 +1,249 @@
+"""Features read off data: one pass of counts and moments, then one plain decision a column."""
+
+import math
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from nfm_tfrs.features.feature import CategoricalFeature, Feature, MultiCategoricalFeature, NumericFeature
+
+MIN_COUNT = 5  # chosen on validation: benchmarks/movielens.py
+MAX_VOCABULARY = 1_000_000
+WEIGHTS_OF = b"weights_of"  # field metadata: the bag column whose weights a column holds
+
+
+@dataclass(frozen=True)
+class Inference:
+    """What decides how a column becomes a feature.
+
+    Args:
+        columns: The columns to use, in order; all that are not excluded if not given.
+        exclude: Columns to leave out: labels, weights, what a split needs.
+        min_count: Values seen less often become unknown.
+        max_vocabulary: A column with more kept values than this is hashed into twice as many buckets.
+    """
+
+    columns: Sequence[str] | None = None
+    exclude: Sequence[str] = ()
+    min_count: int = MIN_COUNT
+    max_vocabulary: int = MAX_VOCABULARY
+
+    def __post_init__(self) -> None:
+        for argument in ("columns", "exclude"):
+            if isinstance(getattr(self, argument), str):
+                raise ValueError(f"{argument} must be a list of column names; received {getattr(self, argument)!r}.")
+        if self.min_count < 1:
+            raise ValueError(f"min_count must be 1 or more; received {self.min_count!r}.")
+
+
+def features_from_batches(batches: Iterable[pa.RecordBatch], rules: Inference) -> list[Feature]:
+    """Returns the features of a stream of record batches of one schema.
+
+    Strings, integers and booleans are categories (an integer column whose values are mostly unique is a number),
+    floats are standardised numbers (logged when non-negative and skewed), lists are mean-pooled bags.
+
+    Raises:
+        ValueError: No row, a named column that is not there, or no column that can be used.
+    """
+    columns: dict[str, _Column] = {}
+    schema: pa.Schema | None = None
+    for batch in batches:
+        if schema is None:
+            schema = batch.schema
+            columns = {field.name: _Column(field) for field in _chosen(schema, rules)}
+        for name, column in columns.items():
+            column.update(batch.column(name))
+    if schema is None or not any(column.rows for column in columns.values()):
+        raise ValueError("Features cannot be inferred from data without a row. Give at least one row, or features=.")
+    weights = {_weights_of(column.field): name for name, column in columns.items() if _weights_of(column.field)}
+    features: list[Feature] = []
+    for name, column in columns.items():
+        if _weights_of(column.field) in columns:
+            continue
+        feature = column.feature(rules, weights.get(name))
+        if isinstance(feature, str):
+            warnings.warn(f"Column {name!r} is left out: {feature}.", stacklevel=2)
+        else:
+            features.append(feature)
+    if not features:
+        raise ValueError(f"None of the columns {', '.join(columns)} can be used. Lower min_count, or give features=.")
+    return features
+
+
+def features_from_parquet(path: str | Path, rules: Inference) -> list[Feature]:
+    """Returns the features of a Parquet file, read batch by batch."""
+    with pq.ParquetFile(path) as file:
+        wanted = [field.name for field in _chosen(file.schema_arrow, rules)]
+        return features_from_batches(file.iter_batches(columns=wanted), rules)
+
+
+def features_from_dataset(dataset: Any, rules: Inference) -> list[Feature]:
+    """Returns the features of one pass over a batched tf.data.Dataset of dicts, or of tuples that begin with one."""
+    if int(dataset.cardinality()) == -1:
+        raise ValueError("Features cannot be inferred from a dataset that repeats without end. Give one pass of it.")
+    return features_from_batches(_record_batches(dataset), rules)
+
+
+def _record_batches(dataset: Any) -> Iterator[pa.RecordBatch]:
+    for element in dataset:
+        columns = element[0] if isinstance(element, tuple) else element
+        if not isinstance(columns, dict):
+            raise ValueError(
+                f"Features are inferred from a dict of columns; received {type(columns).__name__}. "
+                "Give batches of {name: tensor}, or features=."
+            )
+        yield pa.RecordBatch.from_pydict({name: _to_arrow(name, values) for name, values in columns.items()})
+
+
+def _to_arrow(name: str, values: Any) -> pa.Array:
+    if hasattr(values, "row_splits"):
+        splits = pa.array(values.row_splits.numpy(), pa.int32())
+        return pa.ListArray.from_arrays(splits, _flat_to_arrow(values.flat_values.numpy()))
+    if hasattr(values, "dense_shape"):
+        rows, shape = values.indices.numpy()[:, 0], values.dense_shape.numpy()
+        if len(shape) == 2 and shape[1] == 1 and len(rows) == shape[0]:
+            return _flat_to_arrow(values.values.numpy())
+        splits = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=shape[0]))])
+        return pa.ListArray.from_arrays(pa.array(splits, pa.int32()), _flat_to_arrow(values.values.numpy()))
+    array = np.asarray(values)
+    if array.ndim == 2 and array.shape[1] != 1:
+        splits = np.arange(0, array.size + 1, array.shape[1])
+        return pa.ListArray.from_arrays(pa.array(splits, pa.int32()), _flat_to_arrow(array.reshape(-1)))
+    if array.ndim not in (1, 2):
+        raise ValueError(
+            f"Column {name!r} must be [batch] or [batch, length]; received shape {list(array.shape)}. "
+            "Batch the dataset."
+        )
+    return _flat_to_arrow(array.reshape(-1))
+
+
+def _flat_to_arrow(array: np.ndarray) -> pa.Array:
+    if array.dtype == object:  # TensorFlow's strings
+        return pa.array(array, pa.binary()).cast(pa.string())
+    return pa.array(array)
+
+
+def _chosen(schema: pa.Schema, rules: Inference) -> list[pa.Field]:
+    missing = [name for name in rules.columns or () if name not in schema.names]
+    if missing:
+        raise ValueError(
+            f"There is no column {', '.join(map(repr, missing))}; the columns are {', '.join(schema.names)}."
+        )
+    names = [name for name in rules.columns or schema.names if name not in rules.exclude]
+    chosen = [schema.field(name) for name in names]
+    if rules.columns:  # weights come along with their bag
+        chosen += [field for field in schema if _weights_of(field) in names and field.name not in names]
+    return chosen
+
+
+def _weights_of(field: pa.Field) -> str:
+    return (field.metadata or {}).get(WEIGHTS_OF, b"").decode()
+
+
+class _Column:
+    """Counts of the values of one column, or its moments."""
+
+    def __init__(self, field: pa.Field) -> None:
+        self.field = field
+        self.rows = 0
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        self.is_bag = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+        self.type = kind.value_type if self.is_bag else kind
+        if pa.types.is_dictionary(self.type):
+            self.type = self.type.value_type
+        self.is_string = pa.types.is_string(self.type) or pa.types.is_large_string(self.type)
+        self.is_integer = pa.types.is_integer(self.type) or pa.types.is_boolean(self.type)
+        self.is_number = pa.types.is_floating(self.type) or pa.types.is_decimal(self.type)
+        self.counts: list[pa.Table] = []
+        self.raw, self.logged = _Moments(), _Moments()
+
+    def update(self, array: pa.Array) -> None:
+        self.rows += len(array)
+        values = array
+        if pa.types.is_dictionary(values.type):
+            values = values.dictionary_decode()
+        if self.is_bag:
+            values = values.flatten()
+        if self.is_string or self.is_integer:
+            values = values.cast(pa.string() if self.is_string else pa.int64()).drop_null()
+            counted = values.value_counts()
+            self.counts.append(pa.table({"value": counted.field("values"), "count": counted.field("counts")}))
+            if sum(len(table) for table in self.counts) > 4_000_000:
+                self.counts = [self._counted()]
+        if self.is_integer or self.is_number:
+            numbers = values.cast(pa.float64()).drop_null().to_numpy(zero_copy_only=False)
+            numbers = numbers[np.isfinite(numbers)]
+            self.raw.update(numbers)
+            self.logged.update(np.sign(numbers) * np.log1p(np.abs(numbers)))
+
+    def feature(self, rules: Inference, weights: str | None) -> Feature | str:
+        """Returns the column's feature, or why it has none."""
+        if self.is_number:
+            return "a list of floats is neither a bag of categories nor a number" if self.is_bag else self._numeric()
+        if not (self.is_string or self.is_integer):
+            return f"its type {self.field.type} is not a string, a number or a list of them"
+        table = self._counted()
+        known = pc.not_equal(table["value"], "") if self.is_string else pc.greater_equal(table["value"], 0)
+        table = table.filter(known)
+        if len(table) == 0:
+            return "every value is missing"
+        if self.is_integer and not self.is_bag and self.rows >= 100 and len(table) > self.rows / 2:
+            return self._numeric()
+        kept = table.filter(pc.greater_equal(table["count"], rules.min_count))
+        if len(kept) == 0:
+            return (
+                f"no value is seen {rules.min_count} times (the most frequent {pc.max(table['count'])} times in "
+                f"{self.rows} rows); lower min_count"
+            )
+        kept = kept.sort_by([("count", "descending"), ("value", "ascending")])
+        how: dict[str, Any] = {"vocabulary": tuple(kept["value"].to_pylist())}
+        if len(kept) > rules.max_vocabulary:
+            how = {"num_hash_buckets": 2 * len(kept), "dtype": "string" if self.is_string else "int64"}
+        if self.is_bag:
+            return MultiCategoricalFeature(self.field.name, weights=weights, **how)
+        return CategoricalFeature(self.field.name, **how)
+
+    def _numeric(self) -> Feature | str:
+        if not self.raw.count or self.raw.std == 0:
+            return "every value is missing" if not self.raw.count else "every value is the same"
+        log = self.raw.low >= 0 and self.raw.std > 2 * self.raw.mean
+        moments = self.logged if log else self.raw
+        return NumericFeature(self.field.name, mean=moments.mean, std=moments.std, log=log)
+
+    def _counted(self) -> pa.Table:
+        if not self.counts:
+            return pa.table(
+                {
+                    "value": pa.array([], pa.string() if self.is_string else pa.int64()),
+                    "count": pa.array([], pa.int64()),
+                }
+            )
+        summed = pa.concat_tables(self.counts).group_by("value").aggregate([("count", "sum")])
+        return pa.table({"value": summed["value"], "count": summed["count_sum"]})
+
+
+class _Moments:
+    """Mean and standard deviation by Chan's pairwise update, exact enough for a mean far from 0."""
+
+    def __init__(self) -> None:
+        self.count, self.mean, self.squares, self.low = 0, 0.0, 0.0, math.inf
+
+    def update(self, numbers: np.ndarray) -> None:
+        if not len(numbers):
+            return
+        count, mean = len(numbers), float(numbers.mean())
+        total, delta = self.count + count, mean - self.mean
+        self.squares += float(((numbers - mean) ** 2).sum()) + delta**2 * self.count * count / total
+        self.mean += delta * count / total
+        self.count, self.low = total, min(self.low, float(numbers.min()))
+
+    @property
+    def std(self) -> float:
+        return math.sqrt(self.squares / self.count)

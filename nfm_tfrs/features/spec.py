@@ -1,0 +1,246 @@
+"""The ordered, frozen description of a model's input columns, and where their rows lie in the fused table."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from nfm_tfrs.features import infer
+from nfm_tfrs.features.feature import (
+    CategoricalFeature,
+    Feature,
+    MultiCategoricalFeature,
+    NumericFeature,
+    feature_from_dict,
+    feature_to_dict,
+)
+
+RESERVED_PREFIX = "encoded/"  # keys of batches that are encoded already
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """The columns a model reads, in order.
+
+    One id space covers all features: feature after feature, each with its row 0 and then its n ids, so that
+    `offsets[name] + 1 + id` is the row of an id and `offsets[name]` the row of unknown and missing values.
+
+    Args:
+        features: The features, in order.
+
+    Raises:
+        ValueError: No feature, a name given twice, or a shared embedding whose categories differ.
+
+    Example:
+        >>> spec = FeatureSpec([CategoricalFeature("user_id", vocabulary_size=10), NumericFeature("price")])
+        >>> spec.names, spec.num_rows
+        (('user_id', 'price'), 11)
+    """
+
+    features: tuple[Feature, ...]
+
+    def __post_init__(self) -> None:
+        if isinstance(self.features, CategoricalFeature | MultiCategoricalFeature | NumericFeature):
+            raise ValueError(
+                "FeatureSpec takes a list of features; received a single one. Write FeatureSpec([feature])."
+            )
+        features = tuple(self.features)
+        object.__setattr__(self, "features", features)
+        if not features:
+            raise ValueError("FeatureSpec needs at least one feature; received none.")
+        for feature in features:
+            if not isinstance(feature, CategoricalFeature | MultiCategoricalFeature | NumericFeature):
+                raise ValueError(
+                    "FeatureSpec takes CategoricalFeature, MultiCategoricalFeature and NumericFeature; "
+                    f"received {type(feature).__name__}."
+                )
+            if feature.name.startswith(RESERVED_PREFIX):
+                raise ValueError(f"Names that begin with {RESERVED_PREFIX!r} are reserved; received {feature.name!r}.")
+        names = [feature.name for feature in features]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ValueError(f"Each feature needs a name of its own; {', '.join(map(repr, repeated))} came twice.")
+        owners: dict[str, Feature] = {}
+        for feature in features:
+            owner = owners.setdefault(feature.table, feature)
+            if _categories(owner) != _categories(feature):
+                raise ValueError(
+                    f"Features {owner.name!r} and {feature.name!r} share the embedding {feature.table!r} but not their "
+                    "categories. Give both the same vocabulary, num_hash_buckets or vocabulary_size."
+                )
+
+    def __iter__(self) -> Iterator[Feature]:
+        return iter(self.features)
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __getitem__(self, name: str) -> Feature:
+        for feature in self.features:
+            if feature.name == name:
+                return feature
+        raise KeyError(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names of the features, in order."""
+        return tuple(feature.name for feature in self.features)
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """Every input column that is read: the features and the weights of bags."""
+        weights = [feature.weights for feature in self.bags if feature.weights]
+        return tuple(dict.fromkeys([*self.names, *weights]))
+
+    @cached_property
+    def single(self) -> tuple[CategoricalFeature | NumericFeature, ...]:
+        """Features with one id an example: categories and bucketised numbers."""
+        return tuple(f for f in self.features if not isinstance(f, MultiCategoricalFeature) and f.num_ids)
+
+    @cached_property
+    def numbers(self) -> tuple[NumericFeature, ...]:
+        """Numbers that stay numbers."""
+        return tuple(f for f in self.features if isinstance(f, NumericFeature) and not f.num_ids)
+
+    @cached_property
+    def bags(self) -> tuple[MultiCategoricalFeature, ...]:
+        """Features with a bag of ids an example."""
+        return tuple(f for f in self.features if isinstance(f, MultiCategoricalFeature))
+
+    @cached_property
+    def tables(self) -> dict[str, tuple[int, int]]:
+        """First row and number of rows of each table, by its name."""
+        tables: dict[str, tuple[int, int]] = {}
+        offset = 0
+        for feature in self.features:
+            if feature.num_ids and feature.table not in tables:
+                tables[feature.table] = (offset, feature.num_ids + 1)
+                offset += feature.num_ids + 1
+        return tables
+
+    @cached_property
+    def offsets(self) -> dict[str, int]:
+        """Row of each feature's unknown and missing values, by the feature's name."""
+        return {feature.name: self.tables[feature.table][0] for feature in self.features if feature.num_ids}
+
+    @cached_property
+    def num_rows(self) -> int:
+        """Rows of all tables together."""
+        return sum(rows for _, rows in self.tables.values())
+
+    def replace(self, feature: Feature) -> "FeatureSpec":
+        """Returns the spec with `feature` in the place of the one of its name.
+
+        Raises:
+            ValueError: There is none of that name.
+        """
+        if feature.name not in self:
+            raise ValueError(f"There is no feature {feature.name!r} to replace; there are {', '.join(self.names)}.")
+        return replace(self, features=tuple(feature if f.name == feature.name else f for f in self.features))
+
+    def __str__(self) -> str:
+        rows = [("feature", "kind", "ids", "how")] + [_described(feature) for feature in self.features]
+        widths = [max(len(row[column]) for row in rows) for column in range(3)]
+        return "\n".join(
+            "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]).rstrip()
+            for row in rows
+        )
+
+    @classmethod
+    def from_table(cls, table: pa.Table, **rules: Any) -> "FeatureSpec":
+        """Returns the features inferred from an Arrow table; see `Inference` for the rules.
+
+        Raises:
+            ValueError: No row, an unknown column, or no column that can be used.
+        """
+        return cls(tuple(infer.features_from_batches(table.to_batches(), infer.Inference(**rules))))
+
+    @classmethod
+    def from_dataframe(cls, dataframe: Any, **rules: Any) -> "FeatureSpec":
+        """Returns the features inferred from a pandas DataFrame; see `Inference` for the rules."""
+        return cls.from_table(pa.Table.from_pandas(dataframe, preserve_index=False), **rules)
+
+    @classmethod
+    def from_parquet(cls, path: str | Path, **rules: Any) -> "FeatureSpec":
+        """Returns the features inferred from a Parquet file in one streamed pass; see `Inference` for the rules."""
+        return cls(tuple(infer.features_from_parquet(path, infer.Inference(**rules))))
+
+    @classmethod
+    def from_dataset(cls, dataset: Any, *, label: str | None = None, **rules: Any) -> "FeatureSpec":
+        """Returns the features inferred from one pass over a batched tf.data.Dataset.
+
+        Args:
+            dataset: Batches of {name: tensor}, or tuples that begin with one.
+            label: The column that is the label, where it lies among the features.
+            **rules: See `Inference`.
+        """
+        exclude = [*rules.pop("exclude", ()), *([label] if label else [])]
+        return cls(tuple(infer.features_from_dataset(dataset, infer.Inference(exclude=exclude, **rules))))
+
+    @classmethod
+    def from_feature_columns(cls, columns: Sequence[Any]) -> "FeatureSpec":
+        """Returns the spec of `tf.feature_column`s; see `nfm_tfrs.features.feature_columns`."""
+        # Imported here: the adapter needs TensorFlow, a spec does not.
+        from nfm_tfrs.features.feature_columns import features_from_columns
+
+        return cls(tuple(features_from_columns(columns)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the spec as plain JSON types."""
+        return {"features": [feature_to_dict(feature) for feature in self.features]}
+
+    @classmethod
+    def from_dict(cls, config: dict[str, Any]) -> "FeatureSpec":
+        """Returns the spec that `to_dict` wrote."""
+        return cls(tuple(feature_from_dict(feature) for feature in config["features"]))
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """Returns the spec as JSON that a person can edit."""
+        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> "FeatureSpec":
+        """Returns the spec that `to_json` wrote.
+
+        Raises:
+            ValueError: Not JSON, or not a spec.
+        """
+        config = json.loads(text)
+        if not isinstance(config, dict) or not isinstance(config.get("features"), list):
+            raise ValueError(f'A feature spec is an object with a list "features"; received {text[:60]!r}.')
+        return cls.from_dict(config)
+
+
+def _categories(feature: Feature) -> tuple[Any, ...]:
+    if isinstance(feature, NumericFeature):
+        return (feature.boundaries,)
+    return (feature.vocabulary, feature.num_hash_buckets, feature.vocabulary_size)
+
+
+def _described(feature: Feature) -> tuple[str, str, str, str]:
+    if isinstance(feature, NumericFeature) and feature.boundaries is None:
+        how = f"{'log, ' if feature.log else ''}mean {feature.mean:.6g}, std {feature.std:.6g}"
+        return feature.name, "number", "-", how
+    if isinstance(feature, NumericFeature):
+        return (
+            feature.name,
+            "bucketised number",
+            str(feature.num_ids),
+            f"{len(feature.boundaries or ())} boundaries",
+        )
+    if feature.vocabulary is not None:
+        shown = ", ".join(map(str, feature.vocabulary[:5])) + (", …" if feature.num_ids > 5 else "")
+        how = f"vocabulary of {'strings' if feature.dtype == 'string' else 'integers'}: {shown}"
+    else:
+        how = "hashed" if feature.num_hash_buckets else "ids"
+    if isinstance(feature, CategoricalFeature):
+        return feature.name, "category", str(feature.num_ids), how
+    kind = f"bag ({feature.combiner})" if feature.combiner else "positions"
+    return feature.name, kind, str(feature.num_ids), how
