@@ -1,0 +1,101 @@
+"""The command `tfrs-registry`: list, show and check what is installed."""
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import NoReturn
+
+from tfrs_registry import blocks, models
+from tfrs_registry.errors import LegacyKerasError, PluginWarning, RegistryError
+from tfrs_registry.registry import Registry, unknown_component
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0, 1 if `check` found a fault, 2 for an error."""
+    options = _parser().parse_args(arguments)
+    with warnings.catch_warnings(record=True) as caught:
+        try:
+            status: int = options.run(options)
+            sys.stdout.flush()
+        except (RegistryError, LegacyKerasError) as error:
+            print(f"tfrs-registry: {error}", file=sys.stderr)
+            status = 2
+        except BrokenPipeError:  # the reader, such as `head`, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            status = 0
+    for warning in caught:
+        if issubclass(warning.category, PluginWarning):
+            print(f"tfrs-registry: warning: {warning.message}", file=sys.stderr)
+    return status
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"tfrs-registry: {message}\n")  # one line, without the usage
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="tfrs-registry", description="The models and interaction blocks that are installed.")
+    commands = parser.add_subparsers(required=True, metavar="list | show | check")
+
+    command = commands.add_parser("list", help="list names and the packages that offer them")
+    command.add_argument("pattern", nargs="?", default="*", help="a glob pattern, such as '*nfm*'")
+    command.add_argument("--tag", action="append", default=[], help="only those with this tag; repeatable")
+    kind = command.add_mutually_exclusive_group()
+    both = (models, blocks)
+    kind.add_argument("--models", dest="registries", action="store_const", const=(models,), default=both)
+    kind.add_argument("--blocks", dest="registries", action="store_const", const=(blocks,), default=both)
+    command.set_defaults(run=_list)
+
+    command = commands.add_parser("show", help="show one component, without importing it")
+    command.add_argument("name")
+    command.set_defaults(run=_show)
+
+    command = commands.add_parser("check", help="import every component; exit status 1 if one is broken")
+    command.set_defaults(run=_check)
+    return parser
+
+
+def _list(options: argparse.Namespace) -> int:
+    for registry in options.registries:
+        for name in registry.names(options.pattern, tags=options.tag):
+            print(f"{registry.kind:<7}{name:<24}{_provider(registry, name)}")
+    return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    found = [registry for registry in (models, blocks) if registry.names(options.name)]
+    if not found:
+        raise unknown_component("model or block", options.name, sorted({*models.names(), *blocks.names()}))
+    for registry in found:
+        spec = registry.spec(options.name)
+        print(f"{registry.kind} {spec.name}: {spec.summary}")
+        print(f"  class  {spec.target}")
+        print(f"  from   {registry.provider(spec.name)}")
+        if spec.tags:
+            print(f"  tags   {', '.join(spec.tags)}")
+        if spec.paper:
+            print(f"  paper  {spec.paper}")
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    faults = 0
+    for registry in (models, blocks):
+        for name, error in registry.check():
+            faults += error is not None
+            print(f"{registry.kind:<7}{name:<24}{'ok' if error is None else f'broken: {error}'}")
+    return 1 if faults else 0
+
+
+def _provider(registry: Registry, name: str) -> str:
+    try:
+        return registry.provider(name)
+    except RegistryError as error:
+        return f"broken: {error}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
