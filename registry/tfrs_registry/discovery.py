@@ -77,21 +77,22 @@ class Claim:
 
 
 def installed_claims(group: str) -> Iterator[Claim]:
-    """What the installed packages' entry points offer in this group, in the order of `sys.path`."""
-    for distribution in metadata.distributions():
-        entry_points = distribution.entry_points
-        builtin = any(
-            entry.group == "console_scripts" and entry.value.startswith(f"{__package__}.") for entry in entry_points
-        )
-        for entry in entry_points:
-            if entry.group == group:
-                yield Claim(
-                    name=entry.name,
-                    value=entry.value,
-                    distribution=str(distribution.metadata["Name"]),
-                    version=str(distribution.metadata["Version"]),
-                    builtin=builtin,
-                )
+    """What the installed packages' entry points offer in this group.
+
+    Of a package that is on `sys.path` twice, as after an editable install, only the first copy counts.
+    """
+    entries = metadata.entry_points()
+    scripts = entries.select(group="console_scripts")
+    home = {entry.dist.name for entry in scripts if entry.dist and entry.value.startswith("tfrs_registry.")}
+    for entry in entries.select(group=group):
+        if entry.dist is not None:
+            yield Claim(
+                name=entry.name,
+                value=entry.value,
+                distribution=entry.dist.name,
+                version=entry.dist.version,
+                builtin=entry.dist.name in home,
+            )
 
 
 def _import_target(target: str) -> Any:

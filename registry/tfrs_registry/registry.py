@@ -158,10 +158,7 @@ class Registry:
         if self._installed is None:
             self._installed = {}
             for claim in self._discover(self.group):
-                rivals = self._installed.setdefault(_fold(claim.name), [])
-                # One package may be on sys.path twice, as from an editable install; the first counts.
-                if _fold(claim.distribution) not in [_fold(rival.distribution) for rival in rivals]:
-                    rivals.append(claim)
+                self._installed.setdefault(_fold(claim.name), []).append(claim)
         claims = {name: list(rivals) for name, rivals in self._installed.items()}
         for name, claim in self._local.items():
             claims.setdefault(name, []).append(claim)
