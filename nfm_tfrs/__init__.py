@@ -9,12 +9,8 @@ if TYPE_CHECKING:
     from nfm_tfrs.blocks.base import InteractionBlock
     from nfm_tfrs.blocks.bi_interaction import BiInteraction
     from nfm_tfrs.features.encoder import FeatureEncoder
-    from nfm_tfrs.features.spec import (
-        CategoricalFeature,
-        FeatureSpec,
-        MultiCategoricalFeature,
-        NumericFeature,
-    )
+    from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeature, NumericFeature
+    from nfm_tfrs.features.spec import FeatureSpec
     from nfm_tfrs.models.nfm import NFM
     from nfm_tfrs.models.ranking import RankingModel
     from nfm_tfrs.models.saving import load_model
@@ -27,13 +23,13 @@ legacy_keras.ensure()
 # Loaded on first use: importing the package must not import TensorFlow.
 _HOMES = {
     "BiInteraction": "nfm_tfrs.blocks.bi_interaction",
-    "CategoricalFeature": "nfm_tfrs.features.spec",
+    "CategoricalFeature": "nfm_tfrs.features.feature",
     "FeatureEncoder": "nfm_tfrs.features.encoder",
     "FeatureSpec": "nfm_tfrs.features.spec",
     "InteractionBlock": "nfm_tfrs.blocks.base",
-    "MultiCategoricalFeature": "nfm_tfrs.features.spec",
+    "MultiCategoricalFeature": "nfm_tfrs.features.feature",
     "NFM": "nfm_tfrs.models.nfm",
-    "NumericFeature": "nfm_tfrs.features.spec",
+    "NumericFeature": "nfm_tfrs.features.feature",
     "RankingModel": "nfm_tfrs.models.ranking",
     "load_model": "nfm_tfrs.models.saving",
 }
