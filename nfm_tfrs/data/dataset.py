@@ -1,0 +1,149 @@
+"""Batches for Keras from columns in memory, each gathered whole by a permutation."""
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from nfm_tfrs.features.columns import Bag, Columns
+from nfm_tfrs.keras_compat import tf
+
+BATCHES_AHEAD = 2
+_PLAIN = re.compile(r"\b(?:ValueError|FileNotFoundError): (.+)")
+
+
+def batches(
+    columns: Columns,
+    labels: np.ndarray | None,
+    weights: np.ndarray | None = None,
+    *,
+    batch_size: int,
+    shuffle: bool,
+    seed: int,
+    drop_remainder: bool = False,
+) -> tf.data.Dataset:
+    """Returns the rows in memory as a dataset of (features, label), or (features, label, weight), batches.
+
+    With `shuffle`, epoch e is in the order of the permutation drawn from (seed, e). An epoch begins with each new
+    iterator, so two iterators open at once are two epochs; a dataset built again starts at epoch 0 again.
+
+    Args:
+        columns: Raw or encoded columns: arrays `[n]` or `[n, k]`, and bags.
+        labels: `[n]`; None gives batches of the features alone.
+        weights: `[n]`, of the examples.
+        batch_size: Rows a batch; the last one holds what is left.
+        shuffle: Whether to permute the rows.
+        seed: Of the permutations.
+        drop_remainder: Whether to leave a last partial batch out; the batch size is then static.
+
+    Returns:
+        A dataset of known cardinality. Features are a dict of tensors `[b]` or `[b, k]` and ragged tensors
+        `[b, None]`; label and weight are float32 `[b]`.
+
+    Raises:
+        ValueError: No rows, columns of different length, a batch size below 1, or not a single whole batch.
+    """
+    num_rows = _num_rows(columns, labels, weights)
+    check_batch_size(batch_size)
+    num_batches = num_rows // batch_size if drop_remainder else -(-num_rows // batch_size)
+    if not num_batches:
+        raise ValueError(f"{num_rows} rows are no whole batch of {batch_size}. Lower batch_size or keep the remainder.")
+    # The map functions below capture these tensors: Dataset passes captured tensors by reference, neither as
+    # constants of a graph (limited to 2 GB) nor as one slice a row. On the CPU, since an epoch would otherwise
+    # travel to the GPU and back.
+    with tf.device("CPU:0"):
+        window = {name: to_tensor(column) for name, column in columns.items()}
+        targets = [tf.constant(part, tf.float32) for part in (labels, weights) if part is not None]
+    data = (window, *targets) if targets else window
+    if shuffle:
+        epochs = itertools.count()
+
+        def order() -> Iterator[np.ndarray]:
+            yield np.random.default_rng([seed, next(epochs)]).permutation(num_rows)
+
+        signature = tf.TensorSpec([num_rows], tf.int64)
+        dataset = tf.data.Dataset.from_generator(order, output_signature=signature).flat_map(
+            lambda order: cut(data, order, num_rows, batch_size, drop_remainder)
+        )
+    else:
+        dataset = cut(data, None, num_rows, batch_size, drop_remainder)
+    return dataset.apply(tf.data.experimental.assert_cardinality(num_batches)).prefetch(BATCHES_AHEAD)
+
+
+def cut(data: Any, order: tf.Tensor | None, num_rows: Any, batch_size: int, drop_remainder: bool) -> tf.data.Dataset:
+    """Returns the rows of `data`, a structure of tensors and ragged tensors `[n, …]`, as a dataset of batches.
+
+    Args:
+        data: Nested dicts and tuples of tensors.
+        order: `[n]` int64, the order of the rows; as they are if None.
+        num_rows: n, a number or an int64 scalar.
+        batch_size: Rows a batch.
+        drop_remainder: Whether to leave a last partial batch out.
+    """
+    starts = tf.data.Dataset.range(0, num_rows // batch_size * batch_size if drop_remainder else num_rows, batch_size)
+
+    def batch(start: tf.Tensor) -> Any:
+        if order is None:
+            return tf.nest.map_structure(lambda part: _sliced(part, start, batch_size, drop_remainder), data)
+        rows = order[start : start + batch_size]
+        if drop_remainder:
+            rows.set_shape([batch_size])
+        return tf.nest.map_structure(lambda part: tf.gather(part, rows), data)
+
+    return starts.map(batch)
+
+
+def to_tensor(column: np.ndarray | Bag) -> Any:
+    """Returns an array as a tensor, a bag as a ragged tensor."""
+    if isinstance(column, Bag):
+        splits = tf.constant(column.row_splits, tf.int64)
+        return tf.RaggedTensor.from_row_splits(tf.constant(column.values), splits, validate=False)
+    return tf.constant(column)
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Raises ValueError unless `batch_size` is 1 or more."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be 1 or more; received {batch_size}.")
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Raises the readers' own one-line errors where TensorFlow has wrapped them on their way through a pipeline.
+
+    Raises:
+        ValueError: With the line alone, caused by TensorFlow's error.
+
+    Example:
+        >>> with plain_errors():
+        ...     model.fit(stream("clicks.parquet", spec, "click", batch_size=4096, shuffle=True, seed=0))
+    """
+    try:
+        yield
+    except (tf.errors.InvalidArgumentError, tf.errors.UnknownError) as error:
+        line = _PLAIN.search(error.message)
+        if line is None:
+            raise
+        raise ValueError(line[1]) from error
+
+
+def _sliced(part: Any, start: tf.Tensor, batch_size: int, static: bool) -> Any:
+    rows = part[start : start + batch_size]
+    if static and not isinstance(part, tf.RaggedTensor):
+        rows.set_shape([batch_size, *part.shape[1:]])
+    return rows
+
+
+def _num_rows(columns: Mapping[str, np.ndarray | Bag], *targets: np.ndarray | None) -> int:
+    lengths = {name: len(column) for name, column in columns.items()}
+    lengths |= {name: len(part) for name, part in zip(("label", "weight"), targets, strict=True) if part is not None}
+    if len(set(lengths.values())) != 1:
+        listed = ", ".join(f"{name} {length}" for name, length in lengths.items()) or "no columns"
+        raise ValueError(f"Columns, labels and weights must be of one length; received {listed}.")
+    num_rows = next(iter(lengths.values()))
+    if not num_rows:
+        raise ValueError("The columns have no rows. Give at least one.")
+    return num_rows

@@ -1,0 +1,140 @@
+"""Which rows train, validate and test: at random, by time, or by time within each user."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import types
+
+from nfm_tfrs.features.columns import missing_column
+
+FRACTIONS = (0.8, 0.1, 0.1)
+Kind = Literal["random", "time", "user-time"]
+_NUM_COLUMNS = {"random": 0, "time": 1, "user-time": 2}
+_FORMS = "random, time:timestamp or user-time:user_id,timestamp, each with :0.8,0.1,0.1 behind it if you like"
+_NUMBER = re.compile(r"\s*(\d+\.?\d*|\.\d+)\s*")
+
+
+class Parts(NamedTuple):
+    """Row numbers of the three parts, `[n]` int64 each, in file order; together every row once."""
+
+    train: np.ndarray
+    valid: np.ndarray
+    test: np.ndarray
+
+
+@dataclass(frozen=True)
+class Split:
+    """A way to divide a table's rows into train, valid and test.
+
+    With fractions (0.8, 0.1, 0.1) and a row's position in its order, counted from 0, the row is of train where
+    position / count < 0.8, of valid where it is < 0.9, and of test otherwise. The order is
+
+        random: a permutation drawn from `seed`
+        time: all rows by time
+        user-time: each user's rows by time, position and count within the user
+
+    Rows of equal time keep the order of the file, so a split by time may part rows of one moment; a user with one
+    row is all train.
+
+    Args:
+        kind: `"random"`, `"time"` or `"user-time"`.
+        columns: The columns it reads: none, (time,) or (user, time).
+        fractions: Shares of the three parts, none negative, of sum 1.
+        seed: Of the random split.
+    """
+
+    kind: Kind
+    columns: tuple[str, ...] = ()
+    fractions: tuple[float, float, float] = FRACTIONS
+    seed: int = 0
+
+    def parts(self, table: pa.Table) -> Parts:
+        """Returns the row numbers of each part.
+
+        Raises:
+            ValueError: A column is missing, holds null, or the time column is not numbers, dates or times.
+        """
+        if self.kind == "random":
+            position = np.empty(table.num_rows, np.int64)
+            position[np.random.default_rng(self.seed).permutation(table.num_rows)] = np.arange(table.num_rows)
+            return self._cut(position, np.full(table.num_rows, table.num_rows))
+        groups = np.zeros(table.num_rows, np.int64)
+        if self.kind == "user-time":
+            users = _complete(table, self.columns[0])
+            users = users if types.is_dictionary(users.type) else users.dictionary_encode()
+            groups = users.unify_dictionaries().combine_chunks().indices.to_numpy() if table.num_rows else groups
+        order = np.lexsort((_times(table, self.columns[-1]), groups))  # stable: ties keep file order
+        counts = np.bincount(groups)
+        starts = np.cumsum(counts) - counts
+        position = np.empty(table.num_rows, np.int64)
+        position[order] = np.arange(table.num_rows) - starts[groups[order]]
+        return self._cut(position, counts[groups])
+
+    def _cut(self, position: np.ndarray, count: np.ndarray) -> Parts:
+        share = position / np.maximum(count, 1)
+        # Rounded, since 0.1 + 0.2 > 0.3 would move the row that lies exactly at the limit.
+        until_train, until_valid = round(self.fractions[0], 12), round(self.fractions[0] + self.fractions[1], 12)
+        part = np.where(share < until_train, 0, np.where(share < until_valid, 1, 2))
+        return Parts(*(np.flatnonzero(part == number) for number in range(3)))
+
+
+def parse_split(text: str, seed: int = 0) -> Split:
+    """Returns the split that `text` writes.
+
+    Args:
+        text: `random`, `time:timestamp` or `user-time:user_id,timestamp`; with three fractions behind it if wanted,
+            as in `random:0.7,0.2,0.1` and `time:timestamp:0.7,0.2,0.1`.
+        seed: Of the random split.
+
+    Raises:
+        ValueError: It is none of these, or the fractions are not three shares of sum 1.
+    """
+    kind, *rest = (part.strip() for part in text.split(":"))
+    if kind not in _NUM_COLUMNS:
+        raise ValueError(f"A split is {_FORMS}; received {text!r}.")
+    columns: tuple[str, ...] = ()
+    if _NUM_COLUMNS[kind]:
+        columns = tuple(name.strip() for name in rest.pop(0).split(",")) if rest else ()
+        if len(columns) != _NUM_COLUMNS[kind] or not all(columns):
+            wanted = "one column, the time" if kind == "time" else "two columns, the user and the time"
+            raise ValueError(f"A {kind} split needs {wanted}; received {text!r}. A split is {_FORMS}.")
+    if len(rest) > 1:
+        raise ValueError(f"A split is {_FORMS}; received {text!r}.")
+    fractions = _fractions(rest[0]) if rest else FRACTIONS
+    return Split(kind, columns, fractions, seed)  # type: ignore[arg-type]
+
+
+def _fractions(text: str) -> tuple[float, float, float]:
+    numbers = [_NUMBER.fullmatch(part) for part in text.split(",")]
+    fractions = tuple(float(number[1]) for number in numbers if number)
+    if len(numbers) != 3 or len(fractions) != 3 or abs(sum(fractions) - 1) > 1e-9:
+        raise ValueError(
+            f"The fractions of a split are three numbers of sum 1, such as 0.8,0.1,0.1; received {text!r}."
+        )
+    return fractions[0], fractions[1], fractions[2]
+
+
+def _complete(table: pa.Table, name: str) -> pa.ChunkedArray:
+    if name not in table.schema.names:
+        raise missing_column(name, table.schema.names)
+    column = table.column(name)
+    unknown = np.asarray(pc.is_null(column, nan_is_null=types.is_floating(column.type)))
+    if unknown.any():
+        raise ValueError(
+            f"Column {name!r}, which the split reads, has no value in {unknown.sum()} of {len(unknown)} rows, "
+            f"the first in row {int(np.argmax(unknown))}. Drop these rows, or fill them."
+        )
+    return column
+
+
+def _times(table: pa.Table, name: str) -> np.ndarray:
+    column = _complete(table, name)
+    if types.is_temporal(column.type) or types.is_integer(column.type) or types.is_floating(column.type):
+        return column.to_numpy()
+    raise ValueError(
+        f"Column {name!r}, the time of the split, is {column.type}. Give numbers, dates or times, which have an order."
+    )

@@ -1,0 +1,302 @@
+"""The columns a spec reads, checked and normalised on the host: Arrow in, NumPy for feeding out.
+
+All checks of incoming values live here, so that the served graph needs none.
+"""
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import types
+
+from nfm_tfrs.features.feature import Feature, MultiCategoricalFeature, NumericFeature
+
+if TYPE_CHECKING:
+    from nfm_tfrs.features.spec import FeatureSpec
+
+INT_MISSING = -1
+STRING_MISSING = b""
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+_LISTS = (
+    types.is_list,
+    types.is_large_list,
+    types.is_fixed_size_list,
+    types.is_list_view,
+    types.is_large_list_view,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Bag:
+    """A list of values a row, as compressed sparse rows: row i holds `values[row_splits[i]:row_splits[i + 1]]`.
+
+    Args:
+        values: `[total]` or `[total, k]`, any dtype.
+        row_splits: `[rows + 1]` int64, from 0 to total, never falling.
+    """
+
+    values: np.ndarray
+    row_splits: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.row_splits) - 1
+
+    def take(self, rows: np.ndarray) -> "Bag":
+        """Returns the bag of the given rows, `[n]` int64, in their order."""
+        starts, lengths = self.row_splits[rows], np.diff(self.row_splits)[rows]
+        splits = _splits(lengths)
+        positions = np.arange(splits[-1]) + np.repeat(starts - splits[:-1], lengths)
+        return Bag(self.values[positions], splits)
+
+
+Columns = dict[str, np.ndarray | Bag]
+
+
+def missing_column(name: str, columns: Iterable[str]) -> ValueError:
+    """Returns the error that says which columns there are, and which one was probably meant."""
+    present = list(columns)
+    near = difflib.get_close_matches(name, present, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    listed = ", ".join(map(repr, present[:20])) + (f" and {len(present) - 20} more" if len(present) > 20 else "")
+    return ValueError(f"There is no column {name!r}{hint} The data has {listed or 'no columns'}.")
+
+
+def checked_arrays(table: pa.Table | pa.RecordBatch, spec: "FeatureSpec", *, first_row: int = 0) -> dict[str, pa.Array]:
+    """Returns the columns `spec` reads, each as one Arrow array of a normal type, nulls kept.
+
+    | declared | normal type |
+    |---|---|
+    | category | int64 or string; a float column must hold whole numbers, its NaN become null |
+    | number | float32 without nulls: null and NaN are both NaN |
+    | bag | list of int64 or string; a scalar column is taken as bags of one; nulls inside are kept |
+    | weights of a bag | list of float32, shaped as the bag; NaN only beside a null value |
+
+    Args:
+        table: The data; columns that the spec does not name are ignored.
+        spec: The features.
+        first_row: Where the table begins in its file, for the row numbers in messages; they count from 0.
+
+    Raises:
+        ValueError: A column is missing, of another type than declared, infinite or beyond float32, or the weights
+            are not shaped as their bag.
+    """
+    arrays: dict[str, pa.Array] = {}
+    for feature in spec:
+        array = _column(table, feature.name)
+        if isinstance(feature, NumericFeature):
+            arrays[feature.name] = _numbers(feature.name, _dense(feature, array), first_row)
+        elif isinstance(feature, MultiCategoricalFeature):
+            arrays[feature.name] = _bag(feature, array, first_row)
+        else:
+            rows = np.arange(first_row, first_row + len(array))
+            arrays[feature.name] = _categories(feature, _dense(feature, array), rows)
+    for bag in spec.bags:
+        if bag.weights:
+            arrays[bag.weights] = _weights(bag, _column(table, bag.weights), arrays[bag.name], first_row)
+    return arrays
+
+
+def raw_columns(arrays: dict[str, pa.Array], spec: "FeatureSpec") -> Columns:
+    """Returns the arrays of `checked_arrays` as NumPy, for a model that encodes in its graph.
+
+    Missing categories are -1 or `b""`, missing numbers NaN. A null bag is empty; nulls inside a bag are dropped
+    together with their weights.
+
+    Returns:
+        Categories `[n]` int64, or object holding bytes; numbers `[n]` float32; bags and their weights as `Bag`.
+    """
+    columns: Columns = {}
+    for feature in spec:
+        array = arrays[feature.name]
+        if isinstance(feature, NumericFeature):
+            columns[feature.name] = array.to_numpy()
+        elif isinstance(feature, MultiCategoricalFeature):
+            lengths, values = _rows_of(array)
+            kept = np.asarray(values.is_valid())
+            splits = _splits(lengths)
+            kept_splits = np.concatenate([[0], np.cumsum(kept, dtype=np.int64)])[splits]
+            columns[feature.name] = Bag(_plain(values.filter(pa.array(kept))), kept_splits)
+            if feature.weights:
+                weights = _rows_of(arrays[feature.weights])[1].to_numpy(zero_copy_only=False)
+                columns[feature.weights] = Bag(weights[kept], kept_splits)
+        else:
+            columns[feature.name] = _plain(array)
+    return columns
+
+
+def _plain(array: pa.Array) -> np.ndarray:
+    if types.is_integer(array.type):
+        return array.fill_null(INT_MISSING).to_numpy()
+    # By the distinct values: equal rows then share one bytes object.
+    encoded = array.dictionary_encode()
+    distinct: np.ndarray = np.empty(len(encoded.dictionary) + 1, dtype=object)
+    distinct[:-1] = encoded.dictionary.cast(pa.binary()).to_numpy(zero_copy_only=False)
+    distinct[-1] = STRING_MISSING
+    return distinct[encoded.indices.fill_null(len(encoded.dictionary)).to_numpy()]
+
+
+def _column(table: pa.Table | pa.RecordBatch, name: str) -> pa.Array:
+    if name not in table.schema.names:
+        raise missing_column(name, table.schema.names)
+    array = table.column(name)
+    if isinstance(array, pa.ChunkedArray):
+        array = array.chunk(0) if array.num_chunks == 1 else pa.concat_arrays(array.unify_dictionaries().chunks)
+    return array.cast(array.type.value_type) if types.is_dictionary(array.type) else array
+
+
+def _dense(feature: Feature, array: pa.Array) -> pa.Array:
+    if types.is_fixed_size_list(array.type) and array.type.list_size == 1:
+        return pc.list_element(array, 0)  # [batch, 1] is dense
+    if _is_list(array.type):
+        raise ValueError(
+            f"Column {feature.name!r} holds lists ({array.type}), but a {type(feature).__name__} has one value a row. "
+            "Declare a MultiCategoricalFeature."
+        )
+    return array
+
+
+def _categories(feature: Feature, array: pa.Array, rows: np.ndarray) -> pa.Array:
+    """Returns int64 or string; `rows` holds the row of each value, for messages."""
+    name, declared = feature.name, getattr(feature, "dtype", None)
+    if types.is_null(array.type):
+        return array.cast(pa.string() if declared == "string" else pa.int64())
+    if _is_text(array.type):
+        if declared == "int64":
+            raise _another_type(name, array.type, declared)
+        try:
+            return array.cast(pa.string())
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"Column {name!r} holds bytes that are not UTF-8. Decode it to strings first.") from error
+    if not _is_real(array.type):
+        raise ValueError(
+            f"Column {name!r} is {array.type}, but categories are strings or whole numbers. Cast the column first."
+        )
+    if declared == "string":
+        raise _another_type(name, array.type, declared)
+    if types.is_floating(array.type):
+        array = _whole(name, array, rows)
+    try:
+        return array.cast(pa.int64())
+    except pa.ArrowInvalid as error:
+        raise ValueError(
+            f"Column {name!r} is {array.type} with values that are no int64. Round the column, or make it a string."
+        ) from error
+
+
+def _whole(name: str, array: pa.Array, rows: np.ndarray) -> pa.Array:
+    """Returns pandas' nullable integers, floats that hold whole numbers and NaN, as int64."""
+    values = array.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    missing = np.isnan(values)
+    whole = missing | ((np.floor(values) == values) & (np.abs(values) < 2.0**63))
+    if not whole.all():
+        at = int(np.argmin(whole))
+        raise ValueError(
+            f"Column {name!r} is {values[at]} in row {rows[at]}, but categories are strings or whole numbers. "
+            "Round the column, or declare a NumericFeature."
+        )
+    return pa.array(np.where(missing, 0, values).astype(np.int64), mask=missing)
+
+
+def _numbers(name: str, array: pa.Array, first_row: int) -> pa.Array:
+    if types.is_null(array.type):
+        return pa.array(np.full(len(array), np.nan, np.float32))
+    if not _is_real(array.type):
+        what = "a date or time" if types.is_temporal(array.type) else "not a number"
+        raise ValueError(
+            f"Column {name!r} is {array.type}, {what}, but feature {name!r} was declared numeric. "
+            "Turn the column into a number first."
+        )
+    values = array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)  # null becomes NaN
+    beyond = np.abs(values) > _FLOAT32_MAX
+    if beyond.any():
+        at = int(np.argmax(beyond))
+        what = "infinite" if np.isinf(values[at]) else "beyond float32"
+        raise ValueError(
+            f"Column {name!r} is {what} ({values[at]}) in row {first_row + at}. Clip it, or set it to null for missing."
+        )
+    return pa.array(values.astype(np.float32))
+
+
+def _bag(feature: MultiCategoricalFeature, array: pa.Array, first_row: int) -> pa.Array:
+    if not _is_list(array.type):
+        values = _categories(feature, array, np.arange(first_row, first_row + len(array)))
+        valid = np.asarray(values.is_valid())
+        return pa.ListArray.from_arrays(
+            pa.array(_splits(valid.astype(np.int64)).astype(np.int32)), values.drop_null(), mask=pa.array(~valid)
+        )
+    lengths, values = _rows_of(array)
+    if _is_list(values.type):
+        raise ValueError(f"Column {feature.name!r} holds lists of lists ({array.type}). Give one flat list a row.")
+    values = values.cast(values.type.value_type) if types.is_dictionary(values.type) else values
+    values = _categories(feature, values, np.repeat(np.arange(first_row, first_row + len(array)), lengths))
+    return _listed(array, lengths, values)
+
+
+def _weights(feature: MultiCategoricalFeature, array: pa.Array, bag: pa.Array, first_row: int) -> pa.Array:
+    name, lengths = feature.weights or "", _rows_of(bag)[0]
+    if _is_list(array.type):
+        weight_lengths, values = _rows_of(array)
+    else:
+        weight_lengths, values = lengths, array.filter(bag.is_valid())
+        if len(values) != lengths.sum():
+            raise ValueError(
+                f"Column {name!r} holds one number a row ({array.type}), but it weighs the bags of {feature.name!r}. "
+                "Give one list of weights a row."
+            )
+    different = weight_lengths != lengths
+    if different.any():
+        at = int(np.argmax(different))
+        raise ValueError(
+            f"Column {name!r} weighs {feature.name!r}, but row {first_row + at} has {weight_lengths[at]} weights for "
+            f"{lengths[at]} values. Give each value one weight."
+        )
+    if not (_is_real(values.type) or types.is_null(values.type)):
+        raise ValueError(f"Column {name!r} is {array.type}, but weights are numbers. Cast the column first.")
+    numbers = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    wrong = ~(np.abs(numbers) <= _FLOAT32_MAX) & np.asarray(_rows_of(bag)[1].is_valid())
+    if wrong.any():
+        at = int(np.argmax(wrong))
+        row = first_row + int(np.repeat(np.arange(len(lengths)), lengths)[at])
+        raise ValueError(f"A weight in column {name!r} is {numbers[at]} in row {row}. Give finite numbers.")
+    with np.errstate(over="ignore"):  # a weight beside a null is never used
+        return _listed(bag, lengths, pa.array(numbers.astype(np.float32)))
+
+
+def _rows_of(array: pa.Array) -> tuple[np.ndarray, pa.Array]:
+    """Returns the length of each list, 0 for null, and the values of all lists."""
+    lengths = pc.list_value_length(array).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+    return lengths, array.flatten()
+
+
+def _listed(like: pa.Array, lengths: np.ndarray, values: pa.Array) -> pa.Array:
+    offsets = pa.array(_splits(lengths), pa.int64()).cast(pa.int32())
+    return pa.ListArray.from_arrays(offsets, values, mask=like.is_null())
+
+
+def _splits(lengths: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+
+
+def _another_type(name: str, received: Any, declared: str) -> ValueError:
+    return ValueError(
+        f"Column {name!r} is {received}, another type than in training: feature {name!r} was declared {declared}. "
+        "Cast the column, or infer the features again."
+    )
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return any(is_kind(kind) for is_kind in _LISTS)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return any(
+        is_kind(kind) for is_kind in (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
+    ) or kind in (pa.string_view(), pa.binary_view())
+
+
+def _is_real(kind: pa.DataType) -> bool:
+    return any(is_kind(kind) for is_kind in (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal))
