@@ -1,0 +1,1 @@
+"""What happens between the embeddings and the tower: one interaction block a file."""

@@ -1,0 +1,250 @@
+"""Raw columns to ids, in the graph; the same look-ups encode whole Arrow columns once, value by distinct value."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from nfm_tfrs.features.columns import Bag, Columns
+from nfm_tfrs.features.feature import CategoricalFeature, Feature, MultiCategoricalFeature, NumericFeature
+from nfm_tfrs.features.spec import RESERVED_PREFIX, FeatureSpec
+from nfm_tfrs.keras_compat import keras, tf
+
+IDS = f"{RESERVED_PREFIX}ids"
+NUMBERS = f"{RESERVED_PREFIX}numbers"
+
+
+def bag_key(name: str) -> str:
+    """Returns the key of a bag's ids in an encoded batch."""
+    return f"{RESERVED_PREFIX}bag/{name}"
+
+
+def weights_key(name: str) -> str:
+    """Returns the key of a bag's weights in an encoded batch."""
+    return f"{RESERVED_PREFIX}weights/{name}"
+
+
+@keras.utils.register_keras_serializable(package="nfm_tfrs")
+class FeatureEncoder(keras.layers.Layer):
+    """Encodes a batch of raw columns into rows of the fused table; an encoded batch passes unchanged.
+
+    Args:
+        features: The `FeatureSpec`, or what its `to_dict` returned.
+
+    Returns:
+        A dict of "encoded/ids" int64 `[batch, single-valued features]`, "encoded/numbers" float32
+        `[batch, numbers]` (standardised, NaN where missing), and for each bag "encoded/bag/NAME" ragged int64 and,
+        where it is weighted, "encoded/weights/NAME" ragged float32, both `[batch, None]`.
+
+    Raises:
+        ValueError: A column is missing, of the wrong rank, or of another type than declared.
+
+    Example:
+        >>> encoder = FeatureEncoder(FeatureSpec([CategoricalFeature("city", vocabulary=["Rome", "Oslo"])]))
+        >>> encoder({"city": tf.constant(["Oslo", "Paris"])})["encoded/ids"].numpy().tolist()
+        [[2], [0]]
+    """
+
+    def __init__(self, features: FeatureSpec | dict[str, Any], **kwargs: Any) -> None:
+        super().__init__(autocast=False, **kwargs)  # float16 would turn a raw 70000 into infinity
+        self.features = features if isinstance(features, FeatureSpec) else FeatureSpec.from_dict(features)
+        tables: dict[str, Any] = {}
+        with tf.init_scope():
+            for feature in self.features:
+                if not isinstance(feature, NumericFeature) and feature.vocabulary is not None:
+                    tables.setdefault(feature.table, _lookup_table(feature))
+        self._tables = tables  # assigned whole: Keras refuses to save a dict that changes later
+
+    def call(self, columns: Mapping[str, Any]) -> dict[str, Any]:
+        if IDS in columns:
+            return dict(columns)
+        single = [self._rows(f, _dense(f, _column(columns, f.name))) for f in self.features.single]
+        numbers = [_standardised(f, _dense(f, _column(columns, f.name))) for f in self.features.numbers]
+        bags = [(f, *self._bag(f, columns)) for f in self.features.bags]
+        batch = tf.shape([*single, *numbers][0])[0] if single or numbers else bags[0][1].nrows()
+        encoded = {
+            IDS: tf.stack(single, axis=1) if single else tf.zeros([batch, 0], tf.int64),
+            NUMBERS: tf.stack(numbers, axis=1) if numbers else tf.zeros([batch, 0], tf.float32),
+        }
+        for feature, ids, weights in bags:
+            encoded[bag_key(feature.name)] = ids
+            if weights is not None:
+                encoded[weights_key(feature.name)] = weights
+        return encoded
+
+    def encode_arrays(self, arrays: Mapping[str, Any]) -> Columns:
+        """Encodes whole Arrow columns, as `checked_arrays` returns them, looking each distinct value up once.
+
+        Returns:
+            Columns with the keys, and bit for bit the values, that `call` gives for the same rows.
+        """
+        rows = len(next(iter(arrays.values())))
+        ids = np.zeros([rows, len(self.features.single)], np.int64)
+        for position, feature in enumerate(self.features.single):
+            ids[:, position] = self._distinct_rows(feature, arrays[feature.name])
+        numbers = np.zeros([rows, len(self.features.numbers)], np.float32)
+        for position, feature in enumerate(self.features.numbers):
+            values = tf.constant(_floats(arrays[feature.name]))
+            numbers[:, position] = _standardised(feature, values).numpy()
+        encoded: Columns = {IDS: ids, NUMBERS: numbers}
+        for feature in self.features.bags:
+            values, splits, weights = _host_bag(feature, arrays)
+            encoded[bag_key(feature.name)] = Bag(self._distinct_rows(feature, values), splits)
+            if weights is not None:
+                encoded[weights_key(feature.name)] = weights
+        return encoded
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "features": self.features.to_dict()}
+
+    def _rows(self, feature: Feature, values: tf.Tensor) -> tf.Tensor:
+        """Rows of the fused table, int64, shaped as `values`: the feature's first row for unknown and missing ones."""
+        values = _of_declared_type(feature, values)
+        if isinstance(feature, NumericFeature):
+            limits = tf.constant(feature.boundaries, tf.float32)
+            local = 1 + tf.searchsorted(limits, tf.reshape(values, [-1]), side="right", out_type=tf.int64)
+            local = tf.reshape(local, tf.shape(values))
+        elif feature.vocabulary is not None:
+            local = self._tables[feature.table].lookup(values)
+        elif feature.num_hash_buckets is not None:
+            text = values if values.dtype == tf.string else tf.as_string(values)
+            local = 1 + tf.strings.to_hash_bucket_fast(text, feature.num_hash_buckets)
+        else:
+            local = tf.where(values < feature.vocabulary_size, values + 1, 0)
+        return self.features.offsets[feature.name] + tf.where(_present(values), local, 0)
+
+    def _bag(self, feature: MultiCategoricalFeature, columns: Mapping[str, Any]) -> tuple[Any, Any]:
+        values = _ragged(feature.name, _column(columns, feature.name))
+        weights = None
+        if feature.weights:
+            weights = _ragged(feature.weights, _column(columns, feature.weights))
+            # A weight belongs to the value of its position: read both by the bag's own rows.
+            weights = values.with_values(tf.cast(weights.values, tf.float32))
+        present = values.with_values(_present(_of_declared_type(feature, values.values)))
+        values, weights = (x if x is None else tf.ragged.boolean_mask(x, present) for x in (values, weights))
+        if feature.max_length is not None:
+            values, weights = (x if x is None else x[:, : feature.max_length] for x in (values, weights))
+        return values.with_values(self._rows(feature, values.values)), weights
+
+    def _distinct_rows(self, feature: Feature, array: Any) -> np.ndarray:
+        if isinstance(feature, NumericFeature):
+            return self._rows(feature, tf.constant(_floats(array))).numpy()
+        encoded = array.dictionary_encode()
+        distinct = encoded.dictionary.to_numpy(zero_copy_only=False)
+        kind = tf.string if feature.dtype == "string" or distinct.dtype == object else tf.int64
+        rows = np.append(self._rows(feature, tf.constant(distinct, kind)).numpy(), self.features.offsets[feature.name])
+        indices = encoded.indices.fill_null(len(distinct)).to_numpy(zero_copy_only=False)
+        return rows[indices]
+
+
+def _host_bag(feature: MultiCategoricalFeature, arrays: Mapping[str, Any]) -> tuple[pa.Array, Any, Bag | None]:
+    """The present values of a bag's first `max_length`, their row splits, and their weights."""
+    lists = arrays[feature.name]
+    values = lists.flatten()
+    rows = np.repeat(np.arange(len(lists)), pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False))
+    present = pc.not_equal(values, "") if pa.types.is_string(values.type) else pc.greater_equal(values, 0)
+    kept = np.flatnonzero(present.fill_null(False).to_numpy(zero_copy_only=False))
+    splits = _row_splits(rows[kept], len(lists))
+    if feature.max_length is not None:
+        kept = kept[np.arange(len(kept)) - splits[rows[kept]] < feature.max_length]
+        splits = _row_splits(rows[kept], len(lists))
+    weights = Bag(_floats(arrays[feature.weights].flatten())[kept], splits) if feature.weights else None
+    return values.take(pa.array(kept)), splits, weights
+
+
+def _row_splits(rows: np.ndarray, num_rows: int) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=num_rows))]).astype(np.int64)
+
+
+def _lookup_table(feature: CategoricalFeature | MultiCategoricalFeature) -> Any:
+    keys = tf.constant(feature.vocabulary, tf.string if feature.dtype == "string" else tf.int64)
+    ids = tf.range(1, feature.num_ids + 1, dtype=tf.int64)
+    return tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, ids), default_value=0)
+
+
+def _column(columns: Mapping[str, Any], name: str) -> Any:
+    if name not in columns:
+        raise ValueError(f"The model reads a column {name!r}; received only {', '.join(map(str, columns)) or 'none'}.")
+    column = columns[name]
+    if isinstance(column, tf.RaggedTensor | tf.SparseTensor):
+        return column
+    return tf.convert_to_tensor(column)
+
+
+def _dense(feature: Feature, column: Any) -> tf.Tensor:
+    """One value an example, [batch], from [batch], [batch, 1] or a sparse [batch, 1]."""
+    if isinstance(column, tf.RaggedTensor):
+        raise ValueError(
+            f"Feature {feature.name!r} takes one value an example; received a ragged column. "
+            "Declare a MultiCategoricalFeature."
+        )
+    if isinstance(column, tf.SparseTensor):
+        if column.shape.rank == 2 and column.shape[1] not in (1, None):
+            raise ValueError(
+                f"Feature {feature.name!r} takes one value an example; received a sparse column of shape "
+                f"{column.shape}. Declare a MultiCategoricalFeature."
+            )
+        if isinstance(feature, NumericFeature):
+            column = tf.SparseTensor(column.indices, tf.cast(column.values, tf.float32), column.dense_shape)
+        missing = {tf.string: "", tf.float32: np.nan}.get(column.dtype, -1)
+        column = tf.sparse.to_dense(column, default_value=missing)
+    if column.shape.rank == 2 and column.shape[1] in (1, None):
+        column = tf.reshape(column, [-1])
+    if column.shape.rank != 1:
+        raise ValueError(
+            f"Feature {feature.name!r} takes one value an example, [batch] or [batch, 1]; "
+            f"received shape {column.shape}. Declare a MultiCategoricalFeature, or reshape the column."
+        )
+    return column
+
+
+def _ragged(name: str, column: Any) -> tf.RaggedTensor:
+    """A bag an example, [batch, None], from ragged, sparse (holes closed), padded [batch, length] or [batch]."""
+    if isinstance(column, tf.SparseTensor):
+        rows = column.indices[:, 0]
+        return tf.RaggedTensor.from_value_rowids(column.values, rows, nrows=column.dense_shape[0], validate=False)
+    if isinstance(column, tf.Tensor):
+        if column.shape.rank not in (1, 2):
+            raise ValueError(f"Bag {name!r} must be [batch, length] or ragged; received shape {column.shape}.")
+        column = tf.expand_dims(column, 1) if column.shape.rank == 1 else column
+        return tf.RaggedTensor.from_tensor(column)
+    if column.ragged_rank != 1 or column.values.shape.rank != 1:
+        raise ValueError(f"Bag {name!r} must have one ragged dimension, [batch, None]; received {column.shape}.")
+    return column
+
+
+def _of_declared_type(feature: Feature, values: tf.Tensor) -> tf.Tensor:
+    if isinstance(feature, NumericFeature):
+        if values.dtype == tf.string:
+            raise ValueError(f"Feature {feature.name!r} is a number; received strings. Convert the column.")
+        return tf.cast(values, tf.float32)
+    received = "string" if values.dtype == tf.string else "int64"
+    if values.dtype.is_floating:
+        raise ValueError(
+            f"Feature {feature.name!r} is a category; received {values.dtype.name}. Cast the column to int64 or string."
+        )
+    if feature.dtype not in (None, received):
+        raise ValueError(
+            f"Feature {feature.name!r} was declared {feature.dtype}; received {values.dtype.name}. "
+            "Convert the column, or declare the feature anew."
+        )
+    return values if received == "string" else tf.cast(values, tf.int64)
+
+
+def _present(values: tf.Tensor) -> tf.Tensor:
+    if values.dtype == tf.string:
+        return tf.not_equal(values, "")
+    return tf.logical_not(tf.math.is_nan(values)) if values.dtype.is_floating else values >= 0
+
+
+def _standardised(feature: NumericFeature, values: tf.Tensor) -> tf.Tensor:
+    values = _of_declared_type(feature, values)
+    if feature.log:
+        values = tf.sign(values) * tf.math.log1p(tf.abs(values))
+    return (values - feature.mean) / feature.std
+
+
+def _floats(array: Any) -> np.ndarray:
+    return array.fill_null(float("nan")).to_numpy(zero_copy_only=False).astype(np.float32)

@@ -1,0 +1,1 @@
+"""Ranking models: one open model, and faces of it with a paper's defaults."""

@@ -1,0 +1,65 @@
+"""The dense layers behind, or before, the interaction."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from nfm_tfrs.keras_compat import keras, tf
+
+
+@keras.utils.register_keras_serializable(package="nfm_tfrs")
+class Tower(keras.layers.Layer):
+    """Dense → BatchNorm → activation → dropout, layer after layer: `[batch, inputs]` → `[batch, hidden_units[-1]]`.
+
+    Args:
+        hidden_units: Widths; with none the input passes unchanged.
+        activation: Name of the activation.
+        batch_norm: Whether to normalise before each activation.
+        batch_norm_momentum: Momentum of its moving averages.
+        dropout: Share of each layer's outputs dropped in training.
+    """
+
+    def __init__(
+        self,
+        hidden_units: Sequence[int],
+        activation: str = "relu",
+        *,
+        batch_norm: bool = False,
+        batch_norm_momentum: float = 0.99,
+        dropout: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.hidden_units = tuple(hidden_units)
+        self.activation = activation
+        self.batch_norm = batch_norm
+        self.batch_norm_momentum = batch_norm_momentum
+        self.dropout = dropout
+        layers: list[Any] = []
+        for units in self.hidden_units:
+            layers.append(keras.layers.Dense(units, dtype=self.dtype_policy))
+            if batch_norm:
+                layers.append(
+                    keras.layers.BatchNormalization(momentum=batch_norm_momentum, dtype=self.dtype_policy)
+                )
+            layers.append(keras.layers.Activation(activation, dtype=self.dtype_policy))
+            if dropout:
+                layers.append(keras.layers.Dropout(dropout, dtype=self.dtype_policy))
+        self._layers = layers
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        for layer in self._layers:
+            if isinstance(layer, keras.layers.BatchNormalization | keras.layers.Dropout):
+                inputs = layer(inputs, training=training)
+            else:
+                inputs = layer(inputs)
+        return inputs
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "hidden_units": list(self.hidden_units),
+            "activation": self.activation,
+            "batch_norm": self.batch_norm,
+            "batch_norm_momentum": self.batch_norm_momentum,
+            "dropout": self.dropout,
+        }
