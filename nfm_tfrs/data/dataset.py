@@ -2,8 +2,9 @@
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -54,10 +55,15 @@ def batches(
     # The map functions below capture these tensors: Dataset passes captured tensors by reference, neither as
     # constants of a graph (limited to 2 GB) nor as one slice a row. On the CPU, since an epoch would otherwise
     # travel to the GPU and back.
+    packing = Packing(columns)
     with tf.device("CPU:0"):
-        window = {name: to_tensor(column) for name, column in columns.items()}
+        packed = {name: to_tensor(column) for name, column in packing.pack(columns).items()}
         targets = [tf.constant(part, tf.float32) for part in (labels, weights) if part is not None]
-    data = (window, *targets) if targets else window
+
+    def unpacked(packed: dict[str, Any], *targets: tf.Tensor) -> Any:
+        return (packing.unpack(packed), *targets) if targets else packing.unpack(packed)
+
+    cut = partial(cut_batches, (packed, *targets), unpacked, num_rows, batch_size, drop_remainder)
     if shuffle:
         epochs = itertools.count()
 
@@ -65,35 +71,73 @@ def batches(
             yield np.random.default_rng([seed, next(epochs)]).permutation(num_rows)
 
         signature = tf.TensorSpec([num_rows], tf.int64)
-        dataset = tf.data.Dataset.from_generator(order, output_signature=signature).flat_map(
-            lambda order: cut(data, order, num_rows, batch_size, drop_remainder)
-        )
+        dataset = tf.data.Dataset.from_generator(order, output_signature=signature).flat_map(cut)
     else:
-        dataset = cut(data, None, num_rows, batch_size, drop_remainder)
+        dataset = cut(None)
     return dataset.apply(tf.data.experimental.assert_cardinality(num_batches)).prefetch(BATCHES_AHEAD)
 
 
-def cut(data: Any, order: tf.Tensor | None, num_rows: Any, batch_size: int, drop_remainder: bool) -> tf.data.Dataset:
-    """Returns the rows of `data`, a structure of tensors and ragged tensors `[n, …]`, as a dataset of batches.
+def cut_batches(
+    data: tuple[Any, ...],
+    finish: Callable[..., Any],
+    num_rows: Any,
+    batch_size: int,
+    drop_remainder: bool,
+    order: tf.Tensor | None,
+) -> tf.data.Dataset:
+    """Returns the rows of `data` as a dataset of batches.
 
     Args:
-        data: Nested dicts and tuples of tensors.
-        order: `[n]` int64, the order of the rows; as they are if None.
+        data: Tensors and ragged tensors `[n, …]`, in any structure.
+        finish: What to make of a batch; takes the parts of `data`.
         num_rows: n, a number or an int64 scalar.
         batch_size: Rows a batch.
         drop_remainder: Whether to leave a last partial batch out.
+        order: `[n]` int64, the order of the rows; as they are if None.
     """
     starts = tf.data.Dataset.range(0, num_rows // batch_size * batch_size if drop_remainder else num_rows, batch_size)
 
     def batch(start: tf.Tensor) -> Any:
         if order is None:
-            return tf.nest.map_structure(lambda part: _sliced(part, start, batch_size, drop_remainder), data)
+            return finish(*tf.nest.map_structure(lambda part: _sliced(part, start, batch_size, drop_remainder), data))
         rows = order[start : start + batch_size]
         if drop_remainder:
             rows.set_shape([batch_size])
-        return tf.nest.map_structure(lambda part: tf.gather(part, rows), data)
+        return finish(*tf.nest.map_structure(lambda part: tf.gather(part, rows), data))
 
     return starts.map(batch)
+
+
+class Packing:
+    """Columns `[n]` of one numeric dtype side by side as one array `[n, k]`.
+
+    A row of k columns is then one gather from a cache line or two, instead of k gathers from k places: twice as fast.
+
+    Args:
+        columns: The columns, or some with the same names and dtypes.
+    """
+
+    def __init__(self, columns: Columns) -> None:
+        self._names = list(columns)
+        self._packs: dict[str, list[str]] = {}
+        for name, column in columns.items():
+            if isinstance(column, np.ndarray) and column.ndim == 1 and column.dtype.kind in "biuf":
+                self._packs.setdefault(f"packed/{column.dtype}", []).append(name)
+        self._packed = {name for names in self._packs.values() for name in names}
+
+    def pack(self, columns: Columns) -> Columns:
+        """Returns the columns, packed."""
+        packs: Columns = {pack: np.stack([columns[n] for n in names], axis=1) for pack, names in self._packs.items()}
+        return packs | {name: columns[name] for name in self._names if name not in self._packed}
+
+    def unpack(self, packed: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns a batch of the packed tensors as the columns it was, in their order."""
+        columns = {
+            name: column
+            for pack, names in self._packs.items()
+            for name, column in zip(names, tf.unstack(packed[pack], axis=1), strict=True)
+        }
+        return {name: columns[name] if name in self._packed else packed[name] for name in self._names}
 
 
 def to_tensor(column: np.ndarray | Bag) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from nfm_tfrs.data.dataset import BATCHES_AHEAD, check_batch_size, cut
+from nfm_tfrs.data.dataset import BATCHES_AHEAD, Packing, check_batch_size, cut_batches
 from nfm_tfrs.data.label import Label, check_binary
 from nfm_tfrs.data.parquet import ParquetFiles, RowGroup
 from nfm_tfrs.data.read import find_files
@@ -78,7 +78,8 @@ def stream(
 
     sample, targets = next(reader.windows(files.row_groups, min(batch_size, _READ_ROWS)))
     reader.schema = sample.schema
-    structure = columns_of(sample)
+    packing = Packing(columns_of(sample))
+    structure = packing.pack(columns_of(sample))
     epochs = itertools.count()
 
     def windows() -> Iterator[tuple[np.ndarray, ...]]:
@@ -88,7 +89,7 @@ def stream(
             groups = [groups[number] for number in random.permutation(len(groups))]
         for table, targets in _gathered(reader.windows(groups, _READ_ROWS), window_rows):
             rows = random.permutation(table.num_rows) if shuffle else np.arange(table.num_rows)
-            yield *_flat(columns_of(table), structure), targets, rows
+            yield *_flat(packing.pack(columns_of(table)), structure), targets, rows
 
     signature = (
         *(_spec(part) for part in _flat(structure, structure)),
@@ -96,10 +97,14 @@ def stream(
         tf.TensorSpec([None], tf.int64),
     )
 
+    def unpacked(packed: dict[str, Any], targets: tf.Tensor) -> tuple[Any, ...]:
+        return (packing.unpack(packed), *tf.unstack(targets, axis=1))
+
     def batches_of(*parts: tf.Tensor) -> tf.data.Dataset:
         *flat, targets, rows = parts
-        window = (_unflat(flat, structure), *tf.unstack(targets, axis=1))
-        return cut(window, rows, tf.size(rows, tf.int64), batch_size, drop_remainder=False)
+        return cut_batches(
+            (_unflat(flat, structure), targets), unpacked, tf.size(rows, tf.int64), batch_size, False, rows
+        )
 
     dataset = tf.data.Dataset.from_generator(windows, output_signature=signature)
     dataset = dataset.prefetch(_WINDOWS_AHEAD).flat_map(batches_of)
