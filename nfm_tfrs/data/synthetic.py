@@ -1,0 +1,264 @@
+"""A seeded click log whose true logits are known, so that a model can be measured against the best there is."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+
+# Number of ids of a field and the exponent of its Zipf law: P(id of rank r) ∝ 1 / r^exponent.
+CATEGORICAL = {
+    "user_id": (2000, 0.8),
+    "ad_id": (800, 0.9),
+    "site": (200, 1.0),
+    "city": (100, 1.0),
+    "category": (40, 0.7),
+    "device": (8, 0.9),
+    "hour": (24, 0.0),
+}
+MULTI_CATEGORICAL = {"interests": (60, 0.8)}
+NUMERIC = ("price", "age")
+FIELDS = (*CATEGORICAL, *MULTI_CATEGORICAL, *NUMERIC)
+PAIRS = (
+    ("user_id", "category"),
+    ("user_id", "device"),
+    ("ad_id", "site"),
+    ("ad_id", "device"),
+    ("site", "category"),
+    ("site", "hour"),
+    ("city", "category"),
+    ("category", "interests"),
+    ("category", "price"),
+    ("device", "age"),
+)
+TRIPLES = (
+    ("site", "category", "device"),
+    ("category", "city", "device"),
+    ("category", "device", "interests"),
+)
+
+_RANK = 3  # length of a latent vector
+_SHARES = {2: (0.35, 0.65, 0.0), 3: (0.3, 0.4, 0.3)}  # of the logit's variance: first order, pairs, triples
+_MAX_INTERESTS = 5
+_NULL_RATE = {"price": 0.02, "age": 0.05}
+_START = 1_735_689_600  # 2025-01-01 00:00 UTC
+_SECONDS = 28 * 86_400
+_REFERENCE_ROWS = 20_000
+
+
+@dataclass(frozen=True, eq=False)
+class ClickLog:
+    """A table of clicks and the logits they were drawn from.
+
+    Args:
+        table: The columns of `FIELDS`, `timestamp` and `click`.
+        true_logits: [rows] float64; P(click) = sigmoid(true logit), independently for each row.
+    """
+
+    table: pa.Table
+    true_logits: np.ndarray
+
+    @cached_property
+    def best_auc(self) -> float:
+        """AUC of the true logits against the drawn clicks: a perfect model's on these rows; `nan` with one class."""
+        return _auc(self.true_logits, self.table["click"].to_numpy().astype(np.float64))
+
+    @cached_property
+    def expected_best_auc(self) -> float:
+        """Σ p_i (1 − p_j) [i ranks above j] ÷ Σ p_i Σ (1 − p_j): `best_auc` without the luck of the drawn clicks."""
+        return _auc(self.true_logits, _sigmoid(self.true_logits))
+
+
+def click_log(
+    rows: int, *, seed: int, order: Literal[2, 3] = 2, best_auc: float = 0.8, click_rate: float = 0.25
+) -> ClickLog:
+    """Draws a click log with planted interactions.
+
+    logit = bias + s (√a · Σ_i w_i + √b · Σ_(i,j) u_iᵀ W_ij u_j + √c · Σ_(i,j,k) Σ_d A_ijk,d u_id u_jd u_kd)
+
+    Each id has a first-order weight w and a latent vector u, each of the `PAIRS` its own random matrix W, each of the
+    `TRIPLES` (with `order=3`) its own random vector A. Weight and vector of a number are multiplied by its
+    standardised value (price: by that of its logarithm), those of a bag are means over its values, and those of
+    a missing value are zero. Over its field's ids u has mean zero, so no part of a pair can be had from its two
+    fields alone. Each of the three sums is scaled to variance 1; a, b and c, which add up to 1, share the variance out.
+    A click is one Bernoulli draw, that is, `logit + logistic noise > 0`, and 1 / s the size of the noise;
+    s and the bias are found by bisection.
+
+    Columns: `user_id`, `site`, `city`, `device` (strings), `ad_id`, `category`, `hour` (int64), `interests` (lists of
+    0 to 5 strings), `price`, `age` (float64, some null), `timestamp` (int64, seconds, ascending), `click` (int8).
+    Rows are independent but for their order in time, so every split has the same distribution.
+
+    Args:
+        rows: Number of rows, 1 or more.
+        seed: Same seed, same log; logs of the same seed and another number of rows come from the same weights.
+        order: Highest order of the planted interactions.
+        best_auc: Expected AUC of the true logits, above 0.5 and at most 0.99.
+        click_rate: Expected share of clicks, between 0 and 1.
+
+    Returns:
+        The table and its true logits.
+
+    Raises:
+        ValueError: An argument out of its range.
+
+    Example:
+        >>> log = click_log(1000, seed=0)
+        >>> log.table.num_rows, log.true_logits.shape
+        (1000, (1000,))
+    """
+    if rows < 1:
+        raise ValueError(f"click_log needs 1 row or more; received rows={rows}.")
+    if order not in _SHARES:
+        raise ValueError(f"click_log plants interactions of order 2 or 3; received order={order}.")
+    if not 0.5 < best_auc <= 0.99:
+        raise ValueError(f"best_auc must be above 0.5 and at most 0.99; received {best_auc}.")
+    if not 0 < click_rate < 1:
+        raise ValueError(f"click_rate must be above 0 and below 1; received {click_rate}.")
+
+    # Streams of their own: the weights do not depend on the number of rows.
+    for_world, for_reference, for_rows = (np.random.default_rng(part) for part in np.random.SeedSequence(seed).spawn(3))
+    world = _World.draw(for_world)
+    shares = np.sqrt(_SHARES[order])
+    reference = world.terms(_Rows.draw(for_reference, _REFERENCE_ROWS))
+    mean, scale = reference.mean(0), reference.std(0)
+    slope, bias = _noise(((reference - mean) / scale) @ shares, best_auc, click_rate)
+
+    drawn = _Rows.draw(for_rows, rows)
+    true_logits = bias + slope * (((world.terms(drawn) - mean) / scale) @ shares)
+    clicks = for_rows.uniform(size=rows) < _sigmoid(true_logits)
+    return ClickLog(drawn.table(clicks), true_logits)
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """What the rows contain, as numbers."""
+
+    ids: dict[str, np.ndarray]  # categorical: [rows]; multi-valued: [rows, _MAX_INTERESTS], -1 where there is none
+    numbers: dict[str, np.ndarray]  # [rows], NaN where missing
+    timestamps: np.ndarray
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, rows: int) -> "_Rows":
+        timestamps = np.sort(_START + rng.integers(0, _SECONDS, rows))
+        ids = {
+            field: rng.choice(size, rows, p=_zipf(size, exponent))
+            for field, (size, exponent) in CATEGORICAL.items()
+            if field != "hour"
+        }
+        ids["hour"] = timestamps // 3600 % 24
+        for field, (size, exponent) in MULTI_CATEGORICAL.items():
+            bags = rng.choice(size, (rows, _MAX_INTERESTS), p=_zipf(size, exponent))
+            bags[np.arange(_MAX_INTERESTS) >= rng.integers(0, _MAX_INTERESTS + 1, rows)[:, None]] = -1
+            bags.sort(axis=1)
+            bags[:, 1:][bags[:, 1:] == bags[:, :-1]] = -1  # a value is in a bag once
+            ids[field] = bags
+        numbers = {
+            "price": np.round(np.exp(rng.normal(3, 1, rows)), 2),
+            "age": np.clip(np.round(rng.normal(40, 12, rows)), 16, 90),
+        }
+        for field, rate in _NULL_RATE.items():
+            numbers[field][rng.uniform(size=rows) < rate] = np.nan
+        return cls(ids, numbers, timestamps)
+
+    def standardised(self, field: str) -> np.ndarray:
+        """[rows], 0 where missing."""
+        values = (np.log(self.numbers["price"]) - 3) if field == "price" else (self.numbers["age"] - 40) / 12
+        return np.nan_to_num(values)
+
+    def table(self, clicks: np.ndarray) -> pa.Table:
+        bags = self.ids["interests"]
+        lengths = (bags >= 0).sum(1)
+        tags = _names("tag", CATEGORICAL | MULTI_CATEGORICAL, "interests").take(pa.array(bags[bags >= 0]))
+        columns = {
+            "user_id": _names("user", CATEGORICAL, "user_id").take(pa.array(self.ids["user_id"])),
+            "ad_id": pa.array(1000 + self.ids["ad_id"]),
+            "site": _names("site", CATEGORICAL, "site").take(pa.array(self.ids["site"])),
+            "city": _names("city", CATEGORICAL, "city").take(pa.array(self.ids["city"])),
+            "category": pa.array(self.ids["category"]),
+            "device": _names("device", CATEGORICAL, "device").take(pa.array(self.ids["device"])),
+            "hour": pa.array(self.ids["hour"]),
+            "interests": pa.ListArray.from_arrays(pa.array(np.r_[0, np.cumsum(lengths)], pa.int32()), tags),
+            "price": pa.array(self.numbers["price"], mask=np.isnan(self.numbers["price"])),
+            "age": pa.array(self.numbers["age"], mask=np.isnan(self.numbers["age"])),
+            "timestamp": pa.array(self.timestamps),
+            "click": pa.array(clicks.astype(np.int8)),
+        }
+        return pa.table(columns)
+
+
+@dataclass(frozen=True, eq=False)
+class _World:
+    """The planted weights."""
+
+    weights: dict[str, np.ndarray]  # [ids, 1 + _RANK]: the first-order weight, then the latent vector
+    matrices: np.ndarray  # [pairs, _RANK, _RANK]
+    vectors: np.ndarray  # [triples, _RANK]
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> "_World":
+        weights = {field: rng.normal(size=(1, 1 + _RANK)) for field in NUMERIC}
+        for field, (size, exponent) in (CATEGORICAL | MULTI_CATEGORICAL).items():
+            drawn = rng.normal(size=(size, 1 + _RANK))
+            probabilities = _zipf(size, exponent)
+            drawn -= probabilities @ drawn
+            weights[field] = drawn / np.sqrt(
+                probabilities @ drawn**2
+            )  # else three popular ids decide on a field's part
+        return cls(weights, rng.normal(size=(len(PAIRS), _RANK, _RANK)), rng.normal(size=(len(TRIPLES), _RANK)))
+
+    def terms(self, rows: _Rows) -> np.ndarray:
+        """[rows, 3]: first-order, pair and triple sums, not yet scaled."""
+        of = {field: self.weights[field][rows.ids[field]] for field in CATEGORICAL}
+        of |= {field: self.weights[field] * rows.standardised(field)[:, None] for field in NUMERIC}
+        for field in MULTI_CATEGORICAL:
+            bags = rows.ids[field]
+            total = sum(self.weights[field][bags[:, k]] * (bags[:, k, None] >= 0) for k in range(bags.shape[1]))
+            of[field] = total / np.maximum((bags >= 0).sum(1), 1)[:, None]
+        latent = {field: values[:, 1:] for field, values in of.items()}
+        first = sum(values[:, 0] for values in of.values())
+        pairs = sum(((latent[i] @ w) * latent[j]).sum(1) for (i, j), w in zip(PAIRS, self.matrices, strict=True))
+        triples = sum(
+            (latent[i] * latent[j] * latent[k]) @ a for (i, j, k), a in zip(TRIPLES, self.vectors, strict=True)
+        )
+        return np.stack([first, pairs, triples], axis=1)
+
+
+def _noise(scores: np.ndarray, best_auc: float, click_rate: float) -> tuple[float, float]:
+    """Slope and bias for which the expected AUC and click rate of `slope * scores + bias` are those asked for."""
+
+    def bias_for(slope: float) -> float:
+        low, high = -100.0, 100.0
+        for _ in range(20):
+            middle = (low + high) / 2
+            low, high = (middle, high) if _sigmoid(slope * scores + middle).mean() < click_rate else (low, middle)
+        return (low + high) / 2
+
+    low, high = 0.0, 50.0  # 50 gives an AUC of 0.999
+    for _ in range(16):
+        slope = (low + high) / 2
+        reached = _auc(scores, _sigmoid(slope * scores + bias_for(slope)))
+        low, high = (slope, high) if reached < best_auc else (low, slope)
+    return slope, bias_for(slope)
+
+
+def _auc(scores: np.ndarray, positive: np.ndarray) -> float:
+    """AUC where row i counts `positive[i]` times as a positive and `1 - positive[i]` times as a negative."""
+    order = np.argsort(scores, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(scores[order]) > 0])  # ties are one step
+    positives, negatives = np.add.reduceat(positive[order], starts), np.add.reduceat(1 - positive[order], starts)
+    pairs = positives.sum() * negatives.sum()
+    return float(positives @ (np.cumsum(negatives) - negatives / 2) / pairs) if pairs > 0 else float("nan")
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    return 0.5 * (1 + np.tanh(logits / 2))
+
+
+def _zipf(size: int, exponent: float) -> np.ndarray:
+    weights = np.arange(1, size + 1) ** -exponent
+    return weights / weights.sum()
+
+
+def _names(prefix: str, sizes: dict[str, tuple[int, float]], field: str) -> pa.Array:
+    return pa.array([f"{prefix}_{rank}" for rank in range(sizes[field][0])])
