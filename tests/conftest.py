@@ -1,0 +1,61 @@
+"""What tests of several folders share."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+Completed = subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="session")
+def run_python(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Completed]:
+    """Run a script in a fresh interpreter, outside the checkout and without TF_USE_LEGACY_KERAS."""
+
+    def run(script: str, *, status: int = 0, folder: Path | None = None, **variables: str) -> Completed:
+        inherited = {k: v for k, v in os.environ.items() if k not in ("TF_USE_LEGACY_KERAS", "PYTHONPATH")}
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            capture_output=True,
+            text=True,
+            cwd=folder or tmp_path_factory.mktemp("run"),
+            env={**inherited, "TF_CPP_MIN_LOG_LEVEL": "3", **variables},
+            timeout=300,
+        )
+        assert done.returncode == status, done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def start_python(run_python: Callable[..., Completed]) -> Iterator[Callable[..., dict[str, Future[Completed]]]]:
+    """Start scripts two at a time, to be waited for one by one: each spends seconds importing TensorFlow."""
+    pool = ThreadPoolExecutor(2)
+
+    def start(scripts: Iterable[str]) -> dict[str, Future[Completed]]:
+        return {script: pool.submit(run_python, script) for script in scripts}
+
+    yield start
+    pool.shutdown(cancel_futures=True)
+
+
+@pytest.fixture
+def add_distribution(tmp_path: Path) -> Callable[..., str]:
+    """Lay out a package's metadata and one module as an install would; returns the folder for PYTHONPATH."""
+
+    def add(name: str, version: str, *, entry_points: str = "", module: str = "", folder: str = "site") -> str:
+        site = tmp_path / folder
+        metadata = site / f"{name}-{version}.dist-info"
+        metadata.mkdir(parents=True)
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        (metadata / "entry_points.txt").write_text(entry_points)
+        if module:
+            (site / f"{name}.py").write_text(module)
+        return str(site)
+
+    return add
