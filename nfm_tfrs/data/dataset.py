@@ -45,8 +45,11 @@ def batches(
         `[b, None]`; label and weight are float32 `[b]`.
 
     Raises:
-        ValueError: No rows, columns of different length, a batch size below 1, or not a single whole batch.
+        ValueError: No rows, columns of different length, weights without labels, a batch size below 1, or not a
+            single whole batch.
     """
+    if labels is None and weights is not None:
+        raise ValueError("weights were given without labels. Give labels too, or leave the weights out.")
     num_rows = _num_rows(columns, labels, weights)
     check_batch_size(batch_size)
     num_batches = num_rows // batch_size if drop_remainder else -(-num_rows // batch_size)

@@ -112,7 +112,7 @@ def _parse_block(path: Path, first_line: int, block: bytes, num_parts: int) -> _
 
 def _parse(lines: list[bytes], num_parts: int) -> _Parsed:
     text = pa.array(lines, pa.binary()).cast(pa.string())
-    if any(b"#" in line for line in lines):
+    if pc.any(pc.match_substring(text, "#")).as_py():
         text = pc.replace_substring_regex(text, "#.*$", "")
     text = pc.ascii_trim_whitespace(text)
     text = text.filter(pc.not_equal(text, ""))

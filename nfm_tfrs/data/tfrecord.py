@@ -21,7 +21,7 @@ def read_tfrecord(paths: Sequence[Path], columns: Iterable[str] | None = None) -
     first 4096 examples of each file.
 
     Raises:
-        ValueError: A file is no whole TFRecord, an example is none, or a column is missing.
+        ValueError: A file is no whole TFRecord, its examples are none or without values, or a column is missing.
     """
     parts: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}  # by feature: values and lengths, batch after batch
     wanted = None if columns is None else list(columns)
@@ -74,6 +74,8 @@ def _features(tf: Any, records: Sequence[bytes], path: Path, columns: list[str] 
         for name, feature in example.features.feature.items():
             if kind := feature.WhichOneof("kind"):
                 found.setdefault(name, dtypes[kind])
+    if not found:
+        raise ValueError(f"{path} holds no value in its first {len(records)} examples. Write examples with features.")
     for name in columns or ():
         if name not in found:
             raise ValueError(f"{path}: {missing_column(name, sorted(found))}")
