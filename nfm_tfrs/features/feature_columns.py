@@ -5,7 +5,6 @@
 | embedding_column over sequence_categorical_column_with_* | MultiCategoricalFeature(combiner=None) |
 | embedding_column over categorical_column_with_* | MultiCategoricalFeature(combiner=the column's) |
 | embedding_column over weighted_categorical_column | the same, with weights= |
-| shared_embeddings | the same, with embedding_name= |
 | numeric_column | NumericFeature |
 | bucketized_column, or embedding_column over it | NumericFeature(boundaries=…) |
 
@@ -18,6 +17,8 @@ its embedding lies in row i of theirs and in row i + 1 of ours, whose row 0 is f
 - A weight of 0 or less drops its value there, unless the combiner is "sum"; here it weighs as it is.
 - NaN in a bucketised number is missing here, and in the last bucket there.
 - Embeddings start as the model says, not with a standard deviation of 1/√dimension.
+
+shared_embeddings exist only outside eager execution; here features share their rows by their `embedding_name`.
 """
 
 import math
@@ -35,6 +36,7 @@ _FUNCTIONS = {
     "IndicatorColumn": "indicator_column",
     "SequenceCategoricalColumn": "sequence_categorical_column",
     "SequenceNumericColumn": "sequence_numeric_column",
+    "SharedEmbeddingColumn": "shared_embedding",
     "VocabularyFileCategoricalColumn": "categorical_column_with_vocabulary_file",
     "VocabularyListCategoricalColumn": "categorical_column_with_vocabulary_list",
     "WeightedCategoricalColumn": "weighted_categorical_column",
@@ -43,6 +45,7 @@ _REMEDIES = {
     "BucketizedColumn": "Leave its weights out.",
     "CrossedColumn": "Give each of its inputs a column of its own; the interaction makes the pairs.",
     "IndicatorColumn": "Write embedding_column in its place.",
+    "SharedEmbeddingColumn": "Write embedding_columns, and give their features one embedding_name.",
     "SequenceNumericColumn": "Give each position a numeric_column of its own.",
 }
 
@@ -71,12 +74,13 @@ def features_from_columns(columns: Iterable[Any]) -> list[Feature]:
     features = [feature_from_column(column) for column in columns]
     readers: dict[str, Any] = {}
     for feature, column in zip(features, columns, strict=True):
-        other = readers.setdefault(feature.name, column)
-        if other is not column:
+        if feature.name in readers:
+            both = f"{readers[feature.name].name!r} and {column.name!r}"
             raise ValueError(
-                f"Feature columns {other.name!r} and {column.name!r} both read the input {feature.name!r}. "
+                f"Feature columns {both} both read the input {feature.name!r}. "
                 "Keep one, or give the other a copy of the input under another name."
             )
+        readers[feature.name] = column
     return features
 
 
@@ -109,19 +113,13 @@ def listed(columns: Iterable[Any]) -> list[Any]:
 
 def _common_dimension(columns: list[Any]) -> int | None:
     embedded = [column for column in columns if _is_embedding(column)]
-    dimensions = [dimension_of(column) for column in embedded]
-    for column, dimension in zip(embedded, dimensions, strict=True):
-        if dimension != dimensions[0]:
+    for column in embedded:
+        if column.dimension != embedded[0].dimension:
             raise ValueError(
-                f"All embeddings need one dimension; {embedded[0].name!r} has {dimensions[0]} and {column.name!r} "
-                f"{dimension}. Give both the same."
+                f"All embeddings need one dimension; {embedded[0].name!r} has {embedded[0].dimension} and "
+                f"{column.name!r} {column.dimension}. Give both the same."
             )
-    return dimensions[0] if dimensions else None
-
-
-def dimension_of(column: Any) -> int:
-    """Returns the embedding dimension of an embedding_column or shared embedding."""
-    return int(_options(column)["dimension"])
+    return embedded[0].dimension if embedded else None
 
 
 def feature_from_column(column: Any) -> Feature:
@@ -140,15 +138,9 @@ def feature_from_column(column: Any) -> Feature:
 
 def _embedded(column: Any) -> Feature:
     _check_options(column)
-    shared = _is_shared(column)
     categories, weights = column.categorical_column, None
     kind = type(categories).__name__
     if kind == "BucketizedColumn":
-        if shared:
-            raise ValueError(
-                f"Feature column {column.name!r} shares the embeddings of a bucketized_column. "
-                "Write an embedding_column for it."
-            )
         return _bucketized(categories)
     if kind == "WeightedCategoricalColumn":
         categories, weights = categories.categorical_column, categories.weight_feature_key
@@ -164,7 +156,6 @@ def _embedded(column: Any) -> Feature:
         categories.name,
         combiner=None if sequence else column.combiner or "mean",  # TensorFlow's own default
         weights=weights,
-        embedding_name=column.shared_embedding_column_creator._name if shared else None,
         **_categories(categories),
     )
 
@@ -240,51 +231,37 @@ def _check_unknown(column: Any, of_its_own: int | None) -> None:
 
 
 def _check_options(column: Any) -> None:
-    options = _options(column)
     if column.max_norm is not None:
         raise ValueError(
             f"Feature column {column.name!r} has max_norm={column.max_norm}, but embeddings are not clipped here. "
             "Leave max_norm out; embedding_l2= of the model keeps embeddings small."
         )
-    if not options["trainable"]:
+    if not column.trainable:
         raise ValueError(
             f"Feature column {column.name!r} has trainable=False, but all embeddings are trained here. "
             "Leave trainable out."
         )
-    if options["ckpt_to_load_from"] is not None:
+    if column.ckpt_to_load_from is not None:
         raise ValueError(
-            f"Feature column {column.name!r} loads a checkpoint, {options['ckpt_to_load_from']!r}. "
+            f"Feature column {column.name!r} loads a checkpoint, {column.ckpt_to_load_from!r}. "
             "Leave ckpt_to_load_from out, and assign the weights once the model is built."
         )
-    initializer = options["initializer"]
-    default = {"mean": 0.0, "stddev": 1 / math.sqrt(options["dimension"]), "seed": None}
-    config = initializer.get_config() if type(initializer).__name__ == "TruncatedNormal" else {}
-    if any(config.get(key, "none") != value for key, value in default.items()):
+    default = {"mean": 0.0, "stddev": 1 / math.sqrt(column.dimension), "seed": None}  # what leaving it out gives
+    config = column.initializer.get_config() if type(column.initializer).__name__ == "TruncatedNormal" else {}
+    if {key: config.get(key) for key in default} != default:
         raise ValueError(
             f"Feature column {column.name!r} has an initializer of its own. Leave it out, and give the model "
             "embedding_stddev=, or assign the weights once it is built."
         )
 
 
-def _options(column: Any) -> dict[str, Any]:
-    names = ("dimension", "initializer", "trainable", "ckpt_to_load_from")
-    if not _is_shared(column):
-        return {name: getattr(column, name) for name in names}
-    # What shared_embeddings was given is kept only here.
-    return {name: getattr(column.shared_embedding_column_creator, f"_{name}") for name in names}
-
-
 def _is_embedding(column: Any) -> bool:
-    return type(column).__name__ == "EmbeddingColumn" or _is_shared(column)
-
-
-def _is_shared(column: Any) -> bool:
-    return type(column).__name__ == "SharedEmbeddingColumn"
+    return type(column).__name__ == "EmbeddingColumn"
 
 
 def _refused(column: Any) -> ValueError:
     kind = type(column).__name__
     remedy = _REMEDIES.get(kind, "Wrap it in tf.feature_column.embedding_column.")
     return ValueError(
-        f"Feature column {column.name!r} is a {_FUNCTIONS.get(kind, kind)}, which has no feature. {remedy}"
+        f"Feature column {column.name!r} is of kind {_FUNCTIONS.get(kind, kind)}, which has no feature. {remedy}"
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from nfm_tfrs.features.encoder import FeatureEncoder, bag_key
 from nfm_tfrs.features.feature import MultiCategoricalFeature, feature_from_dict, feature_to_dict
-from nfm_tfrs.features.feature_columns import dimension_of, feature_from_column, listed
+from nfm_tfrs.features.feature_columns import feature_from_column, listed
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import keras, tf
 
@@ -25,16 +25,15 @@ class SequenceFeatures(keras.layers.Layer):
 
     Reads a dict of SparseTensors, RaggedTensors or Tensors `[batch, steps]`; other keys are left alone. A missing
     value, negative or `""`, leaves a hole in its row; an unknown one has a vector of its own, which starts at zero.
-    `tables[name]` holds the embeddings of an input (or of a shared embedding): row 0 for unknown values, row i + 1
-    for id i, float32 `[ids + 1, dim]`.
+    `tables[name]` holds the embeddings of an input, float32 `[ids + 1, dim]`: row 0 for unknown values, row i + 1 for
+    id i.
 
     Missing values aside, the numbers are those of `tf.keras.experimental.SequenceFeatures`. A functional model with
     this layer saves as `.keras` as it is; a subclassed one needs a `build_from_config` that calls it on ids, as with
     any input that is not float: Keras builds it on floats otherwise.
 
     Args:
-        columns: embedding_columns (or shared_embeddings) over sequence_categorical_columns; their dimensions may
-            differ.
+        columns: embedding_columns over sequence_categorical_columns; their dimensions may differ.
 
     Returns:
         Two dicts with the same keys, the columns' names ("seq_1_embedding"), in the order of `columns`: embeddings
@@ -43,7 +42,7 @@ class SequenceFeatures(keras.layers.Layer):
 
     Raises:
         ValueError: A column that is no embedding of a sequence, or is refused by `FeatureSpec.from_feature_columns`;
-            an input that is missing, or not `[batch, steps]`.
+            two columns on one input; an input that is missing, or not `[batch, steps]`.
 
     Example:
         >>> seq = tf.feature_column.sequence_categorical_column_with_hash_bucket("seq", 10, tf.int64)
@@ -56,18 +55,21 @@ class SequenceFeatures(keras.layers.Layer):
     def __init__(self, columns: Iterable[Any], **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)  # the tables stay float32
         self.columns = tuple(_sequence(column) for column in listed(columns))
-        self._encoders = [FeatureEncoder(FeatureSpec((column.feature,))) for column in self.columns]
+        spec = FeatureSpec(tuple(column.feature for column in self.columns))  # refuses an input that is read twice
+        self._encoders = [FeatureEncoder(FeatureSpec((feature,))) for feature in spec]
 
     def build(self, input_shape: Any) -> None:
-        tables = {}
-        for column in self.columns:
-            table = column.feature.table
-            if table not in tables:
-                shape = [column.feature.num_ids + 1, column.dimension]
-                tables[table] = self.add_weight(
-                    f"{table}_embeddings", shape, tf.float32, initializer=_initial_table, experimental_autocast=False
-                )
-        self.tables = tables  # assigned whole: Keras refuses to save a dict that changes later
+        # Assigned whole: Keras refuses to save a dict that changes later.
+        self.tables = {
+            column.feature.name: self.add_weight(
+                f"{column.feature.name}_embeddings",
+                [column.feature.num_ids + 1, column.dimension],
+                tf.float32,
+                initializer=_initial_table,
+                experimental_autocast=False,
+            )
+            for column in self.columns
+        }
         super().build(input_shape)
 
     def call(self, inputs: Mapping[str, Any]) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
@@ -81,7 +83,7 @@ class SequenceFeatures(keras.layers.Layer):
             present = _present_values(name, inputs[name])
             # One value a bag: the encoder would close the holes of whole rows.
             rows = encoder({name: present.values[:, None]})[bag_key(name)].values
-            vectors = tf.cast(tf.gather(self.tables[column.feature.table], rows), self.compute_dtype)
+            vectors = tf.cast(tf.gather(self.tables[name], rows), self.compute_dtype)
             batch, steps = tf.unstack(present.dense_shape)
             embeddings[column.name] = tf.scatter_nd(present.indices, vectors, [batch, steps, column.dimension])
             behind = tf.math.unsorted_segment_max(present.indices[:, 1] + 1, present.indices[:, 0], batch)
@@ -133,4 +135,4 @@ def _sequence(column: Any) -> _Sequence:
             f"SequenceFeatures takes embeddings of sequences; received {column.name!r}. "
             "Write embedding_column over a sequence_categorical_column_with_*, or use FeatureSpec.from_feature_columns."
         )
-    return _Sequence(column.name, feature, dimension_of(column))
+    return _Sequence(column.name, feature, column.dimension)
