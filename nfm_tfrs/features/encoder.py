@@ -58,6 +58,10 @@ class FeatureEncoder(keras.layers.Layer):
         self._tables = tables  # assigned whole: Keras refuses to save a dict that changes later
 
     def call(self, columns: Mapping[str, Any]) -> dict[str, Any]:
+        if not isinstance(columns, Mapping):
+            raise ValueError(
+                f"The model reads a dict of columns; received {type(columns).__name__}. Give {{name: values}}."
+            )
         if IDS in columns:
             return dict(columns)
         single = [self._rows(f, _dense(f, _column(columns, f.name))) for f in self.features.single]
@@ -186,12 +190,11 @@ def _dense(feature: Feature, column: Any) -> tf.Tensor:
                 f"Feature {feature.name!r} takes one value an example; received a sparse column of shape "
                 f"{column.shape}. Declare a MultiCategoricalFeature."
             )
-        if isinstance(feature, NumericFeature):
-            column = tf.SparseTensor(column.indices, tf.cast(column.values, tf.float32), column.dense_shape)
+        column = column.with_values(_of_declared_type(feature, column.values))
         missing = {tf.string: "", tf.float32: np.nan}.get(column.dtype, -1)
         column = tf.sparse.to_dense(column, default_value=missing)
     if column.shape.rank == 2 and column.shape[1] in (1, None):
-        column = tf.reshape(column, [-1])
+        column = tf.reshape(column, [tf.shape(column)[0]])  # not [-1]: a bag of a length known too late shall fail
     if column.shape.rank != 1:
         raise ValueError(
             f"Feature {feature.name!r} takes one value an example, [batch] or [batch, 1]; "
@@ -240,10 +243,11 @@ def _present(values: tf.Tensor) -> tf.Tensor:
 
 
 def _standardised(feature: NumericFeature, values: tf.Tensor) -> tf.Tensor:
-    values = _of_declared_type(feature, values)
+    # float64: in float32 the last bit follows from the batch a value is in, and from whether a graph is optimised.
+    values = tf.cast(_of_declared_type(feature, values), tf.float64)
     if feature.log:
         values = tf.sign(values) * tf.math.log1p(tf.abs(values))
-    return (values - feature.mean) / feature.std
+    return tf.cast((values - feature.mean) / feature.std, tf.float32)
 
 
 def _floats(array: Any) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import operator
 from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any, Literal
@@ -59,11 +60,7 @@ class Categories:
             object.__setattr__(self, "vocabulary", vocabulary)
             inferred = _vocabulary_dtype(self.name, vocabulary)
         else:
-            size = ways[given[0]]
-            if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-                raise ValueError(
-                    f"{given[0]} of feature {self.name!r} must be a whole number of 1 or more; received {size!r}."
-                )
+            object.__setattr__(self, given[0], _whole(f"{given[0]} of feature {self.name!r}", ways[given[0]]))
             inferred = "int64" if self.vocabulary_size is not None else self.dtype
         if self.dtype not in (None, inferred) or inferred not in (None, "string", "int64"):
             raise ValueError(
@@ -117,8 +114,8 @@ class MultiCategoricalFeature(Categories):
                 f"combiner of feature {self.name!r} must be None or one of {', '.join(COMBINERS)}; "
                 f"received {self.combiner!r}."
             )
-        if self.max_length is not None and self.max_length < 1:
-            raise ValueError(f"max_length of feature {self.name!r} must be 1 or more; received {self.max_length!r}.")
+        if self.max_length is not None:
+            object.__setattr__(self, "max_length", _whole(f"max_length of feature {self.name!r}", self.max_length))
 
 
 @dataclass(frozen=True)
@@ -193,8 +190,10 @@ def feature_from_dict(config: dict[str, Any]) -> Feature:
     """Returns the feature that `feature_to_dict` wrote.
 
     Raises:
-        ValueError: An unknown type or argument.
+        ValueError: Not a dict, no name, or an unknown type or argument.
     """
+    if not isinstance(config, dict) or "name" not in config:
+        raise ValueError(f'A feature is an object with a "type" and a "name"; received {config!r}.')
     arguments = dict(config)
     kind = arguments.pop("type", None)
     if kind not in _TYPES:
@@ -211,6 +210,13 @@ def feature_from_dict(config: dict[str, Any]) -> Feature:
 def _check_name(name: object) -> None:
     if not isinstance(name, str) or not name:
         raise ValueError(f"A feature's name must be a non-empty string; received {name!r}.")
+
+
+def _whole(what: str, number: Any) -> int:
+    """The number as Python's int: the largest id of an array plus one is NumPy's, which JSON does not take."""
+    if isinstance(number, bool) or not hasattr(number, "__index__") or number < 1:
+        raise ValueError(f"{what} must be a whole number of 1 or more; received {number!r}.")
+    return operator.index(number)
 
 
 def _listed(name: str, values: Iterable[Any]) -> tuple[Any, ...]:

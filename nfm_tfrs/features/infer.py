@@ -92,42 +92,51 @@ def features_from_dataset(dataset: Any, rules: Inference) -> list[Feature]:
 
 
 def _record_batches(dataset: Any) -> Iterator[pa.RecordBatch]:
+    specs = dataset.element_spec[0] if isinstance(dataset.element_spec, tuple) else dataset.element_spec
+    if not isinstance(specs, dict):
+        raise ValueError(
+            f"Features are inferred from a dict of columns; received {type(specs).__name__}. "
+            "Give batches of {name: tensor}, or features=."
+        )
+    for name, spec in specs.items():
+        if spec.shape.rank not in (1, 2):
+            raise ValueError(
+                f"Column {name!r} must be [batch] or [batch, length]; received shape {spec.shape}. Batch the dataset."
+            )
+    # From the spec, not the batch: the longest bag of one batch may have one value, that of the next more.
+    single = {name for name, spec in specs.items() if spec.shape.rank == 1 or spec.shape[1:] == [1]}
     for element in dataset:
         columns = element[0] if isinstance(element, tuple) else element
-        if not isinstance(columns, dict):
-            raise ValueError(
-                f"Features are inferred from a dict of columns; received {type(columns).__name__}. "
-                "Give batches of {name: tensor}, or features=."
-            )
-        yield pa.RecordBatch.from_pydict({name: _to_arrow(name, values) for name, values in columns.items()})
-
-
-def _to_arrow(name: str, values: Any) -> pa.Array:
-    if hasattr(values, "row_splits"):
-        splits = pa.array(values.row_splits.numpy(), pa.int32())
-        return pa.ListArray.from_arrays(splits, _flat_to_arrow(values.flat_values.numpy()))
-    if hasattr(values, "dense_shape"):
-        rows, shape = values.indices.numpy()[:, 0], values.dense_shape.numpy()
-        if len(shape) == 2 and shape[1] == 1 and len(rows) == shape[0]:
-            return _flat_to_arrow(values.values.numpy())
-        splits = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=shape[0]))])
-        return pa.ListArray.from_arrays(pa.array(splits, pa.int32()), _flat_to_arrow(values.values.numpy()))
-    array = np.asarray(values)
-    if array.ndim == 2 and array.shape[1] != 1:
-        splits = np.arange(0, array.size + 1, array.shape[1])
-        return pa.ListArray.from_arrays(pa.array(splits, pa.int32()), _flat_to_arrow(array.reshape(-1)))
-    if array.ndim not in (1, 2):
-        raise ValueError(
-            f"Column {name!r} must be [batch] or [batch, length]; received shape {list(array.shape)}. "
-            "Batch the dataset."
+        yield pa.RecordBatch.from_pydict(
+            {name: _to_arrow(name, values, name in single) for name, values in columns.items()}
         )
-    return _flat_to_arrow(array.reshape(-1))
 
 
-def _flat_to_arrow(array: np.ndarray) -> pa.Array:
+def _to_arrow(name: str, values: Any, single: bool) -> pa.Array:
+    if hasattr(values, "row_splits"):
+        splits, flat = values.row_splits.numpy(), values.flat_values.numpy()
+    elif hasattr(values, "dense_shape"):
+        rows, shape = values.indices.numpy()[:, 0], values.dense_shape.numpy()
+        splits = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=shape[0]))])
+        flat = values.values.numpy()
+        if single:
+            places = np.where(np.diff(splits) > 0, splits[:-1], len(flat))
+            return _flat_to_arrow(name, flat).take(pa.array(places, mask=places == len(flat)))
+    else:
+        array = np.asarray(values)
+        flat, length = array.reshape(-1), 1 if array.ndim == 1 else array.shape[1]
+        splits = np.arange(len(array) + 1) * length
+    flat = _flat_to_arrow(name, flat)
+    return flat if single else pa.ListArray.from_arrays(pa.array(splits, pa.int32()), flat)
+
+
+def _flat_to_arrow(name: str, array: np.ndarray) -> pa.Array:
     if array.dtype == object:  # TensorFlow's strings
-        return pa.array(array, pa.binary()).cast(pa.string())
-    return pa.array(array)
+        try:
+            return pa.array(array, pa.binary()).cast(pa.string())
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"Column {name!r} holds bytes that are not UTF-8. Decode them first.") from error
+    return pa.array(array.astype(np.float32) if array.dtype.kind == "V" else array)  # V: bfloat16, unknown to Arrow
 
 
 def _chosen(schema: pa.Schema, rules: Inference) -> list[pa.Field]:
@@ -178,7 +187,7 @@ class _Column:
             if sum(len(table) for table in self.counts) > 4_000_000:
                 self.counts = [self._counted()]
         if self.is_integer or self.is_number:
-            numbers = values.cast(pa.float64()).drop_null().to_numpy(zero_copy_only=False)
+            numbers = values.cast(pa.float64(), safe=False).drop_null().to_numpy(zero_copy_only=False)
             numbers = numbers[np.isfinite(numbers)]
             self.raw.update(numbers)
             self.logged.update(np.sign(numbers) * np.log1p(np.abs(numbers)))

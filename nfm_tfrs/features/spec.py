@@ -66,6 +66,8 @@ class FeatureSpec:
             raise ValueError(f"Each feature needs a name of its own; {', '.join(map(repr, repeated))} came twice.")
         owners: dict[str, Feature] = {}
         for feature in features:
+            if not feature.num_ids:
+                continue  # a plain number has no rows to share
             owner = owners.setdefault(feature.table, feature)
             if _categories(owner) != _categories(feature):
                 raise ValueError(

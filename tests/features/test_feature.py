@@ -1,0 +1,164 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from nfm_tfrs.features.feature import (
+    CategoricalFeature,
+    MultiCategoricalFeature,
+    NumericFeature,
+    feature_from_dict,
+    feature_to_dict,
+)
+
+FEATURES = [
+    CategoricalFeature("city", vocabulary=["Rome", "Oslo", "Пермь"]),
+    CategoricalFeature("year", vocabulary=(1995, 1996), embedding_name="years"),
+    CategoricalFeature("user", num_hash_buckets=7),
+    CategoricalFeature("device", num_hash_buckets=7, dtype="string"),
+    CategoricalFeature("hour", vocabulary_size=24),
+    MultiCategoricalFeature("genres", vocabulary=["a"], combiner="max", weights="genre_weights", max_length=3),
+    MultiCategoricalFeature("history", vocabulary_size=5, combiner=None),
+    NumericFeature("price", mean=2.5, std=0.5, log=True),
+    NumericFeature("age", boundaries=(18.0, 65.0)),
+]
+
+
+@pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)
+def test_a_feature_survives_json(feature):
+    written = json.loads(json.dumps(feature_to_dict(feature)))
+    assert feature_from_dict(written) == feature
+
+
+def test_arguments_at_their_default_are_not_written():
+    assert feature_to_dict(NumericFeature("price")) == {"type": "numeric", "name": "price"}
+    assert feature_to_dict(CategoricalFeature("hour", vocabulary_size=24)) == {
+        "type": "categorical",
+        "name": "hour",
+        "vocabulary_size": 24,
+        "dtype": "int64",
+    }
+
+
+@pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)
+def test_features_are_hashable_and_frozen(feature):
+    assert len({feature, dataclasses.replace(feature)}) == 1
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        feature.name = "other"
+
+
+@pytest.mark.parametrize(
+    ("feature", "dtype", "num_ids"),
+    [
+        (CategoricalFeature("a", vocabulary=["x", "y"]), "string", 2),
+        (CategoricalFeature("a", vocabulary=[3, 4, 5]), "int64", 3),
+        (CategoricalFeature("a", vocabulary=np.array([3, 4])), "int64", 2),
+        (CategoricalFeature("a", vocabulary=np.array(["x"])), "string", 1),
+        (CategoricalFeature("a", vocabulary_size=9), "int64", 9),
+        (CategoricalFeature("a", vocabulary_size=np.int64(9)), "int64", 9),
+        (CategoricalFeature("a", num_hash_buckets=np.int32(9)), None, 9),
+        (CategoricalFeature("a", num_hash_buckets=9, dtype="int64"), "int64", 9),
+    ],
+)
+def test_dtype_and_number_of_ids_follow_from_the_categories(feature, dtype, num_ids):
+    assert (feature.dtype, feature.num_ids) == (dtype, num_ids)
+    json.dumps(feature_to_dict(feature))  # NumPy's numbers have become Python's
+
+
+def test_boundaries_make_one_id_more_than_there_are_limits():
+    assert NumericFeature("age", boundaries=[1, 2]).num_ids == 3
+    assert NumericFeature("age").num_ids == 0
+
+
+def test_the_table_is_the_feature_unless_embedding_name_shares_one():
+    assert CategoricalFeature("a", vocabulary_size=2).table == "a"
+    assert CategoricalFeature("a", vocabulary_size=2, embedding_name="b").table == "b"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "'a' needs exactly one of vocabulary, num_hash_buckets and vocabulary_size; received none"),
+        (
+            {"vocabulary": ["x"], "vocabulary_size": 1},
+            "'a' needs exactly one of .*; received vocabulary, vocabulary_size",
+        ),
+        ({"vocabulary": []}, "vocabulary of feature 'a' is empty"),
+        ({"vocabulary": "xyz"}, "'a' needs a list of values; received the string 'xyz'"),
+        ({"vocabulary": ["x", 1]}, "'a' must be all strings or all integers; received int, str"),
+        ({"vocabulary": [True, False]}, "must be all strings or all integers; received bool"),
+        ({"vocabulary": [1.0]}, "must be all strings or all integers; received float"),
+        ({"vocabulary": [b"x"]}, "must be all strings or all integers; received bytes"),
+        ({"vocabulary": ["x", "x"]}, "vocabulary of feature 'a' repeats a value"),
+        ({"vocabulary": ["x", ""]}, "vocabulary of feature 'a' contains '', which means missing"),
+        ({"vocabulary": [0, -1]}, "vocabulary of feature 'a' contains -1, which means missing"),
+        ({"vocabulary_size": 0}, "vocabulary_size of feature 'a' must be a whole number of 1 or more; received 0"),
+        ({"vocabulary_size": True}, "vocabulary_size of feature 'a' must be a whole number .* received True"),
+        ({"vocabulary_size": 2.0}, "vocabulary_size of feature 'a' must be a whole number .* received 2.0"),
+        ({"num_hash_buckets": -3}, "num_hash_buckets of feature 'a' must be a whole number .* received -3"),
+        ({"vocabulary": ["x"], "dtype": "int64"}, "dtype of feature 'a' must be string; received 'int64'"),
+        ({"vocabulary_size": 3, "dtype": "string"}, "dtype of feature 'a' must be int64; received 'string'"),
+        ({"num_hash_buckets": 3, "dtype": "float32"}, "dtype of feature 'a' must be .*; received 'float32'"),
+    ],
+)
+@pytest.mark.parametrize("kind", [CategoricalFeature, MultiCategoricalFeature])
+def test_categories_that_cannot_be_are_refused(kind, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        kind("a", **arguments)
+
+
+@pytest.mark.parametrize("name", ["", None, 3])
+@pytest.mark.parametrize("make", [NumericFeature, lambda name: CategoricalFeature(name, vocabulary_size=2)])
+def test_a_name_is_a_string_that_is_not_empty(make, name):
+    with pytest.raises(ValueError, match=f"name must be a non-empty string; received {name!r}"):
+        make(name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"combiner": "avg"}, "combiner of feature 'a' must be None or one of sum, mean, sqrtn, max; received 'avg'"),
+        ({"max_length": 0}, "max_length of feature 'a' must be a whole number of 1 or more; received 0"),
+        ({"max_length": 2.5}, "max_length of feature 'a' must be a whole number of 1 or more; received 2.5"),
+    ],
+)
+def test_bags_that_cannot_be_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        MultiCategoricalFeature("a", vocabulary_size=3, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"std": 0.0}, "'a' needs a finite mean and a std above 0; received mean 0.0, std 0.0"),
+        ({"std": -1.0}, "std above 0; received mean 0.0, std -1.0"),
+        ({"mean": float("nan")}, "finite mean .* received mean nan"),
+        ({"std": float("inf")}, "finite mean .* std inf"),
+        ({"boundaries": ()}, "boundaries of feature 'a' must be finite and increase"),
+        ({"boundaries": (1.0, 1.0)}, "boundaries of feature 'a' must be finite and increase"),
+        ({"boundaries": (2.0, 1.0)}, r"must be finite and increase; received \(2.0, 1.0\)"),
+        ({"boundaries": (1.0, float("inf"))}, "must be finite and increase"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        NumericFeature("a", **arguments)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            {"type": "category", "name": "a"},
+            "type must be one of categorical, multi_categorical, numeric; received 'cat",
+        ),
+        ({"name": "a"}, "type must be one of .* received None"),
+        ({"type": "numeric", "name": "a", "sd": 1}, "A numeric feature has no argument 'sd'; it has name, mean, std"),
+        ({"type": "numeric"}, 'A feature is an object with a "type" and a "name"; received'),
+        ("price", 'A feature is an object with a "type" and a "name"; received \'price\''),
+    ],
+)
+def test_edited_json_that_is_no_feature_is_refused(config, message):
+    with pytest.raises(ValueError, match=message):
+        feature_from_dict(config)

@@ -1,0 +1,283 @@
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeature, NumericFeature
+from nfm_tfrs.features.infer import WEIGHTS_OF
+from nfm_tfrs.features.spec import FeatureSpec
+from nfm_tfrs.keras_compat import tf
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+def table(**columns):
+    return pa.table(columns)
+
+
+@pytest.fixture
+def frame():
+    rng = np.random.default_rng(0)
+    return pd.DataFrame(
+        {
+            "city": rng.choice(["Rome", "Oslo", "Пермь", ""], 60),
+            "year": rng.integers(1990, 1995, 60),
+            "premium": rng.integers(0, 2, 60).astype(bool),
+            "price": rng.normal(5.0, 2.0, 60).astype(np.float32),
+            "genres": [list(rng.choice(["a", "b", "c"], rng.integers(0, 3))) for _ in range(60)],
+        }
+    )
+
+
+def dataset_of(frame, batch_size):
+    columns = {name: tf.constant(frame[name]) for name in ("city", "year", "premium", "price")}
+    columns["genres"] = tf.ragged.constant(frame["genres"].to_list(), dtype=tf.string)
+    return tf.data.Dataset.from_tensor_slices(columns).batch(batch_size)
+
+
+def test_dataframe_parquet_and_dataset_agree(frame, tmp_path):
+    expected = FeatureSpec.from_dataframe(frame, min_count=2)
+    pq.write_table(pa.Table.from_pandas(frame), tmp_path / "rows.parquet", row_group_size=7)
+    assert FeatureSpec.from_parquet(tmp_path / "rows.parquet", min_count=2) == FeatureSpec.from_table(
+        pa.Table.from_pandas(frame), min_count=2
+    )
+    for batch_size in (7, 60):
+        inferred = FeatureSpec.from_dataset(dataset_of(frame, batch_size), min_count=2)
+        assert inferred.names == expected.names
+        for name in ("city", "year", "premium", "genres"):
+            assert inferred[name] == expected[name]
+        assert inferred["price"].mean == pytest.approx(expected["price"].mean, rel=1e-9)
+        assert inferred["price"].std == pytest.approx(expected["price"].std, rel=1e-9)
+
+
+def test_kinds_follow_from_types(frame):
+    spec = FeatureSpec.from_dataframe(frame, min_count=1)
+    assert [type(feature) for feature in spec] == [CategoricalFeature] * 3 + [NumericFeature, MultiCategoricalFeature]
+    assert set(spec["city"].vocabulary) == {"Rome", "Oslo", "Пермь"}
+    assert spec["premium"].dtype == "int64"
+    assert spec["genres"].combiner == "mean"
+
+
+def test_moments_are_those_of_numpy(frame):
+    price = frame["price"].astype(np.float64)
+    feature = FeatureSpec.from_dataframe(frame, min_count=1)["price"]
+    assert feature.mean == pytest.approx(price.mean(), rel=1e-12)
+    assert feature.std == pytest.approx(price.std(ddof=0), rel=1e-12)
+    assert not feature.log
+
+
+def test_moments_of_numbers_far_from_zero_keep_their_digits():
+    numbers = 1e9 + np.arange(1000) % 3
+    chunks = pa.chunked_array([numbers[:10], numbers[10:11], numbers[11:]])
+    feature = FeatureSpec.from_table(table(x=chunks))["x"]
+    assert feature.std == pytest.approx(np.std(np.arange(1000) % 3), rel=1e-6)
+
+
+def test_skewed_non_negative_numbers_are_logged():
+    numbers = np.r_[np.ones(97), 1e4, 1e5, 1e6]
+    feature = FeatureSpec.from_table(table(x=numbers))["x"]
+    assert feature.log
+    assert feature.mean == pytest.approx(np.log1p(numbers).mean())
+    assert feature.std == pytest.approx(np.log1p(numbers).std())
+    assert not FeatureSpec.from_table(table(x=-numbers))["x"].log
+
+
+def test_missing_and_infinite_numbers_do_not_count():
+    feature = FeatureSpec.from_table(table(x=pa.array([1.0, None, 3.0, float("nan"), float("inf")])))["x"]
+    assert (feature.mean, feature.std) == (2.0, 1.0)
+
+
+def test_rarer_values_than_min_count_are_left_out_and_the_rest_sorted_by_count():
+    values = ["a"] * 3 + ["c"] * 5 + ["b"] * 5 + ["d"] * 2
+    assert FeatureSpec.from_table(table(x=values), min_count=3)["x"].vocabulary == ("b", "c", "a")
+    assert FeatureSpec.from_table(table(x=values))["x"].vocabulary == ("b", "c")
+
+
+def test_missing_values_are_not_in_a_vocabulary():
+    spec = FeatureSpec.from_table(
+        table(x=["", "a", None, "a"], n=pa.array([-1, 3, None, 3]), b=[["", "q"], None, [], [None]]), min_count=1
+    )
+    assert spec["x"].vocabulary == ("a",)
+    assert spec["n"].vocabulary == (3,)
+    assert spec["b"].vocabulary == ("q",)
+
+
+def test_more_values_than_max_vocabulary_are_hashed():
+    spec = FeatureSpec.from_table(table(x=["a", "b", "c"], n=[1, 2, 3]), min_count=1, max_vocabulary=2)
+    assert spec["x"] == CategoricalFeature("x", num_hash_buckets=6, dtype="string")
+    assert spec["n"] == CategoricalFeature("n", num_hash_buckets=6, dtype="int64")
+
+
+def test_mostly_unique_integers_are_a_number():
+    spec = FeatureSpec.from_table(table(x=np.arange(100), y=np.arange(100) % 50), min_count=1)
+    assert isinstance(spec["x"], NumericFeature)
+    assert isinstance(spec["y"], CategoricalFeature)
+
+
+def test_nullable_integers_stay_integers():
+    spec = FeatureSpec.from_dataframe(pd.DataFrame({"year": pd.array([1995, None, 1995], "Int64")}), min_count=1)
+    assert spec["year"] == CategoricalFeature("year", vocabulary=(1995,))
+
+
+def test_ids_beyond_what_float64_can_hold_are_told_apart():
+    ids = [2**60 + 1, 2**60 + 3]
+    assert FeatureSpec.from_table(table(x=ids * 5))["x"].vocabulary == tuple(ids)
+
+
+def test_dictionary_columns_are_read_as_their_values():
+    city = pa.array(["Rome", "Oslo", "Rome"]).dictionary_encode()
+    bags = pa.ListArray.from_arrays([0, 1, 3], city)
+    frame = pd.DataFrame({"city": pd.Categorical(["Rome", "Oslo", "Rome"])})
+    assert FeatureSpec.from_table(table(city=city), min_count=1)["city"].vocabulary == ("Rome", "Oslo")
+    assert FeatureSpec.from_dataframe(frame, min_count=1)["city"].vocabulary == ("Rome", "Oslo")
+    assert FeatureSpec.from_table(table(bag=bags), min_count=1)["bag"].vocabulary == ("Rome", "Oslo")
+
+
+def test_columns_are_chosen_ordered_and_excluded(frame):
+    assert FeatureSpec.from_dataframe(frame, columns=["year", "city"], min_count=1).names == ("year", "city")
+    assert "year" not in FeatureSpec.from_dataframe(frame, exclude=["year"], min_count=1)
+    dataset = dataset_of(frame, 16)
+    assert "premium" not in FeatureSpec.from_dataset(dataset, label="premium", min_count=1)
+    assert FeatureSpec.from_dataset(dataset, label="premium", exclude=["year"], min_count=1).names == (
+        "city",
+        "price",
+        "genres",
+    )
+
+
+def test_a_column_marked_as_weights_comes_along_with_its_bag():
+    weights = pa.field("w", pa.list_(pa.float32()), metadata={WEIGHTS_OF: "bag"})
+    schema = pa.schema([pa.field("bag", pa.list_(pa.int64())), weights, pa.field("other", pa.int64())])
+    rows = pa.table([[[1, 2], [1]], [[0.5, 2.0], [1.0]], [7, 7]], schema=schema)
+    for rules in ({}, {"columns": ["bag", "other"]}):
+        spec = FeatureSpec.from_table(rows, min_count=1, **rules)
+        assert spec.names == ("bag", "other")
+        assert spec["bag"].weights == "w"
+
+
+def test_a_dataset_may_carry_labels_and_weights():
+    batch = ({"x": tf.constant(["a", "a"])}, tf.constant([0.0, 1.0]), tf.constant([1.0, 1.0]))
+    assert FeatureSpec.from_dataset(tf.data.Dataset.from_tensors(batch), min_count=2).names == ("x",)
+
+
+# --- what a column of a dataset is does not hang on its first batch --------------------------------------------------
+
+
+def test_padded_bags_are_bags_even_if_the_longest_of_a_batch_has_one_value():
+    rows = tf.data.Dataset.from_generator(
+        lambda: iter([[1], [2], [3, 1], [2, 3]]), output_signature=tf.TensorSpec([None], tf.int64)
+    )
+    dataset = rows.padded_batch(2, padding_values=tf.constant(-1, tf.int64)).map(lambda x: {"x": x})
+    assert FeatureSpec.from_dataset(dataset, min_count=1)["x"] == MultiCategoricalFeature("x", vocabulary=(1, 2, 3))
+
+
+def test_a_column_of_one_value_a_row_is_a_category():
+    columns = {"x": tf.constant([[3], [3]]), "y": tf.constant(["a", "a"])}
+    spec = FeatureSpec.from_dataset(tf.data.Dataset.from_tensors(columns), min_count=1)
+    assert [type(feature) for feature in spec] == [CategoricalFeature, CategoricalFeature]
+
+
+def test_a_sparse_column_of_one_value_a_row_keeps_its_holes():
+    sparse = tf.SparseTensor([[0, 0], [3, 0]], tf.constant([3.0, 5.0]), [4, 1])
+    columns = {"price": sparse, "id": tf.cast(sparse, tf.int64), "row": tf.constant([1, 1, 1, 1])}
+    spec = FeatureSpec.from_dataset(tf.data.Dataset.from_tensors(columns), min_count=1)
+    assert spec["price"] == NumericFeature("price", mean=4.0, std=1.0)
+    assert spec["id"] == CategoricalFeature("id", vocabulary=(3, 5))
+
+
+def test_sparse_bags_are_bags():
+    sparse = tf.SparseTensor([[0, 0], [0, 2], [2, 1]], tf.constant(["a", "b", "a"]), [4, 3])
+    spec = FeatureSpec.from_dataset(tf.data.Dataset.from_tensors({"x": sparse}), min_count=1)
+    assert spec["x"] == MultiCategoricalFeature("x", vocabulary=("a", "b"))
+
+
+@pytest.mark.parametrize("dtype", [tf.uint8, tf.int16, tf.int32, tf.bool])
+def test_integers_of_any_width_are_categories(dtype):
+    columns = {"x": tf.cast(tf.constant([1, 0, 1]), dtype)}
+    spec = FeatureSpec.from_dataset(tf.data.Dataset.from_tensors(columns), min_count=1)
+    assert spec["x"] == CategoricalFeature("x", vocabulary=(1, 0))
+
+
+@pytest.mark.parametrize("dtype", [tf.float16, tf.bfloat16, tf.float32, tf.float64])
+def test_floats_of_any_width_are_numbers(dtype):
+    columns = {"x": tf.cast(tf.constant([1, 3]), dtype)}
+    spec = FeatureSpec.from_dataset(tf.data.Dataset.from_tensors(columns))
+    assert spec["x"] == NumericFeature("x", mean=2.0, std=1.0)
+
+
+# --- what cannot be used ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("column", "reason"),
+    [
+        (pa.array([[1.0], [2.0]]), "a list of floats is neither a bag of categories nor a number"),
+        (pa.array([None, None]), "its type null is not a string, a number or a list of them"),
+        (pa.array(["", None]), "every value is missing"),
+        (pa.array([-1, -2]), "every value is missing"),
+        (pa.array([float("nan"), None]), "every value is missing"),
+        (pa.array([2.5, 2.5]), "every value is the same"),
+        (pa.array(["a", "b"]), r"no value is seen 2 times \(the most frequent 1 times in 2 rows\); lower min_count"),
+    ],
+)
+def test_a_column_that_cannot_be_used_is_left_out_with_a_warning(column, reason):
+    rows = table(x=column, y=["k", "k"])
+    with pytest.warns(UserWarning, match=f"Column 'x' is left out: {reason}"):
+        spec = FeatureSpec.from_table(rows, min_count=2)
+    assert spec.names == ("y",)
+
+
+def test_no_usable_column_at_all_is_an_error():
+    message = "None of the columns x, y can be used. Lower min_count, or give features="
+    with pytest.warns(UserWarning, match="left out"), pytest.raises(ValueError, match=message):
+        FeatureSpec.from_table(table(x=["a", "b"], y=[1, 2]))
+
+
+def test_data_without_a_row_is_refused(tmp_path):
+    empty = table(x=pa.array([], pa.string()))
+    pq.write_table(empty, tmp_path / "empty.parquet")
+    message = "cannot be inferred from data without a row"
+    with pytest.raises(ValueError, match=message):
+        FeatureSpec.from_table(empty)
+    with pytest.raises(ValueError, match=message):
+        FeatureSpec.from_parquet(tmp_path / "empty.parquet")
+    with pytest.raises(ValueError, match=message):
+        FeatureSpec.from_dataset(tf.data.Dataset.from_tensors({"x": tf.constant(["a"])}).take(0))
+
+
+def test_a_column_that_is_not_there_is_named():
+    with pytest.raises(ValueError, match="There is no column 'z'; the columns are x, y"):
+        FeatureSpec.from_table(table(x=[1], y=[2]), columns=["x", "z"])
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ({"columns": "x"}, "columns must be a list of column names; received 'x'"),
+        ({"exclude": "x"}, "exclude must be a list of column names; received 'x'"),
+        ({"min_count": 0}, "min_count must be 1 or more; received 0"),
+    ],
+)
+def test_rules_that_cannot_be_are_refused(rules, message):
+    with pytest.raises(ValueError, match=message):
+        FeatureSpec.from_table(table(x=[1]), **rules)
+
+
+def test_an_endless_dataset_is_refused():
+    with pytest.raises(ValueError, match="repeats without end"):
+        FeatureSpec.from_dataset(tf.data.Dataset.from_tensors({"x": tf.constant([1])}).repeat())
+
+
+@pytest.mark.parametrize(
+    ("element", "message"),
+    [
+        (tf.constant([1]), "inferred from a dict of columns; received TensorSpec"),
+        ({"x": tf.constant(1)}, r"'x' must be \[batch\] or \[batch, length\]; received shape \(\). Batch the dataset"),
+        ({"x": tf.zeros([2, 3, 4])}, r"'x' must be .* received shape \(2, 3, 4\)"),
+        ({"x": tf.constant([b"\xff"])}, "'x' holds bytes that are not UTF-8. Decode them first"),
+    ],
+)
+def test_datasets_of_another_form_are_refused(element, message):
+    with pytest.raises(ValueError, match=message):
+        FeatureSpec.from_dataset(tf.data.Dataset.from_tensors(element))
