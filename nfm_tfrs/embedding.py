@@ -102,7 +102,7 @@ class FusedEmbedding(keras.layers.Layer):
         sizes = [tf.size(ids), *(tf.size(bag.values) for bag in bags)]
         first, *others = tf.split(rows, tf.stack(sizes)) if bags else [rows]
         width = self.embedding_dim + self.linear
-        fields = [tf.reshape(first, [-1, _width(ids), width])]  # [batch, fields, dim + linear]
+        fields = [tf.reshape(first, [tf.shape(ids)[0], _width(ids), width])]  # [batch, fields, dim + linear]
         if scale is not None:
             fields[0] *= scale[:, :, None]
         for feature, bag, values in zip(pooled, bags, others, strict=True):

@@ -85,19 +85,19 @@ class FeatureEncoder(keras.layers.Layer):
             Columns with the keys, and bit for bit the values, that `call` gives for the same rows.
         """
         rows = len(next(iter(arrays.values())))
-        ids = np.zeros([rows, len(self.features.single)], np.int64)
+        ids: np.ndarray = np.zeros([rows, len(self.features.single)], np.int64)
         for position, feature in enumerate(self.features.single):
             ids[:, position] = self._distinct_rows(feature, arrays[feature.name])
-        numbers = np.zeros([rows, len(self.features.numbers)], np.float32)
+        numbers: np.ndarray = np.zeros([rows, len(self.features.numbers)], np.float32)
         for position, feature in enumerate(self.features.numbers):
             values = tf.constant(_floats(arrays[feature.name]))
             numbers[:, position] = _standardised(feature, values).numpy()
         encoded: Columns = {IDS: ids, NUMBERS: numbers}
-        for feature in self.features.bags:
-            values, splits, weights = _host_bag(feature, arrays)
-            encoded[bag_key(feature.name)] = Bag(self._distinct_rows(feature, values), splits)
+        for bag in self.features.bags:
+            values, splits, weights = _host_bag(bag, arrays)
+            encoded[bag_key(bag.name)] = Bag(self._distinct_rows(bag, values), splits)
             if weights is not None:
-                encoded[weights_key(feature.name)] = weights
+                encoded[weights_key(bag.name)] = weights
         return encoded
 
     def get_config(self) -> dict[str, Any]:
@@ -120,8 +120,8 @@ class FeatureEncoder(keras.layers.Layer):
         return self.features.offsets[feature.name] + tf.where(_present(values), local, 0)
 
     def _bag(self, feature: MultiCategoricalFeature, columns: Mapping[str, Any]) -> tuple[Any, Any]:
-        values = _ragged(feature.name, _column(columns, feature.name))
-        weights = None
+        values: Any = _ragged(feature.name, _column(columns, feature.name))
+        weights: Any = None
         if feature.weights:
             weights = _ragged(feature.weights, _column(columns, feature.weights))
             # A weight belongs to the value of its position: read both by the bag's own rows.
@@ -138,7 +138,9 @@ class FeatureEncoder(keras.layers.Layer):
         encoded = array.dictionary_encode()
         distinct = encoded.dictionary.to_numpy(zero_copy_only=False)
         kind = tf.string if feature.dtype == "string" or distinct.dtype == object else tf.int64
-        rows = np.append(self._rows(feature, tf.constant(distinct, kind)).numpy(), self.features.offsets[feature.name])
+        rows: np.ndarray = np.append(
+            self._rows(feature, tf.constant(distinct, kind)).numpy(), self.features.offsets[feature.name]
+        )
         indices = encoded.indices.fill_null(len(distinct)).to_numpy(zero_copy_only=False)
         return rows[indices]
 
@@ -147,7 +149,9 @@ def _host_bag(feature: MultiCategoricalFeature, arrays: Mapping[str, Any]) -> tu
     """The present values of a bag's first `max_length`, their row splits, and their weights."""
     lists = arrays[feature.name]
     values = lists.flatten()
-    rows = np.repeat(np.arange(len(lists)), pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False))
+    rows: np.ndarray = np.repeat(
+        np.arange(len(lists)), pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
+    )
     present = pc.not_equal(values, "") if pa.types.is_string(values.type) else pc.greater_equal(values, 0)
     kept = np.flatnonzero(present.fill_null(False).to_numpy(zero_copy_only=False))
     splits = _row_splits(rows[kept], len(lists))

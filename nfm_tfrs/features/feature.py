@@ -58,7 +58,7 @@ class Categories:
                 value.item() if hasattr(value, "item") else value for value in _listed(self.name, self.vocabulary)
             )
             object.__setattr__(self, "vocabulary", vocabulary)
-            inferred = _vocabulary_dtype(self.name, vocabulary)
+            inferred: DType | None = _vocabulary_dtype(self.name, vocabulary)
         else:
             object.__setattr__(self, given[0], _whole(f"{given[0]} of feature {self.name!r}", ways[given[0]]))
             inferred = "int64" if self.vocabulary_size is not None else self.dtype
