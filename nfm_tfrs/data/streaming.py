@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _READ_ROWS = 1 << 14  # rows a record batch: small beside a window, many enough to be handled by columns
 _WINDOWS_AHEAD = 1
+_WINDOW_BYTES = 24_000_000  # as Arrow; with NumPy's, Python's strings' and TensorFlow's copies about ten times that
 
 Window = tuple[pa.Table, np.ndarray]  # checked feature columns; label and, where there is one, weight [n, 1 or 2]
 
@@ -36,7 +37,7 @@ def stream(
     seed: int,
     binary: bool = True,
     transform: Callable[[dict[str, pa.Array]], Columns] | None = None,
-    window_rows: int = 1 << 17,
+    window_rows: int | None = None,
 ) -> tf.data.Dataset:
     """Returns Parquet files as a dataset of (features, label[, weight]) batches that never holds a whole file.
 
@@ -55,7 +56,8 @@ def stream(
         seed: Of the orders.
         binary: Whether the label must be 0 or 1.
         transform: What to make of the arrays `checked_arrays` returns; `raw_columns` if not given.
-        window_rows: Rows permuted together, rounded down to whole batches, at least one batch.
+        window_rows: Rows permuted together, rounded down to whole batches, at least one batch. Resident memory grows
+            by several times a window. None takes as many rows as fill about 24 MB.
 
     Returns:
         A dataset of known cardinality, of batches like those of `nfm_tfrs.data.batches`.
@@ -71,13 +73,15 @@ def stream(
     files = ParquetFiles(find_files(paths, format="parquet"), wanted)
     reader = _Reader(files, spec, expression, weight, binary)
     to_columns = transform or (lambda arrays: raw_columns(arrays, spec))
-    window_rows = max(window_rows // batch_size, 1) * batch_size
 
     def columns_of(table: pa.Table) -> Columns:
         return to_columns({name: _one_chunk(table.column(name)) for name in table.column_names})
 
     sample, targets = next(reader.windows(files.row_groups, min(batch_size, _READ_ROWS)))
     reader.schema = sample.schema
+    if window_rows is None:
+        window_rows = _WINDOW_BYTES * sample.num_rows // max(sample.nbytes, 1)
+    window_rows = max(window_rows // batch_size, 1) * batch_size
     packing = Packing(columns_of(sample))
     structure = packing.pack(columns_of(sample))
     epochs = itertools.count()

@@ -120,6 +120,15 @@ def test_a_window_bounds_how_far_a_row_moves_in_one_row_group(tmp_path):
     assert [row // 16 for row in rows] == [row // 16 for row in range(ROWS)]
 
 
+def test_a_window_not_given_is_sized_by_bytes(path, monkeypatch):
+    row_bytes = 100  # about what a row of these columns takes
+    monkeypatch.setattr(streaming, "_WINDOW_BYTES", 16 * row_bytes)
+    sizes, gathered = [], streaming._gathered
+    monkeypatch.setattr(streaming, "_gathered", lambda windows, rows: sizes.append(rows) or gathered(windows, rows))
+    rows_of(make(path, window_rows=None))
+    assert sizes[0] in (8, 16, 24)
+
+
 def test_several_files_are_one_stream(tmp_path):
     for number in range(3):
         pq.write_table(table_of(10, start=10 * number), tmp_path / f"{number}.parquet")
