@@ -1,0 +1,189 @@
+"""From a table to the encoded parts a model trains, is chosen and is judged on."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from nfm_tfrs.data.dataset import batches
+from nfm_tfrs.data.label import Label, check_binary
+from nfm_tfrs.data.split import Split
+from nfm_tfrs.features.columns import Columns, checked_arrays
+from nfm_tfrs.features.encoder import IDS, NUMBERS, FeatureEncoder, bag_key
+from nfm_tfrs.features.spec import FeatureSpec
+from nfm_tfrs.keras_compat import tf
+
+
+@dataclass(frozen=True)
+class Rates:
+    """How many of a feature's values are missing (null, NaN, "", negative) and how many unknown.
+
+    Args:
+        name: The feature.
+        values: Number of values; of a bag, those that are there.
+        missing: Share of missing values; of a bag, of examples whose bag is empty.
+        unknown: Share of values that are there but were not in the vocabulary.
+    """
+
+    name: str
+    values: int
+    missing: float
+    unknown: float
+
+
+@dataclass(frozen=True)
+class EncodedPart:
+    """Some rows of a table, encoded once: what `batches` and the metrics need.
+
+    Args:
+        columns: Encoded columns, as `FeatureEncoder.encode_arrays` returns them.
+        labels: `[n]` float32; None where the rows have none.
+        weights: `[n]` float32; None where all count alike.
+        rates: Missing and unknown values, feature by feature.
+    """
+
+    columns: Columns
+    labels: np.ndarray | None = None
+    weights: np.ndarray | None = None
+    rates: list[Rates] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.columns[IDS])
+
+    def dataset(self, batch_size: int, *, shuffle: bool = False, seed: int = 0) -> tf.data.Dataset:
+        """Returns the part as batches of (columns, label[, weight]); see `batches`."""
+        return batches(self.columns, self.labels, self.weights, batch_size=batch_size, shuffle=shuffle, seed=seed)
+
+
+def encode_part(
+    table: pa.Table,
+    encoder: FeatureEncoder,
+    label: Label | None = None,
+    *,
+    weight: str | None = None,
+    binary: bool = True,
+) -> EncodedPart:
+    """Encodes a table's features and computes its labels.
+
+    Args:
+        table: The rows.
+        encoder: Of the features to read.
+        label: The label; None leaves labels out.
+        weight: The column of example weights.
+        binary: Whether the label must be 0 or 1.
+
+    Raises:
+        ValueError: A column is missing, of another type, or out of range; a label is missing or not binary.
+    """
+    arrays = checked_arrays(table, encoder.features)
+    columns = encoder.encode_arrays(arrays)
+    labels = None
+    if label is not None:
+        labels = label.values(table)
+        if binary:
+            check_binary(labels, label)
+    weights = None
+    if weight is not None:
+        weights = Label(weight).values(table)
+        if (weights < 0).any():
+            raise ValueError(f"Weights must not be negative; column {weight!r} holds {weights.min():g}.")
+    return EncodedPart(columns, labels, weights, _rates(arrays, columns, encoder.features))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Three encoded parts, and the features inferred from the first of them.
+
+    Args:
+        encoder: Encodes the features.
+        train: The rows to train on; features and vocabularies come from these alone.
+        valid: The rows to choose on.
+        test: The rows to judge on, once.
+        rows: Row numbers of the parts in the table.
+    """
+
+    encoder: FeatureEncoder
+    train: EncodedPart
+    valid: EncodedPart
+    test: EncodedPart
+    rows: dict[str, np.ndarray]
+
+    @property
+    def features(self) -> FeatureSpec:
+        """What a model of these parts reads."""
+        return self.encoder.features
+
+
+def prepare(
+    table: pa.Table,
+    label: str,
+    split: Split,
+    *,
+    features: FeatureSpec | None = None,
+    weight: str | None = None,
+    binary: bool = True,
+    **rules: Any,
+) -> Prepared:
+    """Splits a table, infers the features from its training rows, and encodes all parts.
+
+    Args:
+        table: The data.
+        label: An expression such as `rating>=4`.
+        split: Which rows train, validate and test.
+        features: The features; inferred if not given, without the columns of label, weight and split.
+        weight: The column of example weights.
+        binary: Whether the label must be 0 or 1.
+        **rules: See `nfm_tfrs.features.infer.Inference`.
+
+    Raises:
+        ValueError: The split leaves no row to train or validate on, or a column does not fit; see `encode_part`.
+    """
+    target = Label.parse(label)
+    parts = split.parts(table)._asdict()
+    for name in ("train", "valid"):
+        if not len(parts[name]):
+            raise ValueError(
+                f"The split leaves no row for {name} out of {table.num_rows}. Give more rows or fractions."
+            )
+    tables = {name: table.take(pa.array(rows)) for name, rows in parts.items()}
+    if features is None:
+        exclude = [*rules.pop("exclude", ()), target.column, *([weight] if weight else [])]
+        exclude += [column for column in split.columns if column not in (rules.get("columns") or ())]
+        features = FeatureSpec.from_table(tables["train"], exclude=exclude, **rules)
+    encoder = FeatureEncoder(features)
+    encoded = {name: encode_part(part, encoder, target, weight=weight, binary=binary) for name, part in tables.items()}
+    return Prepared(encoder, encoded["train"], encoded["valid"], encoded["test"], parts)
+
+
+def _rates(arrays: dict[str, pa.Array], columns: Columns, spec: FeatureSpec) -> list[Rates]:
+    rates = []
+    for position, feature in enumerate(spec.single):
+        array = arrays[feature.name]
+        first_row = int((columns[IDS][:, position] == spec.offsets[feature.name]).sum())
+        missing = array.null_count + _count_missing(array)
+        rates.append(_shares(feature.name, len(array), missing, first_row - missing))
+    for position, number in enumerate(spec.numbers):
+        missing = int(np.isnan(columns[NUMBERS][:, position]).sum())
+        rates.append(_shares(number.name, len(columns[NUMBERS]), missing, 0))
+    for bag in spec.bags:
+        ids = columns[bag_key(bag.name)]
+        unknown = (ids.values == spec.offsets[bag.name]).mean() if len(ids.values) else 0.0
+        empty = (np.diff(ids.row_splits) == 0).mean() if len(ids) else 0.0
+        rates.append(Rates(bag.name, len(ids.values), float(empty), float(unknown)))
+    order = {name: position for position, name in enumerate(spec.names)}
+    return sorted(rates, key=lambda rate: order[rate.name])
+
+
+def _shares(name: str, values: int, missing: int, unknown: int) -> Rates:
+    return Rates(name, values, missing / max(values, 1), unknown / max(values, 1))
+
+
+def _count_missing(array: pa.Array) -> int:
+    """Values that are there but mean missing: empty strings, negative integers, NaN."""
+    if pa.types.is_string(array.type):
+        meant = pc.equal(array, "")
+    else:
+        meant = pc.is_nan(array) if pa.types.is_floating(array.type) else pc.less(array, 0)
+    return pc.sum(meant).as_py() or 0

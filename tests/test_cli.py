@@ -1,0 +1,241 @@
+"""The command line, from a file to a saved model and back; every message a user can meet."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from nfm_tfrs.cli import app
+
+
+@pytest.fixture(scope="module")
+def ratings(tmp_path_factory):
+    rng = np.random.default_rng(0)
+    rows = 900
+    user, item = rng.integers(0, 30, rows), rng.integers(0, 20, rows)
+    genres = [["drama"] * (i % 2) + ["comedy"] * (i % 3 == 0) for i in item.tolist()]
+    liked = (user + item) % 2 == 0
+    table = pa.table(
+        {
+            "user_id": user,
+            "film": [f"film {i}" if i else None for i in item],
+            "genres": pa.array(genres, pa.list_(pa.string())),
+            "price": rng.normal(5, 2, rows),
+            "rating": np.where(liked, 4.5, 2.0) + rng.choice([0.0, 0.5], rows),
+            "timestamp": np.arange(rows),
+            "weight": rng.uniform(0.5, 1.5, rows),
+        }
+    )
+    path = tmp_path_factory.mktemp("data") / "ratings.parquet"
+    pq.write_table(table, path)
+    return path
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def refused(*arguments):
+    """The one line that a refused command writes."""
+    result = run(*arguments)
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+    return result.stderr
+
+
+@pytest.fixture(scope="module")
+def trained(ratings, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "run"
+    result = run(
+        *("train", "--data", ratings, "--label", "rating>=4", "--split", "user-time:user_id,timestamp", "--out", out),
+        *("--columns", "user_id,film,genres,price", "--groups", "user_id", "--weight", "weight", "--tensorboard"),
+        *("--set", "embedding_dim=8", "--set", "hidden_units=[16]", "--epochs", 3, "--batch-size", 128),
+    )
+    assert result.exit_code == 0, result.output
+    return out, result
+
+
+def test_train_writes_model_features_metrics_curves_and_logs(trained):
+    out, result = trained
+    assert {path.name for path in out.iterdir()} == {
+        "model.keras",
+        "features.json",
+        "metrics.json",
+        "run.json",
+        "curves.png",
+        "tensorboard",
+    }
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert {"auc", "log_loss", "calibration_error", "predicted_to_actual", "grouped_auc", "groups"} == set(
+        metrics["test"]
+    )
+    assert len(metrics["history"]["val_auc"]) <= 3
+    assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
+    for part in ("valid rows", "test rows", "missing and unknown"):
+        assert part in result.output.lower()
+
+
+def test_train_infers_from_the_named_columns_alone(trained):
+    features = json.loads((trained[0] / "features.json").read_text())["features"]
+    assert [feature["name"] for feature in features] == ["user_id", "film", "genres", "price"]
+
+
+def test_evaluate_takes_the_label_of_the_run_and_equals_what_train_reported(trained, ratings):
+    from sklearn.metrics import roc_auc_score
+
+    from nfm_tfrs import load_model
+
+    table = pq.read_table(ratings)
+    result = run("evaluate", "--model", trained[0], "--data", ratings)
+    assert result.exit_code == 0, result.output
+    model = load_model(trained[0] / "model.keras")
+    columns = {
+        "user_id": table["user_id"].to_numpy(),
+        "film": np.array([film or "" for film in table["film"].to_pylist()]),
+        "price": table["price"].to_numpy(),
+    }
+    import tensorflow as tf
+
+    columns["genres"] = tf.ragged.constant(table["genres"].to_pylist(), dtype=tf.string)
+    logits = model(columns).numpy()[:, 0]
+    expected = roc_auc_score(table["rating"].to_numpy() >= 4, logits)
+    assert f"{expected:.4f}" in result.output
+
+
+def test_predict_writes_probabilities_beside_the_rows(trained, ratings, tmp_path):
+    out = tmp_path / "predictions.parquet"
+    result = run("predict", "--model", trained[0] / "model.keras", "--data", ratings, "--out", out)
+    assert result.exit_code == 0, result.output
+    table = pq.read_table(out)
+    assert table.drop_columns(["prediction"]).equals(pq.read_table(ratings))
+    assert 0 < min(table["prediction"].to_pylist()) < max(table["prediction"].to_pylist()) < 1
+    assert [path.name for path in tmp_path.iterdir()] == ["predictions.parquet"]
+
+
+def test_predict_leaves_lists_out_of_csv_and_says_so(trained, ratings, tmp_path):
+    result = run("predict", "--model", trained[0], "--data", ratings, "--out", tmp_path / "p.csv")
+    assert result.exit_code == 0, result.output
+    assert "left out genres" in result.output
+    assert "prediction" in (tmp_path / "p.csv").read_text().splitlines()[0]
+
+
+def test_describe_prints_features_rates_and_writes_a_spec_that_train_takes(ratings, tmp_path):
+    spec = tmp_path / "features.json"
+    result = run("describe", "--data", ratings, "--exclude", "rating,weight,timestamp", "--out", spec)
+    assert result.exit_code == 0, result.output
+    missing = np.mean([film is None for film in pq.read_table(ratings)["film"].to_pylist()])
+    assert f"{missing:.2%}" in result.output
+    result = run(
+        *("train", "--data", ratings, "--label", "rating>=4", "--features", spec, "--epochs", 1),
+        *("--set", "embedding_dim=4", "--out", tmp_path / "run", "--optimizer", "sgd", "--learning-rate", 0.1),
+    )
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "run" / "features.json").read_text() == spec.read_text()
+
+
+def test_train_fits_a_regression(ratings, tmp_path):
+    result = run(
+        *("train", "--data", ratings, "--label", "rating", "--task", "regression", "--epochs", 1),
+        *("--columns", "user_id,film", "--set", "embedding_dim=4", "--out", tmp_path / "run"),
+    )
+    assert result.exit_code == 0, result.output
+    assert set(json.loads((tmp_path / "run" / "metrics.json").read_text())["test"]) == {"rmse", "mae"}
+
+
+@pytest.mark.slow
+def test_quickstart_beats_chance_and_names_the_best_possible(tmp_path):
+    result = run("quickstart", "--rows", 4000, "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    assert "Best possible AUC" in result.output
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["test"]["auc"] > 0.55
+
+
+def test_an_output_that_exists_is_kept(trained, ratings, tmp_path):
+    before = (trained[0] / "metrics.json").read_text()
+    line = refused("train", "--data", ratings, "--label", "rating>=4", "--out", trained[0])
+    assert "exists already. Choose another --out, or pass --overwrite" in line
+    assert (trained[0] / "metrics.json").read_text() == before
+    kept = tmp_path / "kept.csv"
+    kept.write_text("mine")
+    assert "exists already" in refused("predict", "--model", trained[0], "--data", ratings, "--out", kept)
+    assert "exists already" in refused("describe", "--data", ratings, "--out", kept)
+    assert kept.read_text() == "mine"
+
+
+def test_overwrite_keeps_the_old_run_where_the_new_one_cannot_start(ratings, tmp_path):
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "model.keras").write_text("old")
+    refused("train", "--data", ratings, "--label", "nothing>=4", "--out", out, "--overwrite")
+    assert (out / "model.keras").read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--label", "rating>>4"], "received 'rating>>4'"),
+        (["--label", "rating"], "not binary"),
+        (["--label", "rating>=4", "--split", "never"], "received 'never'"),
+        (["--label", "rating>=4", "--task", "ranking"], "--task is binary or regression; received 'ranking'"),
+        (["--label", "rating>=4", "--set", "embedding_dim"], "--set takes NAME=VALUE; received 'embedding_dim'"),
+        (["--label", "rating>=4", "--model", "nfn"], "nfm"),
+        (["--label", "rating>=4", "--groups", "person"], "--groups names no column 'person'"),
+        (["--label", "rating>=4", "--columns", "person"], "There is no column 'person'; the columns are user_id"),
+        (["--label", "rating>=4", "--weight", "timestamp2"], "timestamp2"),
+        (["--label", "rating>=4", "--set", "embeding_dim=3"], "embeding_dim"),
+        (["--label", "rating>=4", "--optimizer", "adamm"], "adamm"),
+        (["--label", "rating>=4", "--split", "random:1,0,0"], "leaves no row for valid"),
+    ],
+)
+def test_train_refuses_in_one_line(ratings, tmp_path, arguments, message):
+    line = refused("train", "--data", ratings, "--out", tmp_path / "run", "--epochs", "1", *arguments)
+    assert message in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_predict_refuses_in_one_line(trained, ratings, tmp_path):
+    assert "ends in .parquet or .csv" in refused(
+        "predict", "--model", trained[0], "--data", ratings, "--out", tmp_path / "predictions.txt"
+    )
+    assert "There is no saved model" in refused(
+        "predict", "--model", tmp_path / "none", "--data", ratings, "--out", tmp_path / "p.csv"
+    )
+    twice = tmp_path / "twice.parquet"
+    table = pq.read_table(ratings)
+    pq.write_table(table.append_column("prediction", table["price"]), twice)
+    assert "a column 'prediction' already" in refused(
+        "predict", "--model", trained[0], "--data", twice, "--out", tmp_path / "p.csv"
+    )
+    typed = tmp_path / "typed.parquet"
+    position = table.schema.get_field_index("user_id")
+    pq.write_table(table.set_column(position, "user_id", table["user_id"].cast(pa.string())), typed)
+    assert "user_id" in refused("predict", "--model", trained[0], "--data", typed, "--out", tmp_path / "p.csv")
+
+
+def test_evaluate_needs_a_label(trained, ratings, tmp_path):
+    alone = tmp_path / "alone.keras"
+    alone.write_bytes((trained[0] / "model.keras").read_bytes())
+    assert "Pass --label" in refused("evaluate", "--model", alone, "--data", ratings)
+
+
+def test_negative_weights_are_refused(ratings, tmp_path):
+    table = pq.read_table(ratings)
+    position = table.schema.get_field_index("weight")
+    negative = tmp_path / "negative.parquet"
+    pq.write_table(table.set_column(position, "weight", pa.array(np.full(table.num_rows, -1.0))), negative)
+    line = refused("train", "--data", negative, "--label", "rating>=4", "--weight", "weight", "--out", tmp_path / "run")
+    assert "Weights must not be negative; column 'weight' holds -1" in line
+
+
+def test_help_needs_no_tensorflow(tmp_path):
+    code = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom nfm_tfrs.cli import app\n"
+        "assert CliRunner().invoke(app, ['train', '--help']).exit_code == 0\n"
+        "assert 'tensorflow' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
