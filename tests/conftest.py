@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,3 +60,43 @@ def add_distribution(tmp_path: Path) -> Callable[..., str]:
         return str(site)
 
     return add
+
+
+@pytest.fixture(scope="session")
+def film_features() -> list[Any]:
+    """One feature of each kind: ids, strings, a bag and a number."""
+    from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeature, NumericFeature
+
+    return [
+        CategoricalFeature("user", vocabulary_size=6),
+        CategoricalFeature("city", vocabulary=["Rome", "Oslo"]),
+        MultiCategoricalFeature("genres", vocabulary=["a", "b", "c"]),
+        NumericFeature("price", mean=1.0, std=2.0),
+    ]
+
+
+@pytest.fixture(scope="session")
+def film_rows() -> Callable[..., tuple[dict[str, Any], Any]]:
+    """Make rows of `film_features`, unknown and missing ones among them: columns as NumPy or ragged, and 0/1 labels."""
+    import numpy as np
+
+    from nfm_tfrs.keras_compat import tf
+
+    def rows(count: int, seed: int = 0) -> tuple[dict[str, Any], Any]:
+        rng = np.random.default_rng(seed)
+        user = rng.integers(-1, 7, count)
+        price = rng.normal(1.0, 2.0, count)
+        columns = {
+            "user": user,
+            "city": rng.choice(["Rome", "Oslo", "Paris", ""], count),
+            "genres": tf.ragged.constant(
+                [rng.choice(["a", "b", "c", "x"], rng.integers(0, 4)).tolist() for _ in range(count)],
+                tf.string,
+                ragged_rank=1,
+            ),
+            "price": np.where(rng.random(count) < 0.2, np.nan, price).astype(np.float32),
+        }
+        labels = (rng.random(count) < 1 / (1 + np.exp(3.0 - user - price))).astype(np.float32)
+        return columns, labels
+
+    return rows

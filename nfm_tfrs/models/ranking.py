@@ -1,6 +1,7 @@
 """The one model class: encoder, fused table, interaction block, tower, ranking task."""
 
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from typing import Any, Literal
 
 from nfm_tfrs.blocks.base import InteractionBlock
@@ -83,18 +84,19 @@ class RankingModel(tfrs.Model):
         dtype: Any = "float32",
         **kwargs: Any,
     ) -> None:
+        policy = keras.mixed_precision.Policy(dtype) if isinstance(dtype, str) else dtype
+        if getattr(policy, "name", None) in ("float16", "bfloat16"):
+            policy = keras.mixed_precision.Policy(f"mixed_{policy.name}")  # variables are float32 whatever the policy
         # autocast would turn a raw 70000 into infinity under float16; every layer casts for itself.
-        super().__init__(dtype=dtype, autocast=False, **kwargs)
+        super().__init__(dtype=policy, autocast=False, **kwargs)
+        hidden_units, bottom_units = _widths("hidden_units", hidden_units), _widths("bottom_units", bottom_units)
         if numeric not in ("field", "concat", "bottom_mlp"):
             raise ValueError(f'numeric must be "field", "concat" or "bottom_mlp"; received {numeric!r}.')
         for argument, rate in (("dropout", dropout), ("interaction_dropout", interaction_dropout)):
             if not 0 <= rate < 1:
                 raise ValueError(f"{argument} must be at least 0 and below 1; received {rate!r}.")
-        for argument, units in (("hidden_units", hidden_units), ("bottom_units", bottom_units)):
-            if isinstance(units, int | str) or any(not isinstance(n, int) or n < 1 for n in units):
-                raise ValueError(f"{argument} must be a list of widths of 1 or more; received {units!r}.")
         self.embedding_dim = embedding_dim
-        self.hidden_units = tuple(hidden_units)
+        self.hidden_units = hidden_units
         self.activation = activation
         self.linear = linear
         self.batch_norm = batch_norm
@@ -103,18 +105,27 @@ class RankingModel(tfrs.Model):
         self.dropout = dropout
         self.interaction_dropout = interaction_dropout
         self.numeric = numeric
-        self.bottom_units = tuple(bottom_units)
+        self.bottom_units = bottom_units
         self.embedding_stddev = embedding_stddev
         self.embedding_l2 = embedding_l2
         self.label = label
-        self.task = ranking_task(task)
+        self._set_task(task)
         self.interaction = self._block(interaction)
-        self._loss = keras.metrics.Mean("loss")
-        self._regularization_loss = keras.metrics.Mean("regularization_loss")
-        self._total_loss = keras.metrics.Mean("total_loss")
+        # Every replica returns the synchronised metrics; Keras would add them up over workers.
+        self.distribute_reduction_method = "first"
         self.features: FeatureSpec | None = None
         if features is not None:
             self._set_features(features)
+
+    @tf.__internal__.tracking.no_automatic_dependency_tracking
+    def _set_task(self, task: Any) -> None:
+        # Untracked until `compute_loss` uses them: in a user's own model that only calls this one, metrics that are
+        # never updated would be reported, in the place of the user's own of the same name.
+        self.task = ranking_task(task)
+        self._task_name = task if isinstance(task, str) else None
+        self._loss = keras.metrics.Mean("loss")
+        self._regularization_loss = keras.metrics.Mean("regularization_loss")
+        self._total_loss = keras.metrics.Mean("total_loss")
 
     # --- structure
 
@@ -123,9 +134,10 @@ class RankingModel(tfrs.Model):
             return self._named_block(interaction)
         if isinstance(interaction, Mapping) and "class_name" in interaction:
             return keras.layers.deserialize(dict(interaction))
-        if isinstance(interaction, Mapping):
+        named = isinstance(interaction, Mapping) and set(interaction) <= {"name", "config", "provider"}
+        if named and "name" in interaction:
             return self._named_block(**interaction)
-        if not isinstance(interaction, keras.layers.Layer):
+        if not (isinstance(interaction, keras.layers.Layer) and "mask" in signature(interaction.call).parameters):
             raise ValueError(
                 "interaction must be a block's name, {'name': …, 'config': {…}} or an InteractionBlock; "
                 f"received {interaction!r}."
@@ -134,9 +146,8 @@ class RankingModel(tfrs.Model):
 
     def _named_block(self, name: str, config: Mapping[str, Any] | None = None, provider: str = "") -> InteractionBlock:
         if provider and name not in list_blocks():
-            raise UnknownComponentError(
-                f"The model's block {name!r} is not installed; it came with {provider}. Install that package."
-            )
+            remedy = "Register it first" if provider == "this process" else f"Install {provider}, which it came with"
+            raise UnknownComponentError(f"The model's block {name!r} is not installed. {remedy}.")
         return get_block(name, **{"dtype": self.dtype_policy.name, **(config or {})})
 
     def _set_features(self, features: FeatureSpec | Sequence[Feature] | dict[str, Any]) -> None:
@@ -235,14 +246,20 @@ class RankingModel(tfrs.Model):
         """Infers the features from `data` and builds the model; nothing happens where they are known.
 
         Args:
-            data: A batched tf.data.Dataset as for `fit`, or a dict of arrays.
+            data: A batched tf.data.Dataset as for `fit`, or a dict of columns.
 
         Raises:
             ValueError: Nothing can be inferred; `FeatureSpec.from_dataset` says why.
         """
         if self.features is None:
-            dataset = data if isinstance(data, tf.data.Dataset) else tf.data.Dataset.from_tensors(data)
-            self._set_features(FeatureSpec.from_dataset(dataset, label=self.label))
+            if not isinstance(data, tf.data.Dataset | Mapping):
+                raise ValueError(
+                    "Features are inferred from a batched tf.data.Dataset or a dict of columns; "
+                    f"received {type(data).__name__}. Give one, or features=."
+                )
+            dataset = data if isinstance(data, tf.data.Dataset) else tf.data.Dataset.from_tensors(dict(data))
+            with self.distribute_strategy.scope():
+                self._set_features(FeatureSpec.from_dataset(dataset, label=self.label))
 
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Trains as Keras' `fit` does; a model without features infers them from `x` first."""
@@ -271,8 +288,14 @@ class RankingModel(tfrs.Model):
             optimizer = keras.mixed_precision.LossScaleOptimizer(optimizer)
         super().compile(optimizer=optimizer, **kwargs)
 
+    @property
+    def metrics(self) -> list[Any]:
+        """The losses, as means over all rows, and the task's metrics."""
+        return [self._loss, self._regularization_loss, self._total_loss, *super().metrics]
+
     def compute_loss(self, inputs: Any, training: bool = False) -> tf.Tensor:
         """Returns the mean loss of a batch, float32 scalar, without regularisation, and updates the task's metrics."""
+        self._reported_task = self.task  # from here on Keras finds the task's metrics
         columns, labels, weights = self._unpacked(inputs)
         predictions = self(columns, training=training)
         # Reshaped first: a loss of labels [batch] against predictions [batch, 1] broadcasts to one scalar.
@@ -329,7 +352,7 @@ class RankingModel(tfrs.Model):
             "name": self.name,
             "features": self.features.to_dict() if self.features else None,
             "embedding_dim": self.embedding_dim,
-            "interaction": _block_config(self.interaction),
+            "interaction": _block_config(self.interaction, self.dtype_policy.name),
             "hidden_units": list(self.hidden_units),
             "activation": self.activation,
             "linear": self.linear,
@@ -342,7 +365,7 @@ class RankingModel(tfrs.Model):
             "bottom_units": list(self.bottom_units),
             "embedding_stddev": self.embedding_stddev,
             "embedding_l2": self.embedding_l2,
-            "task": task_config(self.task),
+            "task": self._task_name or task_config(self.task),
             "label": self.label,
             "dtype": self.dtype_policy.name,
         }
@@ -371,12 +394,21 @@ class RankingModel(tfrs.Model):
         super().save(*args, **kwargs)
 
 
-def _block_config(block: InteractionBlock) -> dict[str, Any]:
+def _widths(argument: str, units: Any) -> tuple[int, ...]:
+    widths = units if isinstance(units, int | str) else tuple(units)
+    if isinstance(widths, int | str) or any(not isinstance(n, int) or n < 1 for n in widths):
+        raise ValueError(f"{argument} must be a list of widths of 1 or more; received {widths!r}.")
+    return widths
+
+
+def _block_config(block: InteractionBlock, policy: str) -> dict[str, Any]:
     """A registered block by its name and the distribution to install for it, any other as Keras writes it."""
     name = blocks.name_of(type(block))
     if name is None:
         return keras.layers.serialize(block)
-    config = {key: value for key, value in block.get_config().items() if key != "dtype"}
+    config = block.get_config()
+    if block.dtype_policy.name == policy:
+        del config["dtype"]  # it follows the model's
     return {"name": name, "config": config, "provider": blocks.provider(name)}
 
 

@@ -1,5 +1,6 @@
 """Ranking tasks on logits, checked: TFRS's own default expects probabilities."""
 
+from inspect import signature
 from typing import Any
 
 from nfm_tfrs.keras_compat import keras, tfrs
@@ -8,6 +9,14 @@ from nfm_tfrs.training_metrics import AUC, LogLoss
 _LISTS = ("metrics", "prediction_metrics", "label_metrics", "loss_metrics")
 _ATTRIBUTES = dict(
     zip(_LISTS, ("_ranking_metrics", "_prediction_metrics", "_label_metrics", "_loss_metrics"), strict=True)
+)
+
+_ON_PROBABILITIES = (  # no argument of theirs lets them take logits
+    keras.metrics.FBetaScore,
+    keras.metrics.PrecisionAtRecall,
+    keras.metrics.RecallAtPrecision,
+    keras.metrics.SensitivityAtSpecificity,
+    keras.metrics.SpecificityAtSensitivity,
 )
 
 
@@ -23,9 +32,11 @@ def ranking_task(task: Any) -> Any:
     if task == "regression":
         metrics = [keras.metrics.RootMeanSquaredError("rmse"), keras.metrics.MeanAbsoluteError("mae")]
         return _named(keras.losses.MeanSquaredError(reduction="none"), metrics, task)
+    if isinstance(task, dict) and "class_name" in task:
+        return keras.layers.deserialize(task)
     if isinstance(task, dict):
         lists = {key: [keras.metrics.deserialize(metric) for metric in task[key]] for key in _LISTS}
-        return tfrs.tasks.Ranking(loss=keras.losses.deserialize(task["loss"]), **lists)
+        return tfrs.tasks.Ranking(loss=keras.losses.deserialize(task["loss"]), name=task["name"], **lists)
     if not isinstance(task, tfrs.tasks.Ranking):
         raise ValueError(f'task must be "binary", "regression" or a tfrs.tasks.Ranking; received {task!r}.')
     _check_loss(task._loss)
@@ -34,12 +45,12 @@ def ranking_task(task: Any) -> Any:
     return task
 
 
-def task_config(task: Any) -> str | dict[str, Any]:
+def task_config(task: Any) -> dict[str, Any]:
     """Returns what `ranking_task` takes to make the same task again, as plain JSON types."""
-    if task.name in ("binary", "regression"):
-        return task.name
+    if type(task) is not tfrs.tasks.Ranking:
+        return keras.layers.serialize(task)
     lists = {key: [keras.metrics.serialize(metric) for metric in getattr(task, _ATTRIBUTES[key])] for key in _LISTS}
-    return {"loss": keras.losses.serialize(task._loss), **lists}
+    return {"name": task.name, "loss": keras.losses.serialize(task._loss), **lists}
 
 
 def _named(loss: Any, metrics: list[Any], name: str) -> Any:
@@ -47,44 +58,58 @@ def _named(loss: Any, metrics: list[Any], name: str) -> Any:
 
 
 def _check_loss(loss: Any) -> None:
-    name = type(loss).__name__
-    if getattr(loss, "reduction", "none") != "none":
+    if not isinstance(loss, keras.losses.Loss):
         raise ValueError(
-            f"The task's loss must keep one loss an example; received {name} with reduction {loss.reduction!r}. Write "
-            f'tfrs.tasks.Ranking(loss=tf.keras.losses.{name}({_logits(loss)}reduction="none")).'
+            f"The task's loss must be a tf.keras.losses.Loss; received {loss!r}. Write "
+            'tfrs.tasks.Ranking(loss=tf.keras.losses.BinaryCrossentropy(from_logits=True, reduction="none")).'
         )
-    if _logits(loss) and not loss.get_config().get("from_logits"):
+    on_logits = "from_logits=True, " if "from_logits" in loss.get_config() else ""
+    right = f'Write tfrs.tasks.Ranking(loss={_written(loss)}({on_logits}reduction="none")).'
+    if loss.reduction != "none":
         raise ValueError(
-            f"The model returns logits; received a {name} that expects probabilities. Write "
-            f'tfrs.tasks.Ranking(loss=tf.keras.losses.{name}(from_logits=True, reduction="none")).'
+            f"The task's loss must keep one loss an example; received {type(loss).__name__} with reduction "
+            f"{loss.reduction!r}. {right}"
         )
-
-
-def _logits(loss: Any) -> str:
-    return "from_logits=True, " if "from_logits" in loss.get_config() else ""
+    if on_logits and not loss.get_config()["from_logits"]:
+        raise ValueError(
+            f"The model returns logits; received a {type(loss).__name__} that expects probabilities. {right}"
+        )
 
 
 def _check_metric(metric: Any) -> None:
-    name = type(metric).__name__
-    from_logits = {
-        keras.metrics.AUC: lambda: metric._from_logits,
-        keras.metrics.BinaryCrossentropy: lambda: metric.get_config().get("from_logits"),
-    }
-    for kind, expects_logits in from_logits.items():
-        if type(metric) is kind and not expects_logits():
-            raise ValueError(
-                f"The model returns logits; received a metric {name} that expects probabilities. "
-                f"Write tf.keras.metrics.{name}(from_logits=True)."
-            )
+    if not isinstance(metric, keras.metrics.Metric):
+        raise ValueError(
+            f"A task's metrics must be tf.keras.metrics; received {metric!r}. "
+            "Write tf.keras.metrics.AUC(from_logits=True), for instance."
+        )
+    if not type(metric).update_state.__module__.startswith(keras.metrics.Metric.__module__.partition(".")[0]):
+        return  # its own, which may take logits
+    name, arguments = type(metric).__name__, metric.get_config()
+    if isinstance(metric, keras.metrics.MeanMetricWrapper):  # with the defaults of its function
+        parameters = signature(metric._fn).parameters.values()
+        arguments = {**{p.name: p.default for p in parameters}, **metric._fn_kwargs}
+    elif arguments.get("thresholds", 0.0) is None:  # Precision, TruePositives, …: the default is set elsewhere
+        arguments["thresholds"] = metric.thresholds
+    if isinstance(metric, _ON_PROBABILITIES):
+        raise ValueError(
+            f"The model returns logits; received a metric {name} that expects probabilities. "
+            "Leave it out, or give it tf.sigmoid of them in an update_state of your own."
+        )
+    if arguments.get("from_logits") is False:
+        raise ValueError(
+            f"The model returns logits; received a metric {name} that expects probabilities. "
+            f"Write {_written(metric)}(from_logits=True)."
+        )
     for argument in ("threshold", "thresholds"):
-        limit = metric.get_config().get(argument) if isinstance(metric, _thresholded()) else None
-        limits = limit if isinstance(limit, list | tuple) else [limit]
-        if limit is not None and limits == [0.5]:
+        if arguments.get(argument) in (0.5, [0.5], (0.5,)):
             raise ValueError(
                 f"The model returns logits; received a metric {name} that cuts probabilities at 0.5. "
-                f"Write tf.keras.metrics.{name}({argument}=0.0)."
+                f"Write {_written(metric)}({argument}=0.0)."
             )
 
 
-def _thresholded() -> tuple[type, ...]:
-    return (keras.metrics.BinaryAccuracy, keras.metrics.Precision, keras.metrics.Recall)
+def _written(thing: Any) -> str:
+    """The name of its class as a user writes it."""
+    kind = "losses" if isinstance(thing, keras.losses.Loss) else "metrics"
+    name = type(thing).__name__
+    return f"tf.keras.{kind}.{name}" if getattr(getattr(keras, kind), name, None) is type(thing) else name

@@ -38,9 +38,7 @@ class Tower(keras.layers.Layer):
         for units in self.hidden_units:
             layers.append(keras.layers.Dense(units, dtype=self.dtype_policy))
             if batch_norm:
-                layers.append(
-                    keras.layers.BatchNormalization(momentum=batch_norm_momentum, dtype=self.dtype_policy)
-                )
+                layers.append(keras.layers.BatchNormalization(momentum=batch_norm_momentum, dtype=self.dtype_policy))
             layers.append(keras.layers.Activation(activation, dtype=self.dtype_policy))
             if dropout:
                 layers.append(keras.layers.Dropout(dropout, dtype=self.dtype_policy))
