@@ -3,6 +3,7 @@
 import importlib
 import sys
 from types import ModuleType
+from typing import Any
 
 from tfrs_registry import legacy_keras
 
@@ -48,8 +49,7 @@ def load_keras_tuner() -> ModuleType:
 
 
 def _import_without_keras_3() -> ModuleType:
-    import keras as installed_keras
-
+    installed_keras: Any = importlib.import_module("keras")
     version = getattr(installed_keras, "version", None)
     # KerasTuner takes a Keras that has no version() for Keras 2, and then uses tf.keras.
     installed_keras.version = None
