@@ -53,7 +53,7 @@ class SequenceFeatures(keras.layers.Layer):
     """
 
     def __init__(self, columns: Iterable[Any], **kwargs: Any) -> None:
-        super().__init__(autocast=False, **kwargs)  # the tables stay float32
+        super().__init__(**kwargs)
         self.columns = tuple(_sequence(column) for column in listed(columns))
         spec = FeatureSpec(tuple(column.feature for column in self.columns))  # refuses an input that is read twice
         self._encoders = [FeatureEncoder(FeatureSpec((feature,))) for feature in spec]
@@ -64,9 +64,8 @@ class SequenceFeatures(keras.layers.Layer):
             column.feature.name: self.add_weight(
                 f"{column.feature.name}_embeddings",
                 [column.feature.num_ids + 1, column.dimension],
-                tf.float32,
+                tf.float32,  # whatever the policy: half precision would lose small updates
                 initializer=_initial_table,
-                experimental_autocast=False,
             )
             for column in self.columns
         }
@@ -96,10 +95,6 @@ class SequenceFeatures(keras.layers.Layer):
             for column in self.columns
         ]
         return {**super().get_config(), "columns": columns}
-
-    def get_build_config(self) -> dict[str, Any]:
-        """Returns no shape: the columns are all it takes to build."""
-        return {"input_shape": None}
 
 
 def _initial_table(shape: Any, dtype: Any = None, **_: Any) -> tf.Tensor:

@@ -44,6 +44,20 @@ def test_sequence_features_starts_as_an_embedding_column_with_a_row_of_zeros() -
     assert np.abs(table).max() <= 2 / 4
 
 
+def test_a_missing_value_leaves_a_hole_in_every_layout() -> None:
+    layer = SequenceFeatures([two_sequences()[1]])
+    padded = tf.constant([[7, -1, 2], [-1, -1, -1], [5, 9, -1]])
+    expected, expected_lengths = layer({"x": padded})
+    assert expected_lengths["x_embedding"].numpy().tolist() == [3, 0, 2]
+    filled = np.abs(expected["x_embedding"]).max(axis=2) > 0
+    np.testing.assert_array_equal(filled, [[True, False, True], [False] * 3, [True, True, False]])
+    everywhere = tf.SparseTensor(np.argwhere(np.ones([3, 3])), tf.reshape(padded, [-1]), [3, 3])
+    for layout in (everywhere, tf.RaggedTensor.from_tensor(padded)):
+        embeddings, lengths = layer({"x": layout})
+        np.testing.assert_array_equal(embeddings["x_embedding"], expected["x_embedding"])
+        np.testing.assert_array_equal(lengths["x_embedding"], expected_lengths["x_embedding"])
+
+
 def test_sequence_features_round_trips_through_plain_json() -> None:
     layer = SequenceFeatures(two_sequences(), name="sequences")
     expected, expected_lengths = layer(two_inputs())
@@ -106,8 +120,9 @@ def test_sequence_features_saves_inside_a_subclassed_model(tmp_path: Path) -> No
     np.testing.assert_array_equal(loaded(two_inputs()), expected)
 
 
-def test_sequence_features_keeps_its_tables_float32_under_mixed_precision() -> None:
-    layer = SequenceFeatures(two_sequences(), dtype="mixed_float16")
+@pytest.mark.parametrize("dtype", ["float16", "mixed_float16"])
+def test_sequence_features_keeps_its_tables_float32_in_half_precision(dtype: str) -> None:
+    layer = SequenceFeatures(two_sequences(), dtype=dtype)
     embeddings, lengths = layer(two_inputs())
     assert {output.dtype for output in embeddings.values()} == {tf.float16}
     assert {length.dtype for length in lengths.values()} == {tf.int64}
