@@ -1,0 +1,194 @@
+"""Choose the package's defaults on MovieLens-small's validation rows, then judge them on its test rows, once.
+
+usage: python benchmarks/movielens.py ratings.parquet [--test] [--quick] [--seeds 3] [--settings NAME ...]
+
+Each setting differs from the defaults in what its name says. Without --test no test row is read. With it the defaults,
+and logistic regression and LightGBM (pip install lightgbm) on the same features, are judged on the test rows.
+"""
+
+import argparse
+import json
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from nfm_tfrs import metrics
+from nfm_tfrs.data import parse_split
+from nfm_tfrs.data.encoded import Prepared, prepare
+from nfm_tfrs.data.read import read_table
+from nfm_tfrs.features.encoder import IDS, bag_key
+from nfm_tfrs.keras_compat import keras
+from nfm_tfrs.models.nfm import NFM
+from nfm_tfrs.training import BATCH_SIZE, PATIENCE, judge, train
+
+RESULTS = Path(__file__).parent / "results" / "movielens.json"
+COLUMNS = ("user_id", "movie_id", "year", "genres")
+OPTIMIZERS = {"adagrad": keras.optimizers.Adagrad, "adam": keras.optimizers.Adam}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "defaults": {},
+    "min_count=1": {"min_count": 1},
+    "min_count=3": {"min_count": 3},
+    "min_count=10": {"min_count": 10},
+    "adagrad 0.02": {"optimizer": ("adagrad", 0.02)},
+    "adagrad 0.05": {"optimizer": ("adagrad", 0.05)},
+    "adagrad 0.1": {"optimizer": ("adagrad", 0.1)},
+    "adam 1e-3": {"optimizer": ("adam", 1e-3)},
+    "adam 3e-4": {"optimizer": ("adam", 3e-4)},
+    "batch_size=128": {"batch_size": 128},
+    "batch_size=512": {"batch_size": 512},
+    "batch_size=1024": {"batch_size": 1024},
+    "embedding_dim=16": {"model": {"embedding_dim": 16}},
+    "embedding_dim=32": {"model": {"embedding_dim": 32}},
+    "hidden_units=()": {"model": {"hidden_units": ()}},
+    "hidden_units=(128,)": {"model": {"hidden_units": (128,)}},
+    "interaction_dropout=0.3": {"model": {"interaction_dropout": 0.3}},
+    "interaction_dropout=0.7": {"model": {"interaction_dropout": 0.7}},
+    "batch_norm_momentum=0.9": {"model": {"batch_norm_momentum": 0.9}},
+    "no batch norm": {"model": {"batch_norm": False, "interaction_batch_norm": False}},
+    "embedding_l2=0.01": {"model": {"embedding_l2": 0.01}},
+    "embedding_stddev=0.05": {"model": {"embedding_stddev": 0.05}},
+}
+
+
+def prepared(ratings: Any, min_count: int | None) -> Prepared:
+    """The three parts; the package's own min_count if none is given."""
+    rules = {} if min_count is None else {"min_count": min_count}
+    split = parse_split("user-time:user_id,timestamp")
+    return prepare(ratings, "rating>=4", split, columns=COLUMNS, **rules)
+
+
+def fitted(data: Prepared, setting: dict[str, Any], seed: int, epochs: int) -> Any:
+    """A model trained with one setting and stopped early on validation AUC."""
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(seed)
+    model = NFM(data.features, **setting.get("model", {}))
+    name, rate = setting.get("optimizer", (None, None))
+    model.compile(OPTIMIZERS[name](rate) if name else None)
+    batch_size = setting.get("batch_size", BATCH_SIZE)
+    train(
+        model,
+        data.train.dataset(batch_size, shuffle=True, seed=seed),
+        data.valid.dataset(4096),
+        epochs=epochs,
+        patience=PATIENCE,
+        console=Console(quiet=True),
+    )
+    return model
+
+
+def spread(reports: list[dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Mean and standard deviation over seeds, metric by metric."""
+    return {
+        name: {"mean": float(np.mean(values)), "sd": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0}
+        for name in reports[0]
+        if (values := [report[name] for report in reports])
+    }
+
+
+def one_hot(data: Prepared, part: str) -> Any:
+    """The same encoded features as a sparse matrix: ones for ids, shares for bags."""
+    from scipy import sparse
+
+    encoded = getattr(data, part).columns
+    ids, rows = encoded[IDS], data.features.num_rows
+    splits = np.arange(0, ids.size + 1, ids.shape[1])
+    matrix = sparse.csr_matrix((np.ones(ids.size), ids.ravel(), splits), (len(ids), rows))
+    for bag in data.features.bags:
+        values = encoded[bag_key(bag.name)]
+        shares = np.repeat(1 / np.maximum(np.diff(values.row_splits), 1), np.diff(values.row_splits))
+        matrix += sparse.csr_matrix((shares, values.values, values.row_splits), (len(ids), rows))
+    return matrix
+
+
+def logistic_regression(data: Prepared) -> np.ndarray:
+    """Test logits of scikit-learn's, its C chosen on validation."""
+    from sklearn.linear_model import LogisticRegression
+
+    train_part, valid, test = (one_hot(data, part) for part in ("train", "valid", "test"))
+    models = [LogisticRegression(C=c, max_iter=2000).fit(train_part, data.train.labels) for c in (0.1, 0.3, 1, 3)]
+    best = max(models, key=lambda model: metrics.auc(data.valid.labels, model.decision_function(valid)))
+    return best.decision_function(test)
+
+
+def lightgbm(data: Prepared, seed: int) -> np.ndarray:
+    """Test logits of LightGBM's: categories as such, genres one-hot, size chosen and stopped on validation."""
+    import lightgbm as lgb
+
+    def dense(part: str) -> np.ndarray:
+        encoded = getattr(data, part).columns
+        genres = one_hot(data, part)[:, data.features.offsets["genres"] :].toarray()
+        return np.hstack([encoded[IDS], genres])
+
+    categories = list(range(len(data.features.single)))
+    best: tuple[float, Any] = (0.0, None)
+    for leaves in (15, 31, 63):
+        model = lgb.LGBMClassifier(
+            n_estimators=2000, learning_rate=0.05, num_leaves=leaves, cat_smooth=20, random_state=seed, verbose=-1
+        )
+        model.fit(
+            dense("train"),
+            data.train.labels,
+            eval_set=[(dense("valid"), data.valid.labels)],
+            eval_metric="auc",
+            categorical_feature=categories,
+            callbacks=[lgb.early_stopping(50, first_metric_only=True, verbose=False)],
+        )
+        score = metrics.auc(data.valid.labels, model.predict(dense("valid"), raw_score=True))
+        best = max(best, (score, model), key=lambda pair: pair[0])
+    return best[1].predict(dense("test"), raw_score=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("ratings", type=Path)
+    parser.add_argument("--test", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="one seed, one epoch, the defaults; writes nothing")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--settings", nargs="*", choices=list(SETTINGS), default=None)
+    options = parser.parse_args()
+    seeds, epochs = (1, 1) if options.quick else (options.seeds, 50)
+    names = ["defaults"] if options.quick else (list(SETTINGS) if options.settings is None else options.settings)
+    ratings = read_table(options.ratings)
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"valid": {}, "test": {}}
+    for name in names:
+        data = prepared(ratings, SETTINGS[name].get("min_count"))
+        reports = [judge(fitted(data, SETTINGS[name], seed, epochs), data.valid) for seed in range(seeds)]
+        results["valid"][name] = spread(reports)
+        found = results["valid"][name]
+        print(f"{name:26} valid AUC {found['auc']['mean']:.4f} ± {found['auc']['sd']:.4f}", end="  ")
+        print(f"log loss {found['log_loss']['mean']:.4f}", flush=True)
+        if not options.quick:
+            _write(results, seeds)
+    if options.test:
+        data = prepared(ratings, None)
+        users = ratings["user_id"].take(data.rows["test"])
+        runs = {
+            "NFM, the package's defaults": [
+                judge(fitted(data, {}, seed, epochs), data.test, groups=users) for seed in range(seeds)
+            ],
+            "logistic regression": [metrics.evaluate_binary(data.test.labels, logistic_regression(data), users)],
+            "LightGBM": [
+                metrics.evaluate_binary(data.test.labels, lightgbm(data, seed), users) for seed in range(seeds)
+            ],
+        }
+        results["test"] = {name: spread(reports) for name, reports in runs.items()}
+        for name, report in results["test"].items():
+            print(name, {metric: round(value["mean"], 4) for metric, value in report.items()}, flush=True)
+        _write(results, seeds)
+
+
+def _write(results: dict[str, Any], seeds: int) -> None:
+    packages = ("tensorflow", "tf-keras", "tensorflow-recommenders", "scikit-learn", "numpy")
+    results["seeds"] = seeds
+    results["python"] = platform.python_version()
+    results["versions"] = {package: metadata.version(package) for package in packages}
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
