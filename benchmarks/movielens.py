@@ -17,13 +17,14 @@ import numpy as np
 from rich.console import Console
 
 from nfm_tfrs import metrics
+from nfm_tfrs.cli import BATCH_SIZE, PATIENCE
 from nfm_tfrs.data import parse_split
 from nfm_tfrs.data.encoded import Prepared, prepare
 from nfm_tfrs.data.read import read_table
 from nfm_tfrs.features.encoder import IDS, bag_key
 from nfm_tfrs.keras_compat import keras
 from nfm_tfrs.models.nfm import NFM
-from nfm_tfrs.training import BATCH_SIZE, PATIENCE, judge, train
+from nfm_tfrs.training import judge, train
 
 RESULTS = Path(__file__).parent / "results" / "movielens.json"
 COLUMNS = ("user_id", "movie_id", "year", "genres")

@@ -5,7 +5,6 @@ import functools
 import json
 import os
 import shutil
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -31,6 +30,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 console = Console()
+
+# Chosen on validation: benchmarks/movielens.py
+BATCH_SIZE = 256
+PATIENCE = 4
 
 Data = Annotated[
     list[str], typer.Option("--data", help="Parquet, CSV, libsvm, libffm or TFRecord: a file, a folder or a glob.")
@@ -88,7 +91,7 @@ def quickstart(
 
     data = prepare(log.table, "click", parse_split("time:timestamp", seed))
     console.print(str(data.features), markup=False, highlight=False)
-    model, history = _fitted(data, "nfm", {}, 1024, 20, 2, seed, None, None)
+    model, history = _fitted(data, "nfm", {}, BATCH_SIZE, 20, 2, seed, None, None)
     from nfm_tfrs.training import judge
 
     report = judge(model, data.test)
@@ -393,4 +396,4 @@ def _print_rates(title: str, part: "EncodedPart") -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -13,10 +13,6 @@ from nfm_tfrs.data.dataset import plain_errors
 from nfm_tfrs.data.encoded import EncodedPart
 from nfm_tfrs.keras_compat import keras, tf
 
-# Chosen on validation: benchmarks/movielens.py
-BATCH_SIZE = 256
-PATIENCE = 4
-
 
 def train(
     model: Any,

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from nfm_tfrs.data.dataset import batches
 from nfm_tfrs.data.label import Label, check_binary
 from nfm_tfrs.data.split import Split
-from nfm_tfrs.features.columns import Columns, checked_arrays
+from nfm_tfrs.features.columns import Bag, Columns, checked_arrays
 from nfm_tfrs.features.encoder import IDS, NUMBERS, FeatureEncoder, bag_key
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import tf
@@ -159,19 +159,21 @@ def prepare(
 
 def _rates(arrays: dict[str, pa.Array], columns: Columns, spec: FeatureSpec) -> list[Rates]:
     rates = []
+    ids, numbers = np.asarray(columns[IDS]), np.asarray(columns[NUMBERS])
     for position, feature in enumerate(spec.single):
         array = arrays[feature.name]
-        first_row = int((columns[IDS][:, position] == spec.offsets[feature.name]).sum())
+        first_row = int((ids[:, position] == spec.offsets[feature.name]).sum())
         missing = array.null_count + _count_missing(array)
         rates.append(_shares(feature.name, len(array), missing, first_row - missing))
     for position, number in enumerate(spec.numbers):
-        missing = int(np.isnan(columns[NUMBERS][:, position]).sum())
-        rates.append(_shares(number.name, len(columns[NUMBERS]), missing, 0))
+        missing = int(np.isnan(numbers[:, position]).sum())
+        rates.append(_shares(number.name, len(numbers), missing, 0))
     for bag in spec.bags:
-        ids = columns[bag_key(bag.name)]
-        unknown = (ids.values == spec.offsets[bag.name]).mean() if len(ids.values) else 0.0
-        empty = (np.diff(ids.row_splits) == 0).mean() if len(ids) else 0.0
-        rates.append(Rates(bag.name, len(ids.values), float(empty), float(unknown)))
+        values = columns[bag_key(bag.name)]
+        assert isinstance(values, Bag)
+        unknown = (values.values == spec.offsets[bag.name]).mean() if len(values.values) else 0.0
+        empty = (np.diff(values.row_splits) == 0).mean() if len(values) else 0.0
+        rates.append(Rates(bag.name, len(values.values), float(empty), float(unknown)))
     order = {name: position for position, name in enumerate(spec.names)}
     return sorted(rates, key=lambda rate: order[rate.name])
 
