@@ -170,14 +170,7 @@ def _read_csv(path: Path, delimiter: str, columns: list[str] | None) -> pa.Table
             for name in columns:
                 if name not in names:
                     raise ValueError(f"{path}: {missing_column(name, names)}")
-        try:
-            return csv.read_csv(path, parse_options=parse, convert_options=convert)
-        except pa.ArrowInvalid:
-            # Types are guessed from the first block; what contradicts them may come later. Guess from all of it.
-            with pa.input_stream(str(path)) as stream:
-                text = stream.read()
-            read = csv.ReadOptions(block_size=min(len(text) + 1, 2**31 - 1))
-            return csv.read_csv(pa.BufferReader(text), read, parse, convert)
+        return csv.read_csv(path, parse_options=parse, convert_options=convert)
     except pa.ArrowInvalid as error:
         if "Empty CSV" in str(error):
             raise ValueError(f"{path} has no rows. Give a file with at least one.") from error

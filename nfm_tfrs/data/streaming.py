@@ -150,11 +150,7 @@ class _Reader:
                     f"Column {field.name!r} is {field.type}, but {first.type} in {self.files.paths[0]}. "
                     "Write it with one type."
                 )
-        arrays = [
-            column if column.type == first.type else pa.nulls(table.num_rows, first.type)
-            for column, first in zip(table.columns, self.schema, strict=True)
-        ]
-        return pa.table(arrays, schema=self.schema)
+        return table.cast(self.schema)  # what differs is null in every row
 
 
 def _gathered(windows: Iterable[Window], num_rows: int) -> Iterator[Window]:

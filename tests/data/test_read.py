@@ -88,7 +88,7 @@ def test_csv_strings_survive(tmp_path):
 
 def test_a_csv_column_that_turns_to_text_late_is_text(tmp_path):
     path = tmp_path / "a.csv"
-    path.write_text("a\n" + "12345678\n" * 150_000 + "x\n")  # more than the first block, which guesses integers
+    path.write_text("a\n" + "12345678\n" * 150_000 + "x\n")  # more than one block of integers
     assert read_table(path)["a"][-1].as_py() == "x"
 
 

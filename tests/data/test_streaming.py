@@ -120,13 +120,16 @@ def test_a_window_bounds_how_far_a_row_moves_in_one_row_group(tmp_path):
     assert [row // 16 for row in rows] == [row // 16 for row in range(ROWS)]
 
 
-def test_a_window_not_given_is_sized_by_bytes(path, monkeypatch):
-    row_bytes = 100  # about what a row of these columns takes
-    monkeypatch.setattr(streaming, "_WINDOW_BYTES", 16 * row_bytes)
-    sizes, gathered = [], streaming._gathered
-    monkeypatch.setattr(streaming, "_gathered", lambda windows, rows: sizes.append(rows) or gathered(windows, rows))
-    rows_of(make(path, window_rows=None))
-    assert sizes[0] in (8, 16, 24)
+@pytest.mark.parametrize(("window_bytes", "window_rows"), [(1, 8), (16 * 1000, 16), (24 * 1000, 24)])
+def test_a_window_not_given_is_sized_by_bytes(tmp_path, monkeypatch, window_bytes, window_rows):
+    path = tmp_path / "wide.parquet"
+    text = ["x" * (1000 - 8 - 4)] * ROWS  # with its offset of 4 and the int64, 1000 bytes a row
+    pq.write_table(pa.table({"row": range(ROWS), "text": text, "y": [1] * ROWS}), path)
+    spec = FeatureSpec([CategoricalFeature("row", vocabulary_size=99), CategoricalFeature("text", num_hash_buckets=9)])
+    monkeypatch.setattr(streaming, "_WINDOW_BYTES", int(window_bytes * 1.01))  # the offsets are one more than the rows
+    rows = rows_of(make(path, spec, "y", window_rows=None))
+    assert [row // window_rows for row in rows] == [row // window_rows for row in range(ROWS)]
+    assert rows != list(range(ROWS))
 
 
 def test_several_files_are_one_stream(tmp_path):
@@ -230,6 +233,8 @@ def test_a_type_that_changes_between_files_is_one_clear_line(tmp_path):
         pq.write_table(pa.table({"a": values, "y": [1] * 9}), tmp_path / f"{number}.parquet")
     nulls = make(str(tmp_path / "[01].parquet"), spec, "y", shuffle=False)
     assert [row for features, _ in nulls for row in features["a"].numpy()] == [1] * 9 + [-1] * 9
+    nulls = make([tmp_path / "2.parquet", tmp_path / "1.parquet"], spec, "y", shuffle=False)
+    assert [row for features, _ in nulls for row in features["a"].numpy()] == [b"x"] * 9 + [b""] * 9
     with pytest.raises(ValueError, match=r".") as caught, plain_errors():
         list(make(tmp_path, spec, "y", shuffle=False))
     first, last = tmp_path / "0.parquet", tmp_path / "2.parquet"
