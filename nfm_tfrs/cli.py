@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -50,7 +51,13 @@ LabelText = Annotated[str, typer.Option(help='A column, or a comparison such as 
 def main() -> None:
     """Runs the command line."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # three lines about missing GPU drivers otherwise
+    warnings.showwarning = _show_warning
     app()
+
+
+def _show_warning(message: Warning | str, *_: Any) -> None:
+    """A warning is one line on standard error, without the line of code that gave it."""
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"nfm-tfrs: {message}", style="yellow", markup=False)
 
 
 def _one_line_errors(command: Callable[..., None]) -> Callable[..., None]:

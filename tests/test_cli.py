@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -239,3 +240,16 @@ def test_help_needs_no_tensorflow(tmp_path):
         "assert 'tensorflow' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+
+
+def test_a_left_out_column_and_an_error_are_one_line_each(tmp_path):
+    """In a process of its own, as a user runs it."""
+    table = pa.table({"user": [1, 2] * 50, "empty": pa.nulls(100, pa.string()), "click": [0, 1, 1, 0] * 25})
+    pq.write_table(table, tmp_path / "clicks.parquet")
+    command = [Path(sys.executable).with_name("nfm-tfrs"), "describe", "--data", "clicks.parquet"]
+    ran = subprocess.run([*command, "--exclude", "click"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    ours = [line for line in ran.stderr.splitlines() if line.startswith("nfm-tfrs")]
+    assert ours == ["nfm-tfrs: Column 'empty' is left out: every value is missing."]
+    ran = subprocess.run([*command, "--columns", "nobody"], cwd=tmp_path, capture_output=True, text=True)
+    assert ran.returncode == 1
+    assert ran.stderr == "nfm-tfrs: There is no column 'nobody'; the columns are user, empty, click.\n"

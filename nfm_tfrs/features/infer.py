@@ -60,7 +60,12 @@ def features_from_batches(batches: Iterable[pa.RecordBatch], rules: Inference) -
             columns = {field.name: _Column(field) for field in _chosen(schema, rules)}
         for name, column in columns.items():
             column.update(batch.column(name))
-    if schema is None or not any(column.rows for column in columns.values()):
+    if schema is not None and not columns:
+        raise ValueError(
+            f"No column is left to be a feature: {', '.join(rules.exclude)} are excluded of "
+            f"{', '.join(schema.names) or 'none'}. Name the features' columns, or give features=."
+        )
+    if not any(column.rows for column in columns.values()):
         raise ValueError("Features cannot be inferred from data without a row. Give at least one row, or features=.")
     weights = {_weights_of(column.field): name for name, column in columns.items() if _weights_of(column.field)}
     features: list[Feature] = []

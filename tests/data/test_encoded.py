@@ -68,7 +68,7 @@ def test_a_column_of_the_split_is_a_feature_only_where_it_is_named():
     table = pa.table({"user": [1, 2] * 50, "time": np.arange(100), "y": [0, 1] * 50})
     split = parse_split("user-time:user,time")
     assert prepare(table, "y", split, columns=["user"]).features.names == ("user",)
-    with pytest.raises(ValueError, match=r"Features cannot be inferred"):
+    with pytest.raises(ValueError, match=r"No column is left to be a feature: y, user, time are excluded of user, time, y\."):
         prepare(table, "y", split)
 
 
