@@ -120,12 +120,11 @@ class FeatureEncoder(keras.layers.Layer):
         return self.features.offsets[feature.name] + tf.where(_present(values), local, 0)
 
     def _bag(self, feature: MultiCategoricalFeature, columns: Mapping[str, Any]) -> tuple[Any, Any]:
-        values: Any = _ragged(feature.name, _column(columns, feature.name))
+        column = _column(columns, feature.name)
+        values: Any = _ragged(feature.name, column)
         weights: Any = None
         if feature.weights:
-            weights = _ragged(feature.weights, _column(columns, feature.weights))
-            # A weight belongs to the value of its position: read both by the bag's own rows.
-            weights = values.with_values(tf.cast(weights.values, tf.float32))
+            weights = values.with_values(_weight_values(feature, column, _column(columns, feature.weights)))
         present = values.with_values(_present(_of_declared_type(feature, values.values)))
         values, weights = (x if x is None else tf.ragged.boolean_mask(x, present) for x in (values, weights))
         if feature.max_length is not None:
@@ -205,6 +204,19 @@ def _dense(feature: Feature, column: Any) -> tf.Tensor:
             f"received shape {column.shape}. Declare a MultiCategoricalFeature, or reshape the column."
         )
     return column
+
+
+def _weight_values(feature: MultiCategoricalFeature, column: Any, weights: Any) -> tf.Tensor:
+    """The weights of a bag's values, float32, in the order of the values."""
+    if any(isinstance(column, kind) != isinstance(weights, kind) for kind in (tf.RaggedTensor, tf.SparseTensor)):
+        raise ValueError(
+            f"Weights {feature.weights!r} must be laid out as the bag {feature.name!r}: both dense, ragged or sparse; "
+            f"received {type(weights).__name__} and {type(column).__name__}. Convert one of them."
+        )
+    if isinstance(column, tf.SparseTensor):  # by index: a weight of zero may have been left out
+        dense = tf.sparse.to_dense(weights, validate_indices=False)
+        return tf.cast(tf.gather_nd(dense, column.indices), tf.float32)
+    return tf.cast(_ragged(str(feature.weights), weights).values, tf.float32)
 
 
 def _ragged(name: str, column: Any) -> tf.RaggedTensor:

@@ -443,3 +443,12 @@ def test_numbers_encode_to_the_same_bits_whatever_batch_they_come_in():
     in_graph = tf.function(encoder, reduce_retracing=True)
     parts = [in_graph({"x": tf.constant(values[at : at + 7])})[NUMBERS].numpy()[:, 0] for at in range(0, 1003, 7)]
     np.testing.assert_array_equal(np.concatenate(parts).view(np.int32), whole.view(np.int32))
+
+
+def test_sparse_weights_are_read_by_index_and_other_layouts_must_agree():
+    encoder = FeatureEncoder(FeatureSpec((MultiCategoricalFeature("x", vocabulary_size=10, weights="w"),)))
+    ids = tf.sparse.from_dense([[1, 0], [2, 3]])
+    weights = tf.sparse.from_dense([[0.5, 0.0], [0.0, 0.75]])  # from_dense leaves the zeros out
+    assert encoder({"x": ids, "w": weights})["encoded/weights/x"].to_list() == [[0.5], [0.0, 0.75]]
+    with pytest.raises(ValueError, match=r"Weights 'w' must be laid out as the bag 'x'.*Convert one of them\."):
+        encoder({"x": tf.ragged.constant([[1], [2, 3]]), "w": tf.constant([[0.5, 0.0], [0.25, 0.75]])})
