@@ -166,7 +166,7 @@ def main() -> None:
             _write(results, seeds)
     if options.test:
         data = prepared(ratings, None)
-        users = ratings["user_id"].take(data.rows["test"])
+        users = data.tables["test"]["user_id"]
         runs = {
             "NFM, the package's defaults": [
                 judge(fitted(data, {}, seed, epochs), data.test, groups=users) for seed in range(seeds)

@@ -1,36 +1,33 @@
 """The command line: quickstart, train, evaluate, predict, describe."""
 
 # TensorFlow is imported inside the commands: --help should not wait ten seconds for it.
-import functools
 import json
 import os
-import shutil
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pyarrow as pa
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from nfm_tfrs.data.label import Label
-from nfm_tfrs.data.read import read_table
+from nfm_tfrs.data.read import iterate_batches, read_table
 from nfm_tfrs.data.split import parse_split
 from nfm_tfrs.features.infer import MIN_COUNT
 from nfm_tfrs.features.spec import FeatureSpec
+from nfm_tfrs.run import FILES, check_output, finish, open_run, unfinished, write_run
+from nfm_tfrs.terminal import console, one_line_errors, print_metrics, print_rates, show_warning
 
 if TYPE_CHECKING:
-    from nfm_tfrs.data.encoded import EncodedPart, Prepared
+    from nfm_tfrs.data.encoded import Prepared
 
 app = typer.Typer(
     help="Rankings from feature interactions: train, judge and use Neural Factorization Machines.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-console = Console()
 
 # Chosen on validation: benchmarks/movielens.py
 BATCH_SIZE = 256
@@ -51,33 +48,12 @@ LabelText = Annotated[str, typer.Option(help='A column, or a comparison such as 
 def main() -> None:
     """Runs the command line."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # three lines about missing GPU drivers otherwise
-    warnings.showwarning = _show_warning
+    warnings.showwarning = show_warning  # type: ignore[assignment]
     app()
 
 
-def _show_warning(message: Warning | str, *_: Any) -> None:
-    """A warning is one line on standard error, without the line of code that gave it."""
-    Console(stderr=True, soft_wrap=True, highlight=False).print(f"nfm-tfrs: {message}", style="yellow", markup=False)
-
-
-def _one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """What a user can mend is one line on standard error and exit status 1, not a traceback."""
-
-    @functools.wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> None:
-        try:
-            command(*args, **kwargs)
-        except (ValueError, LookupError, OSError, ImportError, TypeError) as error:
-            if os.environ.get("NFM_TFRS_TRACEBACK"):
-                raise
-            Console(stderr=True, soft_wrap=True, highlight=False).print(f"nfm-tfrs: {error}", style="red", markup=False)
-            raise typer.Exit(1) from error
-
-    return wrapped
-
-
 @app.command()
-@_one_line_errors
+@one_line_errors
 def quickstart(
     rows: Annotated[int, typer.Option(help="Rows to generate.")] = 200_000,
     order: Annotated[int, typer.Option(help="Order of the planted interactions, 2 or 3.")] = 2,
@@ -87,7 +63,7 @@ def quickstart(
 ) -> None:
     """Train NFM on a generated click log and show how near it comes to the best possible AUC."""
     if out is not None:
-        _check_output(out, overwrite)
+        check_output(out, overwrite)
     from nfm_tfrs.data.synthetic import click_log
 
     started = time.perf_counter()
@@ -96,14 +72,16 @@ def quickstart(
     from nfm_tfrs import metrics
     from nfm_tfrs.data.encoded import prepare
 
-    data = prepare(log.table, "click", parse_split("time:timestamp", seed))
+    split = parse_split("time:timestamp", seed)
+    data = prepare(log.table, "click", split)
     console.print(str(data.features), markup=False, highlight=False)
-    model, history = _fitted(data, "nfm", {}, BATCH_SIZE, 20, 2, seed, None, None)
+    train_data = data.train.dataset(BATCH_SIZE, shuffle=True, seed=seed)
+    model, history = _fitted("nfm", {}, data, train_data, 20, 2, seed, None, None)
     from nfm_tfrs.training import judge
 
     report = judge(model, data.test)
-    best = metrics.auc(data.test.labels, log.true_logits[data.rows["test"]])
-    _print_metrics("Test rows", report)
+    best = metrics.auc(data.test.labels, log.true_logits[split.parts(log.table).test])
+    print_metrics("Test rows", report)
     share = (report["auc"] - 0.5) / (best - 0.5)
     console.print(
         f"Best possible AUC on these rows, from the true probabilities: {best:.4f}. "
@@ -111,11 +89,14 @@ def quickstart(
         f"in {time.perf_counter() - started:.0f} seconds."
     )
     if out is not None:
-        _write_run(out, overwrite, model, history, {"test": report}, {"label": "click", "seed": seed, "rows": rows})
+        folder = unfinished(out)
+        write_run(folder, model, history, {"test": report}, {"label": "click", "seed": seed, "rows": rows})
+        finish(folder, out)
+        console.print(f"Wrote {', '.join(FILES)} to {out}.")
 
 
 @app.command()
-@_one_line_errors
+@one_line_errors
 def train(
     data: Data,
     label: LabelText,
@@ -123,6 +104,13 @@ def train(
     split: Annotated[
         str, typer.Option(help="random, time:COLUMN or user-time:USER,TIME, with :0.8,0.1,0.1 behind it if you like.")
     ] = "random",
+    valid: Annotated[
+        list[str] | None, typer.Option(help="Rows to choose on, where they are files of their own.")
+    ] = None,
+    test: Annotated[list[str] | None, typer.Option(help="Rows to judge on, with --valid.")] = None,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Read the training rows from Parquet batch by batch.")
+    ] = False,
     columns: Columns = None,
     features: Annotated[Path | None, typer.Option(help="A features.json to use instead of inferring.")] = None,
     min_count: MinCount = MIN_COUNT,
@@ -144,39 +132,69 @@ def train(
     overwrite: Overwrite = False,
 ) -> None:
     """Train a model on a file: infer its features, stop early on validation, judge once on the test rows."""
-    _check_output(out, overwrite)
+    check_output(out, overwrite)
     if task not in ("binary", "regression"):
         raise ValueError(f"--task is binary or regression; received {task!r}.")
+    if valid is None and (stream or test is not None):
+        raise ValueError("--stream and --test need the rows to choose on in files of their own. Pass --valid.")
+    binary = task == "binary"
     arguments = {"task": task, **_model_arguments(set_ or [])}
-    spec = None if features is None else FeatureSpec.from_json(features.read_text())
-    table = read_table(data, format=format)
-    from nfm_tfrs.data.encoded import prepare
-
-    rules = {"columns": _names(columns), "min_count": min_count}
-    parts = prepare(
-        table, label, parse_split(split, seed), features=spec, weight=weight, binary=task == "binary", **rules
-    )
-    console.print(str(parts.features), markup=False, highlight=False)
-    logs = out / "tensorboard" if tensorboard else None
-    made = _optimizer(optimizer, learning_rate)
-    if out.exists():
-        shutil.rmtree(out)  # asked for by --overwrite, and only once the data has been read
-    fitted, history = _fitted(parts, model, arguments, batch_size, epochs, patience, seed, made, logs)
+    spec = None if features is None else FeatureSpec.from_json(features.read_text(encoding="utf-8"))
+    rules: dict[str, Any] = {"columns": _names(columns), "min_count": min_count}
+    from nfm_tfrs.data import dataset, encoded, streaming
+    from nfm_tfrs.features.encoder import FeatureEncoder
     from nfm_tfrs.training import judge
 
+    if valid is None:
+        cut = parse_split(split, seed)
+        table = read_table(data, format=format)
+        parts = encoded.prepare(table, label, cut, features=spec, weight=weight, binary=binary, **rules)
+    else:
+        tables = {"valid": read_table(valid, format=format)}
+        if test is not None:
+            tables["test"] = read_table(test, format=format)
+        if not stream:
+            tables["train"] = read_table(data, format=format)
+        if spec is None:
+            batches = iterate_batches(data) if stream else tables["train"].to_batches()
+            spec = FeatureSpec.from_batches(batches, **encoded.inference_rules(label, weight, **rules))
+        parts = encoded.encode_tables(tables, FeatureEncoder(spec), label, weight=weight, binary=binary)
+    console.print(str(parts.features), markup=False, highlight=False)
+    if stream:
+        train_data = streaming.stream(
+            data,
+            parts.features,
+            label,
+            weight=weight,
+            batch_size=batch_size,
+            shuffle=True,
+            seed=seed,
+            binary=binary,
+            transform=parts.encoder.encode_arrays,
+        )
+    else:
+        train_data = parts.train.dataset(batch_size, shuffle=True, seed=seed)
+    users = {} if groups is None else {name: _column(part, groups, "--groups") for name, part in parts.tables.items()}
+    folder = unfinished(out)
+    logs = folder / "tensorboard" if tensorboard else None
+    made = _optimizer(optimizer, learning_rate)
+    with dataset.plain_errors():
+        fitted, history = _fitted(model, arguments, parts, train_data, epochs, patience, seed, made, logs)
     reports = {}
-    for name, part in (("valid", parts.valid), ("test", parts.test)):
-        if len(part):
-            users = None if groups is None else _column(table, groups, "--groups").take(pa.array(parts.rows[name]))
-            reports[name] = judge(fitted, part, groups=users)
-            _print_metrics(f"{name} rows ({len(part):,})", reports[name])
-    _print_rates("Test rows" if len(parts.test) else "Valid rows", parts.test if len(parts.test) else parts.valid)
-    run = {"label": label, "split": split, "seed": seed, "weight": weight, "groups": groups}
-    _write_run(out, True, fitted, history, reports, run)
+    for name in ("valid", "test"):
+        if len(parts.encoded.get(name, ())):
+            reports[name] = judge(fitted, parts.encoded[name], groups=users.get(name))
+            print_metrics(f"{name} rows ({len(parts.encoded[name]):,})", reports[name])
+    last = list(reports)[-1]
+    print_rates(f"{last} rows", parts.encoded[last].rates)
+    run = {"label": label, "split": split if valid is None else None, "seed": seed, "weight": weight, "groups": groups}
+    write_run(folder, fitted, history, reports, run)
+    finish(folder, out)
+    console.print(f"Wrote {', '.join(FILES)} to {out}.")
 
 
 @app.command()
-@_one_line_errors
+@one_line_errors
 def evaluate(
     model: ModelFile,
     data: Data,
@@ -186,7 +204,7 @@ def evaluate(
     format: Format = None,
 ) -> None:
     """Judge a saved model on every row of a file."""
-    opened, run = _open(model)
+    opened, run = open_run(model)
     label = label or run.get("label")
     if label is None:
         raise ValueError(f"There is no run.json beside {model} that names the label. Pass --label.")
@@ -197,12 +215,12 @@ def evaluate(
     binary = opened.task.name == "binary"
     part = encode_part(table, opened.encoder, Label.parse(label), weight=weight, binary=binary)
     report = judge(opened, part, groups=None if groups is None else _column(table, groups, "--groups"))
-    _print_metrics(f"{table.num_rows:,} rows", report)
-    _print_rates("Rows", part)
+    print_metrics(f"{table.num_rows:,} rows", report)
+    print_rates("Rows", part.rates)
 
 
 @app.command()
-@_one_line_errors
+@one_line_errors
 def predict(
     model: ModelFile,
     data: Data,
@@ -213,8 +231,8 @@ def predict(
     """Write a file's rows with the model's prediction: a probability for a binary model."""
     if out.suffix not in (".parquet", ".csv"):
         raise ValueError(f"--out ends in .parquet or .csv; received {out}.")
-    _check_output(out, overwrite)
-    opened, _ = _open(model)
+    check_output(out, overwrite)
+    opened, _ = open_run(model)
     table = read_table(data, format=format)
     if "prediction" in table.schema.names:
         raise ValueError("The data has a column 'prediction' already. Rename it.")
@@ -227,26 +245,25 @@ def predict(
     if opened.task.name == "binary":
         predictions = tf.sigmoid(predictions).numpy()
     table = _decoded(table).append_column("prediction", pa.array(predictions))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.with_name(f".{out.name}.unfinished")  # a killed run leaves no half file under the name asked for
+    written = unfinished(out)
     if out.suffix == ".parquet":
         import pyarrow.parquet as pq
 
-        pq.write_table(table, unfinished)
+        pq.write_table(table, written)
     else:
         from pyarrow import csv
 
         nested = [field.name for field in table.schema if pa.types.is_nested(field.type)]
-        csv.write_csv(table.drop_columns(nested), unfinished)
+        csv.write_csv(table.drop_columns(nested), written)
         if nested:
             console.print(f"CSV holds no lists: left out {', '.join(nested)}.")
-    unfinished.replace(out)
-    _print_rates("Rows", part)
+    finish(written, out)
+    print_rates("Rows", part.rates)
     console.print(f"Wrote {table.num_rows:,} predictions to {out}.")
 
 
 @app.command()
-@_one_line_errors
+@one_line_errors
 def describe(
     data: Data,
     columns: Columns = None,
@@ -259,7 +276,7 @@ def describe(
 ) -> None:
     """Show the features inferred from a file, and how many of its values are missing or unknown."""
     if out is not None:
-        _check_output(out, overwrite)
+        check_output(out, overwrite)
     table = read_table(data, format=format)
     if features is not None:
         spec = FeatureSpec.from_json(features.read_text())
@@ -271,17 +288,17 @@ def describe(
     from nfm_tfrs.data.encoded import encode_part
     from nfm_tfrs.features.encoder import FeatureEncoder
 
-    _print_rates(f"{table.num_rows:,} rows", encode_part(table, FeatureEncoder(spec)))
+    print_rates(f"{table.num_rows:,} rows", encode_part(table, FeatureEncoder(spec)).rates)
     if out is not None:
         out.write_text(spec.to_json() + "\n")
         console.print(f"Wrote {out}.")
 
 
 def _fitted(
-    data: "Prepared",
     name: str,
     arguments: Mapping[str, Any],
-    batch_size: int,
+    parts: "Prepared",
+    train_data: Any,
     epochs: int,
     patience: int,
     seed: int,
@@ -293,56 +310,19 @@ def _fitted(
     from tfrs_registry import get_model
 
     keras.utils.set_random_seed(seed)
-    model = get_model(name, features=data.features, **arguments)
+    model = get_model(name, features=parts.features, **arguments)
     model.compile(optimizer)
-    console.print(f"{name}: {model.count_params():,} parameters, {len(data.train):,} training rows.")
+    console.print(f"{name}: {model.count_params():,} parameters, {len(train_data):,} training steps an epoch.")
     history = fit(
         model,
-        data.train.dataset(batch_size, shuffle=True, seed=seed),
-        data.valid.dataset(max(batch_size, 4096)),
+        train_data,
+        parts.valid.dataset(4096),
         epochs=epochs,
         patience=patience,
         console=console,
         tensorboard=tensorboard,
     )
     return model, history
-
-
-def _write_run(
-    out: Path,
-    overwrite: bool,
-    model: Any,
-    history: dict[str, list[float]],
-    reports: dict[str, dict[str, float]],
-    run: dict[str, Any],
-) -> None:
-    from nfm_tfrs.training import draw_curves
-
-    if overwrite and out.is_dir() and (out / "model.keras").exists():
-        shutil.rmtree(out)
-    out.mkdir(parents=True, exist_ok=True)
-    model.save(out / "model.keras")
-    (out / "features.json").write_text(model.features.to_json() + "\n")
-    (out / "metrics.json").write_text(json.dumps({**reports, "history": history}, indent=2) + "\n")
-    (out / "run.json").write_text(json.dumps(run, indent=2) + "\n")
-    names = ["loss", "auc", "log_loss"] if model.task.name == "binary" else ["loss", "rmse", "mae"]
-    draw_curves(history, out / "curves.png", names)
-    console.print(f"Wrote model.keras, features.json, metrics.json, run.json and curves.png to {out}.")
-
-
-def _open(path: Path) -> tuple[Any, dict[str, Any]]:
-    """A saved model and what its run.json says."""
-    from nfm_tfrs.models.saving import load_model
-
-    if path.is_dir() and (path / "model.keras").exists():
-        path = path / "model.keras"
-    beside = path.parent / "run.json"
-    return load_model(path, compile=False), json.loads(beside.read_text()) if beside.exists() else {}
-
-
-def _check_output(out: Path, overwrite: bool) -> None:
-    if out.exists() and not overwrite:
-        raise FileExistsError(f"{out} exists already. Choose another --out, or pass --overwrite to replace it.")
 
 
 def _model_arguments(settings: list[str]) -> dict[str, Any]:
@@ -381,25 +361,6 @@ def _decoded(table: pa.Table) -> pa.Table:
     """The table with plain strings where the reader keeps them as a dictionary."""
     types = [f.type.value_type if pa.types.is_dictionary(f.type) else f.type for f in table.schema]
     return table.cast(pa.schema([f.with_type(kind) for f, kind in zip(table.schema, types, strict=True)]))
-
-
-def _print_metrics(title: str, report: dict[str, float]) -> None:
-    table = Table(title=title, title_justify="left")
-    table.add_column("metric")
-    table.add_column("value", justify="right")
-    for name, value in report.items():
-        table.add_row(name, f"{value:.4f}")
-    console.print(table)
-
-
-def _print_rates(title: str, part: "EncodedPart") -> None:
-    table = Table(title=f"{title}: missing and unknown values", title_justify="left")
-    table.add_column("feature")
-    for heading in ("values", "missing", "unknown"):
-        table.add_column(heading, justify="right")
-    for rate in part.rates:
-        table.add_row(rate.name, f"{rate.values:,}", f"{rate.missing:.2%}", f"{rate.unknown:.2%}")
-    console.print(table)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The command line, from a file to a saved model and back; every message a user can meet."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -168,12 +169,43 @@ def test_an_output_that_exists_is_kept(trained, ratings, tmp_path):
     assert kept.read_text() == "mine"
 
 
-def test_overwrite_keeps_the_old_run_where_the_new_one_cannot_start(ratings, tmp_path):
+def test_overwrite_keeps_the_old_run_until_the_new_one_is_whole(trained, ratings, tmp_path):
     out = tmp_path / "run"
-    out.mkdir()
-    (out / "model.keras").write_text("old")
+    shutil.copytree(trained[0], out)
+    before = (out / "model.keras").read_bytes()
     refused("train", "--data", ratings, "--label", "nothing>=4", "--out", out, "--overwrite")
-    assert (out / "model.keras").read_text() == "old"
+    assert (out / "model.keras").read_bytes() == before
+    small = ("--epochs", 1, "--set", "embedding_dim=4", "--columns", "user_id,film", "--overwrite")
+    result = run("train", "--data", ratings, "--label", "rating>=4", "--out", out, *small)
+    assert result.exit_code == 0, result.output
+    assert (out / "model.keras").read_bytes() != before
+    assert not (out / "tensorboard").exists()  # of the old run
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_overwrite_spares_a_folder_that_is_no_run(ratings, tmp_path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    line = refused("train", "--data", ratings, "--label", "rating>=4", "--out", tmp_path, "--overwrite")
+    assert "is a folder that holds other things than a run. Choose another --out." in line
+    assert (tmp_path / "thesis.tex").read_text() == "mine"
+
+
+def test_streamed_and_read_training_rows_agree_on_features_and_reach_the_same_quality(ratings, tmp_path):
+    table = pq.read_table(ratings)
+    parts = {"train": table.slice(0, 700), "valid": table.slice(700, 100), "test": table.slice(800)}
+    for name, part in parts.items():
+        pq.write_table(part, tmp_path / f"{name}.parquet")
+    files = ("--data", tmp_path / "train.parquet", "--valid", tmp_path / "valid.parquet")
+    common = ("--test", tmp_path / "test.parquet", "--label", "rating>=4", "--columns", "user_id,film,genres,price")
+    small = ("--epochs", 2, "--set", "embedding_dim=8", "--weight", "weight", "--groups", "user_id")
+    reports = {}
+    for name, option in (("read", []), ("streamed", ["--stream"])):
+        result = run("train", *files, *common, *small, *option, "--out", tmp_path / name)
+        assert result.exit_code == 0, result.output
+        reports[name] = json.loads((tmp_path / name / "metrics.json").read_text())["test"]
+    assert (tmp_path / "read" / "features.json").read_text() == (tmp_path / "streamed" / "features.json").read_text()
+    assert reports["read"]["groups"] == reports["streamed"]["groups"]
+    assert reports["streamed"]["log_loss"] == pytest.approx(reports["read"]["log_loss"], abs=0.1)
 
 
 @pytest.mark.parametrize(
@@ -191,6 +223,8 @@ def test_overwrite_keeps_the_old_run_where_the_new_one_cannot_start(ratings, tmp
         (["--label", "rating>=4", "--set", "embeding_dim=3"], "embeding_dim"),
         (["--label", "rating>=4", "--optimizer", "adamm"], "adamm"),
         (["--label", "rating>=4", "--split", "random:1,0,0"], "leaves no row for valid"),
+        (["--label", "rating>=4", "--stream"], "Pass --valid."),
+        (["--label", "rating>=4", "--test", "test.parquet"], "Pass --valid."),
     ],
 )
 def test_train_refuses_in_one_line(ratings, tmp_path, arguments, message):

@@ -1,5 +1,6 @@
 """From a table to the encoded parts a model trains, is chosen and is judged on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,26 +95,37 @@ def encode_part(
 
 @dataclass(frozen=True)
 class Prepared:
-    """Three encoded parts, and the features inferred from the first of them.
+    """The parts of some data, encoded.
 
     Args:
         encoder: Encodes the features.
-        train: The rows to train on; features and vocabularies come from these alone.
-        valid: The rows to choose on.
-        test: The rows to judge on, once.
-        rows: Row numbers of the parts in the table.
+        tables: The parts as they came, by name.
+        encoded: The same rows, encoded, by the same names.
     """
 
     encoder: FeatureEncoder
-    train: EncodedPart
-    valid: EncodedPart
-    test: EncodedPart
-    rows: dict[str, np.ndarray]
+    tables: dict[str, pa.Table]
+    encoded: dict[str, EncodedPart]
 
     @property
     def features(self) -> FeatureSpec:
         """What a model of these parts reads."""
         return self.encoder.features
+
+    @property
+    def train(self) -> EncodedPart:
+        """The rows to train on."""
+        return self.encoded["train"]
+
+    @property
+    def valid(self) -> EncodedPart:
+        """The rows to choose on."""
+        return self.encoded["valid"]
+
+    @property
+    def test(self) -> EncodedPart:
+        """The rows to judge on, once."""
+        return self.encoded["test"]
 
 
 def prepare(
@@ -126,7 +138,7 @@ def prepare(
     binary: bool = True,
     **rules: Any,
 ) -> Prepared:
-    """Splits a table, infers the features from its training rows, and encodes all parts.
+    """Splits a table, infers the features from its training rows alone, and encodes the parts train, valid and test.
 
     Args:
         table: The data.
@@ -140,21 +152,33 @@ def prepare(
     Raises:
         ValueError: The split leaves no row to train or validate on, or a column does not fit; see `encode_part`.
     """
-    target = Label.parse(label)
     parts = split.parts(table)._asdict()
     for name in ("train", "valid"):
         if not len(parts[name]):
             raise ValueError(
-                f"The split leaves no row for {name} out of {table.num_rows}. Give more rows or fractions."
+                f"The split leaves no row for {name} out of {table.num_rows}. Give more rows or other fractions."
             )
     tables = {name: table.take(pa.array(rows)) for name, rows in parts.items()}
     if features is None:
-        exclude = [*rules.pop("exclude", ()), target.column, *([weight] if weight else [])]
-        exclude += [column for column in split.columns if column not in (rules.get("columns") or ())]
-        features = FeatureSpec.from_table(tables["train"], exclude=exclude, **rules)
-    encoder = FeatureEncoder(features)
+        rules = inference_rules(label, weight, split.columns, **rules)
+        features = FeatureSpec.from_table(tables["train"], **rules)
+    return encode_tables(tables, FeatureEncoder(features), label, weight=weight, binary=binary)
+
+
+def encode_tables(
+    tables: dict[str, pa.Table], encoder: FeatureEncoder, label: str, *, weight: str | None = None, binary: bool = True
+) -> Prepared:
+    """Encodes parts that are tables of their own; see `prepare` for the arguments and `encode_part` for the errors."""
+    target = Label.parse(label)
     encoded = {name: encode_part(part, encoder, target, weight=weight, binary=binary) for name, part in tables.items()}
-    return Prepared(encoder, encoded["train"], encoded["valid"], encoded["test"], parts)
+    return Prepared(encoder, tables, encoded)
+
+
+def inference_rules(label: str, weight: str | None, split_columns: Sequence[str] = (), **rules: Any) -> dict[str, Any]:
+    """Returns the arguments of `Inference` that keep label and weight, and the split's unless named, out."""
+    exclude = [*rules.pop("exclude", ()), Label.parse(label).column, *([weight] if weight else [])]
+    exclude += [column for column in split_columns if column not in (rules.get("columns") or ())]
+    return {"exclude": exclude, **rules}
 
 
 def _rates(arrays: dict[str, pa.Array], columns: Columns, spec: FeatureSpec) -> list[Rates]:

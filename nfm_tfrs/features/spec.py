@@ -1,7 +1,7 @@
 """The ordered, frozen description of a model's input columns, and where their rows lie in the fused table."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -162,7 +162,12 @@ class FeatureSpec:
         Raises:
             ValueError: No row, an unknown column, or no column that can be used.
         """
-        return cls(tuple(infer.features_from_batches(table.to_batches(), infer.Inference(**rules))))
+        return cls.from_batches(table.to_batches(), **rules)
+
+    @classmethod
+    def from_batches(cls, batches: Iterable[pa.RecordBatch], **rules: Any) -> "FeatureSpec":
+        """Returns the features inferred from a stream of Arrow record batches; see `Inference` for the rules."""
+        return cls(tuple(infer.features_from_batches(batches, infer.Inference(**rules))))
 
     @classmethod
     def from_dataframe(cls, dataframe: Any, **rules: Any) -> "FeatureSpec":

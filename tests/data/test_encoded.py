@@ -60,7 +60,7 @@ def test_features_come_from_the_training_rows_alone():
     assert data.features.names == ("item",)
     assert data.features["item"].vocabulary == (0,)
     assert [len(part) for part in (data.train, data.valid, data.test)] == [160, 20, 20]
-    assert data.rows["test"].tolist() == list(range(180, 200))
+    assert data.tables["test"]["time"].to_pylist() == list(range(180, 200))
     assert data.test.rates[0].unknown == 1.0
 
 
@@ -68,12 +68,14 @@ def test_a_column_of_the_split_is_a_feature_only_where_it_is_named():
     table = pa.table({"user": [1, 2] * 50, "time": np.arange(100), "y": [0, 1] * 50})
     split = parse_split("user-time:user,time")
     assert prepare(table, "y", split, columns=["user"]).features.names == ("user",)
-    with pytest.raises(ValueError, match=r"No column is left to be a feature: y, user, time are excluded of user, time, y\."):
+    with pytest.raises(
+        ValueError, match=r"No column is left to be a feature: y, user, time are excluded of user, time, y\."
+    ):
         prepare(table, "y", split)
 
 
 def test_a_split_without_validation_rows_is_refused():
-    with pytest.raises(ValueError, match=r"leaves no row for valid out of 5\. Give more rows or fractions\."):
+    with pytest.raises(ValueError, match=r"leaves no row for valid out of 5\. Give more rows or other fractions\."):
         prepare(TABLE, "click", parse_split("random:1,0,0"), features=SPEC)
 
 
