@@ -10,7 +10,7 @@ from nfm_tfrs.features.encoder import IDS, NUMBERS, FeatureEncoder, bag_key, wei
 from nfm_tfrs.features.feature import Feature
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import keras, tf, tfrs
-from nfm_tfrs.models.tasks import ranking_task, task_config
+from nfm_tfrs.models.tasks import deserialized, ranking_task, serialized, task_config
 from nfm_tfrs.models.tower import Tower
 from tfrs_registry import UnknownComponentError, blocks, get_block, list_blocks
 
@@ -119,8 +119,8 @@ class RankingModel(tfrs.Model):
 
     @tf.__internal__.tracking.no_automatic_dependency_tracking
     def _set_task(self, task: Any) -> None:
-        # Untracked until `compute_loss` uses them: in a user's own model that only calls this one, metrics that are
-        # never updated would be reported, in the place of the user's own of the same name.
+        # Untracked, and reported only once `compute_loss` uses them: a user's own model that just calls this one would
+        # report metrics that are never updated, in the place of its own of the same name.
         self.task = ranking_task(task)
         self._task_name = task if isinstance(task, str) else None
         self._loss = keras.metrics.Mean("loss")
@@ -133,7 +133,7 @@ class RankingModel(tfrs.Model):
         if isinstance(interaction, str):
             return self._named_block(interaction)
         if isinstance(interaction, Mapping) and "class_name" in interaction:
-            return keras.layers.deserialize(dict(interaction))
+            return deserialized(interaction, keras.layers)
         named = isinstance(interaction, Mapping) and set(interaction) <= {"name", "config", "provider"}
         if named and "name" in interaction:
             return self._named_block(**interaction)
@@ -291,11 +291,12 @@ class RankingModel(tfrs.Model):
     @property
     def metrics(self) -> list[Any]:
         """The losses, as means over all rows, and the task's metrics."""
-        return [self._loss, self._regularization_loss, self._total_loss, *super().metrics]
+        own = [self._loss, self._regularization_loss, self._total_loss, *self.task.metrics]
+        return own + [metric for metric in super().metrics if metric not in own]
 
     def compute_loss(self, inputs: Any, training: bool = False) -> tf.Tensor:
         """Returns the mean loss of a batch, float32 scalar, without regularisation, and updates the task's metrics."""
-        self._reported_task = self.task  # from here on Keras finds the task's metrics
+        self._metrics[:] = self.task.metrics  # from here on a model around this one reports them too
         columns, labels, weights = self._unpacked(inputs)
         predictions = self(columns, training=training)
         # Reshaped first: a loss of labels [batch] against predictions [batch, 1] broadcasts to one scalar.
@@ -333,11 +334,11 @@ class RankingModel(tfrs.Model):
         return loss + regularization_loss
 
     def _unpacked(self, inputs: Any) -> tuple[Any, Any, Any]:
-        if self.label is not None and isinstance(inputs, Mapping):
-            if self.label not in inputs:
-                raise ValueError(f"The batch has no label column {self.label!r}; it has {', '.join(map(str, inputs))}.")
-            return inputs, inputs[self.label], None
         columns, labels, weights = keras.utils.unpack_x_y_sample_weight(inputs)
+        if labels is None and self.label is not None:
+            if self.label not in columns:
+                raise ValueError(f"The batch has no label column {self.label!r}; it has {', '.join(columns)}.")
+            labels = columns[self.label]
         if labels is None:
             raise ValueError(
                 "Training and evaluation need labels; received columns only. "
@@ -405,7 +406,7 @@ def _block_config(block: InteractionBlock, policy: str) -> dict[str, Any]:
     """A registered block by its name and the distribution to install for it, any other as Keras writes it."""
     name = blocks.name_of(type(block))
     if name is None:
-        return keras.layers.serialize(block)
+        return serialized(block, keras.layers)
     config = block.get_config()
     if block.dtype_policy.name == policy:
         del config["dtype"]  # it follows the model's

@@ -1,5 +1,7 @@
 """Ranking tasks on logits, checked: TFRS's own default expects probabilities."""
 
+import importlib
+from collections.abc import Mapping
 from inspect import signature
 from typing import Any
 
@@ -33,10 +35,10 @@ def ranking_task(task: Any) -> Any:
         metrics = [keras.metrics.RootMeanSquaredError("rmse"), keras.metrics.MeanAbsoluteError("mae")]
         return _named(keras.losses.MeanSquaredError(reduction="none"), metrics, task)
     if isinstance(task, dict) and "class_name" in task:
-        return keras.layers.deserialize(task)
+        return deserialized(task, keras.layers)
     if isinstance(task, dict):
-        lists = {key: [keras.metrics.deserialize(metric) for metric in task[key]] for key in _LISTS}
-        return tfrs.tasks.Ranking(loss=keras.losses.deserialize(task["loss"]), name=task["name"], **lists)
+        lists = {key: [deserialized(metric, keras.metrics) for metric in task[key]] for key in _LISTS}
+        return tfrs.tasks.Ranking(loss=deserialized(task["loss"], keras.losses), name=task["name"], **lists)
     if not isinstance(task, tfrs.tasks.Ranking):
         raise ValueError(f'task must be "binary", "regression" or a tfrs.tasks.Ranking; received {task!r}.')
     _check_loss(task._loss)
@@ -45,12 +47,41 @@ def ranking_task(task: Any) -> Any:
     return task
 
 
+def serialized(thing: Any, kind: Any) -> dict[str, Any]:
+    """Returns a layer, loss or metric as plain JSON types, so that a class that can be imported need not be registered.
+
+    Args:
+        thing: What to write.
+        kind: `keras.layers`, `keras.losses` or `keras.metrics`.
+    """
+    cls = type(thing)
+    if _is_keras(cls.__module__):
+        return kind.serialize(thing)
+    # Not by Keras, which leaves the module out while it writes a SavedModel.
+    name = keras.saving.get_registered_name(cls)
+    return {"module": cls.__module__, "class_name": cls.__name__, "registered_name": name, "config": thing.get_config()}
+
+
+def deserialized(config: Mapping[str, Any], kind: Any) -> Any:
+    """Returns what `serialized` wrote."""
+    if _is_keras(config.get("module", "keras")):
+        return kind.deserialize(dict(config))
+    registered = keras.saving.get_registered_object(config["registered_name"])
+    return (registered or getattr(importlib.import_module(config["module"]), config["class_name"])).from_config(
+        config["config"]
+    )
+
+
+def _is_keras(module: str) -> bool:
+    return module.partition(".")[0] in ("builtins", "keras", "tf_keras")
+
+
 def task_config(task: Any) -> dict[str, Any]:
     """Returns what `ranking_task` takes to make the same task again, as plain JSON types."""
     if type(task) is not tfrs.tasks.Ranking:
-        return keras.layers.serialize(task)
-    lists = {key: [keras.metrics.serialize(metric) for metric in getattr(task, _ATTRIBUTES[key])] for key in _LISTS}
-    return {"name": task.name, "loss": keras.losses.serialize(task._loss), **lists}
+        return serialized(task, keras.layers)
+    lists = {key: [serialized(metric, keras.metrics) for metric in getattr(task, _ATTRIBUTES[key])] for key in _LISTS}
+    return {"name": task.name, "loss": serialized(task._loss, keras.losses), **lists}
 
 
 def _named(loss: Any, metrics: list[Any], name: str) -> Any:
@@ -82,7 +113,7 @@ def _check_metric(metric: Any) -> None:
             f"A task's metrics must be tf.keras.metrics; received {metric!r}. "
             "Write tf.keras.metrics.AUC(from_logits=True), for instance."
         )
-    if not type(metric).update_state.__module__.startswith(keras.metrics.Metric.__module__.partition(".")[0]):
+    if not _is_keras(type(metric).update_state.__module__):
         return  # its own, which may take logits
     name, arguments = type(metric).__name__, metric.get_config()
     if isinstance(metric, keras.metrics.MeanMetricWrapper):  # with the defaults of its function
