@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import pyarrow as pa
 import typer
+from pyarrow import csv, parquet
 
 from nfm_tfrs.data.label import Label
 from nfm_tfrs.data.read import iterate_batches, read_table
 from nfm_tfrs.data.split import parse_split
 from nfm_tfrs.features.infer import MIN_COUNT
 from nfm_tfrs.features.spec import FeatureSpec
-from nfm_tfrs.run import FILES, check_output, finish, open_run, unfinished, write_run
+from nfm_tfrs.run import FILES, check_output, open_run, unfinished, write_run
 from nfm_tfrs.terminal import console, one_line_errors, print_metrics, print_rates, show_warning
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ app = typer.Typer(
 )
 
 # Chosen on validation: benchmarks/movielens.py
-BATCH_SIZE = 256
+BATCH_SIZE = 512
 PATIENCE = 4
 
 Data = Annotated[
@@ -40,7 +41,7 @@ OutputFolder = Annotated[Path, typer.Option(help="New folder for the model, feat
 ModelFile = Annotated[Path, typer.Option(help="model.keras, or the folder that train wrote.")]
 Format = Annotated[str | None, typer.Option(help="The files' format, where their suffix does not tell.")]
 Columns = Annotated[str | None, typer.Option(help="Columns to use, separated by commas; all others if not given.")]
-MinCount = Annotated[int, typer.Option(help="Values seen less often become unknown.")]
+MinCount = Annotated[int | None, typer.Option(help=f"Values seen less often become unknown; {MIN_COUNT} if not given.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 LabelText = Annotated[str, typer.Option(help='A column, or a comparison such as "rating>=4".')]
 
@@ -63,7 +64,7 @@ def quickstart(
 ) -> None:
     """Train NFM on a generated click log and show how near it comes to the best possible AUC."""
     if out is not None:
-        check_output(out, overwrite)
+        check_output(out, overwrite, folder=True)
     from nfm_tfrs.data.synthetic import click_log
 
     started = time.perf_counter()
@@ -76,7 +77,7 @@ def quickstart(
     data = prepare(log.table, "click", split)
     console.print(str(data.features), markup=False, highlight=False)
     train_data = data.train.dataset(BATCH_SIZE, shuffle=True, seed=seed)
-    model, history = _fitted("nfm", {}, data, train_data, 20, 2, seed, None, None)
+    model, history = _fitted("nfm", {}, data, train_data, epochs=20, patience=2, seed=seed)
     from nfm_tfrs.training import judge
 
     report = judge(model, data.test)
@@ -89,9 +90,8 @@ def quickstart(
         f"in {time.perf_counter() - started:.0f} seconds."
     )
     if out is not None:
-        folder = unfinished(out)
-        write_run(folder, model, history, {"test": report}, {"label": "click", "seed": seed, "rows": rows})
-        finish(folder, out)
+        with unfinished(out) as folder:
+            write_run(folder, model, history, {"test": report}, {"label": "click", "seed": seed, "rows": rows})
         console.print(f"Wrote {', '.join(FILES)} to {out}.")
 
 
@@ -102,8 +102,9 @@ def train(
     label: LabelText,
     out: OutputFolder,
     split: Annotated[
-        str, typer.Option(help="random, time:COLUMN or user-time:USER,TIME, with :0.8,0.1,0.1 behind it if you like.")
-    ] = "random",
+        str | None,
+        typer.Option(help="random (if not given), time:COLUMN or user-time:USER,TIME; with :0.8,0.1,0.1 if you like."),
+    ] = None,
     valid: Annotated[
         list[str] | None, typer.Option(help="Rows to choose on, where they are files of their own.")
     ] = None,
@@ -113,7 +114,7 @@ def train(
     ] = False,
     columns: Columns = None,
     features: Annotated[Path | None, typer.Option(help="A features.json to use instead of inferring.")] = None,
-    min_count: MinCount = MIN_COUNT,
+    min_count: MinCount = None,
     weight: Annotated[str | None, typer.Option(help="Column of example weights.")] = None,
     groups: Annotated[str | None, typer.Option(help="Column of users, for the grouped AUC.")] = None,
     model: Annotated[str, typer.Option(help="A model of `tfrs-registry list --models`.")] = "nfm",
@@ -132,21 +133,22 @@ def train(
     overwrite: Overwrite = False,
 ) -> None:
     """Train a model on a file: infer its features, stop early on validation, judge once on the test rows."""
-    check_output(out, overwrite)
+    check_output(out, overwrite, folder=True)
     if task not in ("binary", "regression"):
         raise ValueError(f"--task is binary or regression; received {task!r}.")
     if valid is None and (stream or test is not None):
         raise ValueError("--stream and --test need the rows to choose on in files of their own. Pass --valid.")
+    if valid is not None and split is not None:
+        raise ValueError("--valid and --split both say which rows to choose on. Pass one of them.")
     binary = task == "binary"
     arguments = {"task": task, **_model_arguments(set_ or [])}
-    spec = None if features is None else FeatureSpec.from_json(features.read_text(encoding="utf-8"))
-    rules: dict[str, Any] = {"columns": _names(columns), "min_count": min_count}
-    from nfm_tfrs.data import dataset, encoded, streaming
+    spec, rules = _features(features, columns, min_count)
+    from nfm_tfrs.data import encoded, streaming
     from nfm_tfrs.features.encoder import FeatureEncoder
     from nfm_tfrs.training import judge
 
     if valid is None:
-        cut = parse_split(split, seed)
+        cut = parse_split(split or "random", seed)
         table = read_table(data, format=format)
         parts = encoded.prepare(table, label, cut, features=spec, weight=weight, binary=binary, **rules)
     else:
@@ -156,7 +158,7 @@ def train(
         if not stream:
             tables["train"] = read_table(data, format=format)
         if spec is None:
-            batches = iterate_batches(data) if stream else tables["train"].to_batches()
+            batches = iterate_batches(data, format="parquet") if stream else tables["train"].to_batches()
             spec = FeatureSpec.from_batches(batches, **encoded.inference_rules(label, weight, **rules))
         parts = encoded.encode_tables(tables, FeatureEncoder(spec), label, weight=weight, binary=binary)
     console.print(str(parts.features), markup=False, highlight=False)
@@ -175,21 +177,27 @@ def train(
     else:
         train_data = parts.train.dataset(batch_size, shuffle=True, seed=seed)
     users = {} if groups is None else {name: _column(part, groups, "--groups") for name, part in parts.tables.items()}
-    folder = unfinished(out)
-    logs = folder / "tensorboard" if tensorboard else None
-    made = _optimizer(optimizer, learning_rate)
-    with dataset.plain_errors():
-        fitted, history = _fitted(model, arguments, parts, train_data, epochs, patience, seed, made, logs)
-    reports = {}
-    for name in ("valid", "test"):
-        if len(parts.encoded.get(name, ())):
-            reports[name] = judge(fitted, parts.encoded[name], groups=users.get(name))
-            print_metrics(f"{name} rows ({len(parts.encoded[name]):,})", reports[name])
-    last = list(reports)[-1]
-    print_rates(f"{last} rows", parts.encoded[last].rates)
-    run = {"label": label, "split": split if valid is None else None, "seed": seed, "weight": weight, "groups": groups}
-    write_run(folder, fitted, history, reports, run)
-    finish(folder, out)
+    settings = {"label": label, "split": split, "seed": seed, "weight": weight, "groups": groups}
+    with unfinished(out) as folder:
+        fitted, history = _fitted(
+            model,
+            arguments,
+            parts,
+            train_data,
+            epochs=epochs,
+            patience=patience,
+            seed=seed,
+            optimizer=_optimizer(optimizer, learning_rate),
+            tensorboard=folder / "tensorboard" if tensorboard else None,
+        )
+        reports = {}
+        for name in ("valid", "test"):
+            if len(parts.encoded.get(name, ())):
+                reports[name] = judge(fitted, parts.encoded[name], groups=users.get(name))
+                print_metrics(f"{name} rows ({len(parts.encoded[name]):,})", reports[name])
+        last = list(reports)[-1]
+        print_rates(f"{last} rows", parts.encoded[last].rates)
+        write_run(folder, fitted, history, reports, settings)
     console.print(f"Wrote {', '.join(FILES)} to {out}.")
 
 
@@ -199,13 +207,15 @@ def evaluate(
     model: ModelFile,
     data: Data,
     label: Annotated[str | None, typer.Option(help="The label; the run's own if not given.")] = None,
-    weight: Annotated[str | None, typer.Option(help="Column of example weights.")] = None,
-    groups: Annotated[str | None, typer.Option(help="Column of users, for the grouped AUC.")] = None,
+    weight: Annotated[str | None, typer.Option(help="Column of example weights; the run's if not given.")] = None,
+    groups: Annotated[str | None, typer.Option(help="Column of users; the run's if not given.")] = None,
     format: Format = None,
 ) -> None:
     """Judge a saved model on every row of a file."""
     opened, run = open_run(model)
     label = label or run.get("label")
+    weight = weight or run.get("weight")
+    groups = groups or run.get("groups")
     if label is None:
         raise ValueError(f"There is no run.json beside {model} that names the label. Pass --label.")
     table = read_table(data, format=format)
@@ -231,7 +241,7 @@ def predict(
     """Write a file's rows with the model's prediction: a probability for a binary model."""
     if out.suffix not in (".parquet", ".csv"):
         raise ValueError(f"--out ends in .parquet or .csv; received {out}.")
-    check_output(out, overwrite)
+    check_output(out, overwrite, folder=False)
     opened, _ = open_run(model)
     table = read_table(data, format=format)
     if "prediction" in table.schema.names:
@@ -245,19 +255,14 @@ def predict(
     if opened.task.name == "binary":
         predictions = tf.sigmoid(predictions).numpy()
     table = _decoded(table).append_column("prediction", pa.array(predictions))
-    written = unfinished(out)
-    if out.suffix == ".parquet":
-        import pyarrow.parquet as pq
-
-        pq.write_table(table, written)
-    else:
-        from pyarrow import csv
-
-        nested = [field.name for field in table.schema if pa.types.is_nested(field.type)]
-        csv.write_csv(table.drop_columns(nested), written)
-        if nested:
-            console.print(f"CSV holds no lists: left out {', '.join(nested)}.")
-    finish(written, out)
+    nested = [field.name for field in table.schema if pa.types.is_nested(field.type)]
+    with unfinished(out) as file:
+        if out.suffix == ".parquet":
+            parquet.write_table(table, file)
+        else:
+            csv.write_csv(table.drop_columns(nested), file)
+    if out.suffix == ".csv" and nested:
+        console.print(f"CSV holds no lists: left out {', '.join(nested)}.")
     print_rates("Rows", part.rates)
     console.print(f"Wrote {table.num_rows:,} predictions to {out}.")
 
@@ -268,7 +273,7 @@ def describe(
     data: Data,
     columns: Columns = None,
     exclude: Annotated[str | None, typer.Option(help="Columns to leave out, separated by commas.")] = None,
-    min_count: MinCount = MIN_COUNT,
+    min_count: MinCount = None,
     features: Annotated[Path | None, typer.Option(help="A features.json to use instead of inferring.")] = None,
     out: Annotated[Path | None, typer.Option(help="New features.json, to edit and to give to train.")] = None,
     format: Format = None,
@@ -276,21 +281,19 @@ def describe(
 ) -> None:
     """Show the features inferred from a file, and how many of its values are missing or unknown."""
     if out is not None:
-        check_output(out, overwrite)
+        check_output(out, overwrite, folder=False)
     table = read_table(data, format=format)
-    if features is not None:
-        spec = FeatureSpec.from_json(features.read_text())
-    else:
-        spec = FeatureSpec.from_table(
-            table, columns=_names(columns), exclude=_names(exclude) or (), min_count=min_count
-        )
+    spec, rules = _features(features, columns, min_count)
+    if spec is None:
+        spec = FeatureSpec.from_table(table, exclude=_names(exclude) or (), **rules)
     console.print(str(spec), markup=False, highlight=False)
     from nfm_tfrs.data.encoded import encode_part
     from nfm_tfrs.features.encoder import FeatureEncoder
 
     print_rates(f"{table.num_rows:,} rows", encode_part(table, FeatureEncoder(spec)).rates)
     if out is not None:
-        out.write_text(spec.to_json() + "\n")
+        with unfinished(out) as file:
+            file.write_text(spec.to_json() + "\n", encoding="utf-8")
         console.print(f"Wrote {out}.")
 
 
@@ -299,18 +302,22 @@ def _fitted(
     arguments: Mapping[str, Any],
     parts: "Prepared",
     train_data: Any,
+    *,
     epochs: int,
     patience: int,
     seed: int,
-    optimizer: Any,
-    tensorboard: Path | None,
+    optimizer: Any = None,
+    tensorboard: Path | None = None,
 ) -> tuple[Any, dict[str, list[float]]]:
     from nfm_tfrs.keras_compat import keras
     from nfm_tfrs.training import train as fit
     from tfrs_registry import get_model
 
     keras.utils.set_random_seed(seed)
-    model = get_model(name, features=parts.features, **arguments)
+    try:
+        model = get_model(name, features=parts.features, **arguments)
+    except TypeError as error:  # an argument the model does not have, or of another type
+        raise ValueError(f"{name} cannot be made with --set {', '.join(arguments)}: {error}") from error
     model.compile(optimizer)
     console.print(f"{name}: {model.count_params():,} parameters, {len(train_data):,} training steps an epoch.")
     history = fit(
@@ -336,6 +343,20 @@ def _model_arguments(settings: list[str]) -> dict[str, Any]:
         except json.JSONDecodeError:
             arguments[name] = value  # a bare word is a string
     return arguments
+
+
+def _features(
+    file: Path | None, columns: str | None, min_count: int | None
+) -> tuple[FeatureSpec | None, dict[str, Any]]:
+    """The features of a file, or the rules to infer them by."""
+    if file is None:
+        return None, {"columns": _names(columns), "min_count": MIN_COUNT if min_count is None else min_count}
+    if columns is not None or min_count is not None:
+        raise ValueError("--features says what --columns and --min-count would infer. Pass it alone, or edit the file.")
+    try:
+        return FeatureSpec.from_json(file.read_text(encoding="utf-8")), {}
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{file}: {error}") from error
 
 
 def _optimizer(name: str | None, learning_rate: float | None) -> Any:

@@ -3,39 +3,54 @@
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 FILES = ("model.keras", "features.json", "metrics.json", "run.json", "curves.png")
 
 
-def check_output(out: Path, overwrite: bool) -> None:
-    """Checks that `out`, a file or folder, may be written.
+def check_output(out: Path, overwrite: bool, *, folder: bool) -> None:
+    """Checks that `out` may be written, as a run's folder or as a file.
 
     Raises:
-        FileExistsError: It exists, and replacing was not asked for; or it is a folder that is not a run's.
+        FileExistsError: It exists, and replacing was not asked for; or it is not what would replace it: a file where a
+            folder goes, a folder where a file goes, or a folder that holds something else than a run.
     """
     if out.exists() and not overwrite:
         raise FileExistsError(f"{out} exists already. Choose another --out, or pass --overwrite to replace it.")
-    if out.is_dir() and any(out.iterdir()) and not (out / "run.json").exists():
+    if out.exists() and out.is_dir() != folder:
+        raise FileExistsError(f"{out} is a {'file' if folder else 'folder'}. Choose another --out.")
+    if folder and out.is_dir() and any(out.iterdir()) and not (out / "run.json").exists():
         raise FileExistsError(f"{out} is a folder that holds other things than a run. Choose another --out.")
 
 
-def unfinished(out: Path) -> Path:
-    """Returns where to write until all of `out` is there: beside it, so that the last step is a rename."""
+@contextmanager
+def unfinished(out: Path) -> Iterator[Path]:
+    """Gives a path to write to, and puts what was written there in the place of `out` if nothing went wrong.
+
+    It lies beside `out`, so that the last step is a rename; what a failure leaves is removed.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
-    return out.with_name(f".{out.name}.unfinished-{os.getpid()}")
-
-
-def finish(written: Path, out: Path) -> None:
-    """Puts what was written in the place of `out`."""
-    if out.is_dir():
-        replaced = out.with_name(f"{written.name}-replaced")
-        out.rename(replaced)
-        written.rename(out)
-        shutil.rmtree(replaced)
-    else:
-        written.replace(out)
+    written = out.with_name(f".{out.name}.unfinished-{os.getpid()}")
+    replaced = out.with_name(f".{out.name}.replaced-{os.getpid()}")
+    try:
+        yield written
+        if out.is_dir():
+            out.rename(replaced)
+        try:
+            written.replace(out)
+        except OSError:
+            if replaced.exists():
+                replaced.rename(out)
+            raise
+    finally:
+        for path in (written, replaced):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def write_run(
@@ -60,7 +75,7 @@ def write_run(
     out.mkdir(exist_ok=True)
     model.save(out / "model.keras")
     (out / "features.json").write_text(model.features.to_json() + "\n", encoding="utf-8")
-    (out / "metrics.json").write_text(json.dumps({**reports, "history": history}, indent=2) + "\n")
+    (out / "metrics.json").write_text(json.dumps(_plain({**reports, "history": history}), indent=2) + "\n")
     (out / "run.json").write_text(json.dumps(settings, indent=2) + "\n")
     names = ["loss", "auc", "log_loss"] if model.task.name == "binary" else ["loss", "rmse", "mae"]
     draw_curves(history, out / "curves.png", names)
@@ -74,3 +89,12 @@ def open_run(path: Path) -> tuple[Any, dict[str, Any]]:
         path = path / "model.keras"
     beside = path.parent / "run.json"
     return load_model(path, compile=False), json.loads(beside.read_text()) if beside.exists() else {}
+
+
+def _plain(values: Any) -> Any:
+    """The values with null for NaN, which JSON does not know."""
+    if isinstance(values, dict):
+        return {name: _plain(value) for name, value in values.items()}
+    if isinstance(values, list):
+        return [_plain(value) for value in values]
+    return None if values != values else values

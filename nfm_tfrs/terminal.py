@@ -9,6 +9,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from tfrs_registry import RegistryError
+
 if TYPE_CHECKING:
     from nfm_tfrs.data.encoded import Rates
 
@@ -27,7 +29,7 @@ def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
     def wrapped(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
-        except (ValueError, LookupError, OSError, ImportError, TypeError) as error:
+        except (ValueError, RegistryError, OSError, ImportError) as error:
             if os.environ.get("NFM_TFRS_TRACEBACK"):
                 raise
             Console(stderr=True, soft_wrap=True, highlight=False).print(f"nfm-tfrs: {error}", style="red", markup=False)

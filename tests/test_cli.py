@@ -13,6 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from nfm_tfrs.cli import app
+from nfm_tfrs.data import parse_split
+from nfm_tfrs.run import unfinished
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +89,7 @@ def test_train_infers_from_the_named_columns_alone(trained):
     assert [feature["name"] for feature in features] == ["user_id", "film", "genres", "price"]
 
 
-def test_evaluate_takes_the_label_of_the_run_and_equals_what_train_reported(trained, ratings):
+def test_evaluate_takes_label_weight_and_users_of_the_run_and_equals_what_train_reported(trained, ratings, tmp_path):
     from sklearn.metrics import roc_auc_score
 
     from nfm_tfrs import load_model
@@ -105,8 +107,15 @@ def test_evaluate_takes_the_label_of_the_run_and_equals_what_train_reported(trai
 
     columns["genres"] = tf.ragged.constant(table["genres"].to_pylist(), dtype=tf.string)
     logits = model(columns).numpy()[:, 0]
-    expected = roc_auc_score(table["rating"].to_numpy() >= 4, logits)
+    weights = table["weight"].to_numpy()
+    expected = roc_auc_score(table["rating"].to_numpy() >= 4, logits, sample_weight=weights)
     assert f"{expected:.4f}" in result.output
+    beside = json.loads((trained[0] / "metrics.json").read_text())["test"]
+    parts = parse_split("user-time:user_id,timestamp").parts(table)
+    pq.write_table(table.take(parts.test), tmp_path / "test.parquet")
+    result = run("evaluate", "--model", trained[0], "--data", tmp_path / "test.parquet")
+    for name in ("auc", "log_loss", "grouped_auc"):
+        assert f"{beside[name]:.4f}" in result.output
 
 
 def test_predict_writes_probabilities_beside_the_rows(trained, ratings, tmp_path):
@@ -198,14 +207,17 @@ def test_streamed_and_read_training_rows_agree_on_features_and_reach_the_same_qu
     files = ("--data", tmp_path / "train.parquet", "--valid", tmp_path / "valid.parquet")
     common = ("--test", tmp_path / "test.parquet", "--label", "rating>=4", "--columns", "user_id,film,genres,price")
     small = ("--epochs", 2, "--set", "embedding_dim=8", "--weight", "weight", "--groups", "user_id")
-    reports = {}
+    metrics = {}
     for name, option in (("read", []), ("streamed", ["--stream"])):
         result = run("train", *files, *common, *small, *option, "--out", tmp_path / name)
         assert result.exit_code == 0, result.output
-        reports[name] = json.loads((tmp_path / name / "metrics.json").read_text())["test"]
+        assert "training steps an epoch" in result.output
+        metrics[name] = json.loads((tmp_path / name / "metrics.json").read_text())
     assert (tmp_path / "read" / "features.json").read_text() == (tmp_path / "streamed" / "features.json").read_text()
-    assert reports["read"]["groups"] == reports["streamed"]["groups"]
-    assert reports["streamed"]["log_loss"] == pytest.approx(reports["read"]["log_loss"], abs=0.1)
+    assert metrics["read"]["test"]["groups"] == metrics["streamed"]["test"]["groups"]
+    losses = metrics["streamed"]["history"]["loss"]
+    assert losses[-1] < losses[0]
+    assert losses == pytest.approx(metrics["read"]["history"]["loss"], abs=0.03)  # the same rows in another order
 
 
 @pytest.mark.parametrize(
@@ -225,12 +237,52 @@ def test_streamed_and_read_training_rows_agree_on_features_and_reach_the_same_qu
         (["--label", "rating>=4", "--split", "random:1,0,0"], "leaves no row for valid"),
         (["--label", "rating>=4", "--stream"], "Pass --valid."),
         (["--label", "rating>=4", "--test", "test.parquet"], "Pass --valid."),
+        (["--label", "rating>=4", "--valid", "v.parquet", "--split", "random"], "Pass one of them."),
+        (["--label", "rating>=4", "--features", "f.json", "--columns", "film"], "Pass it alone, or edit the file."),
+        (["--label", "rating>=4", "--features", "f.json", "--min-count", "2"], "Pass it alone, or edit the file."),
+        (["--label", "rating>=4", "--set", "hidden_units=true"], "hidden_units"),
     ],
 )
 def test_train_refuses_in_one_line(ratings, tmp_path, arguments, message):
     line = refused("train", "--data", ratings, "--out", tmp_path / "run", "--epochs", "1", *arguments)
     assert message in line
     assert not (tmp_path / "run").exists()
+
+
+def test_what_lies_at_the_output_must_be_of_its_kind(trained, ratings, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder.csv").mkdir()
+    line = refused("train", "--data", ratings, "--label", "rating>=4", "--out", tmp_path / "file", "--overwrite")
+    assert "file is a file. Choose another --out." in line
+    out = tmp_path / "folder.csv"
+    assert "folder.csv is a folder." in refused(
+        "predict", "--model", trained[0], "--data", ratings, "--out", out, "--overwrite"
+    )
+
+
+def test_a_features_file_that_is_not_one_is_named(ratings, tmp_path):
+    spec = tmp_path / "features.json"
+    for text, message in (
+        ("{", "A feature spec is JSON"),
+        ("[]", 'an object with a list "features"'),
+        ('{"features": [{"type": "categorial", "name": "film"}]}', "received 'categorial'"),
+        ('{"features": [{"type": "numeric", "name": "price", "men": 1}]}', "has no argument 'men'"),
+    ):
+        spec.write_text(text)
+        line = refused("describe", "--data", ratings, "--features", spec)
+        assert line.startswith(f"nfm-tfrs: {spec}: ")
+        assert message in line
+
+
+def test_a_failure_leaves_nothing_behind(tmp_path):
+    def fail():
+        with unfinished(tmp_path / "run") as folder:
+            folder.mkdir()
+            raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError, match="disk full"):
+        fail()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_predict_refuses_in_one_line(trained, ratings, tmp_path):
@@ -264,7 +316,7 @@ def test_negative_weights_are_refused(ratings, tmp_path):
     negative = tmp_path / "negative.parquet"
     pq.write_table(table.set_column(position, "weight", pa.array(np.full(table.num_rows, -1.0))), negative)
     line = refused("train", "--data", negative, "--label", "rating>=4", "--weight", "weight", "--out", tmp_path / "run")
-    assert "Weights must not be negative; column 'weight' holds -1" in line
+    assert "Weight column 'weight' is -1.0 in row 0. Give finite weights of 0 or more." in line
 
 
 def test_help_needs_no_tensorflow(tmp_path):

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nfm_tfrs.data.dataset import batches
-from nfm_tfrs.data.label import Label, check_binary
+from nfm_tfrs.data.label import Label, check_binary, example_weights
 from nfm_tfrs.data.split import Split
 from nfm_tfrs.features.columns import Bag, Columns, checked_arrays
 from nfm_tfrs.features.encoder import IDS, NUMBERS, FeatureEncoder, bag_key
@@ -85,11 +85,7 @@ def encode_part(
         labels = label.values(table)
         if binary:
             check_binary(labels, label)
-    weights = None
-    if weight is not None:
-        weights = Label(weight).values(table)
-        if (weights < 0).any():
-            raise ValueError(f"Weights must not be negative; column {weight!r} holds {weights.min():g}.")
+    weights = None if weight is None else example_weights(table, weight)
     return EncodedPart(columns, labels, weights, _rates(arrays, columns, encoder.features))
 
 

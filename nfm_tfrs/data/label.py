@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from nfm_tfrs.features.columns import missing_column
+from nfm_tfrs.features.columns import is_text, missing_column
 
 _OPERATORS: dict[str, Callable] = {
     ">=": pc.greater_equal,
@@ -91,7 +91,7 @@ class Label:
         if self.column not in table.schema.names:
             raise missing_column(self.column, table.schema.names)
         array = _decoded(table.column(self.column))
-        text = _is_text(array.type)
+        text = is_text(array.type)
         if not text and not _is_number(array.type):
             raise ValueError(
                 f"Label column {self.column!r} is {array.type}, neither numbers nor strings. "
@@ -117,7 +117,9 @@ class Label:
                 f"Label column {self.column!r} holds {kinds[0]}, but {self} compares it with {kinds[1]}. "
                 f"Write {Label(self.column, self.operator, example)}, for example."
             )
-        compared = _OPERATORS[self.operator](array, pa.scalar(self.value))
+        # In the column's own precision: 3.3 as float64 is above the 3.3 of a float32 column.
+        value = pa.scalar(self.value, array.type) if types.is_floating(array.type) else pa.scalar(self.value)
+        compared = _OPERATORS[self.operator](array, value)
         return np.asarray(compared).astype(np.float32)
 
 
@@ -143,6 +145,27 @@ def check_binary(values: np.ndarray, label: Label | str) -> None:
     )
 
 
+def example_weights(table: pa.Table | pa.RecordBatch, name: str, *, first_row: int = 0) -> np.ndarray:
+    """Returns the column of example weights, `[n]` float32.
+
+    Raises:
+        ValueError: It is missing, not numbers, or holds a null, a negative or an infinite weight.
+    """
+    if name not in table.schema.names:
+        raise missing_column(name, table.schema.names)
+    array = table.column(name)
+    if not _is_number(array.type):
+        raise ValueError(f"Weight column {name!r} is {array.type}, but weights are numbers. Cast it first.")
+    weights = np.asarray(array.cast(pa.float64(), safe=False), np.float64)
+    wrong = ~((weights >= 0) & np.isfinite(weights))
+    if wrong.any():
+        at = int(np.argmax(wrong))
+        raise ValueError(
+            f"Weight column {name!r} is {weights[at]} in row {first_row + at}. Give finite weights of 0 or more."
+        )
+    return weights.astype(np.float32)
+
+
 def _finite(name: str, array: pa.ChunkedArray, first_row: int) -> np.ndarray:
     with np.errstate(over="ignore"):
         values = array.cast(pa.float64(), safe=False).to_numpy().astype(np.float32)
@@ -162,10 +185,6 @@ def _decoded(array: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
     if types.is_decimal(array.type) or types.is_null(array.type):
         return array.cast(pa.float64(), safe=False)
     return array.cast(pa.string()) if types.is_binary(array.type) else array
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return types.is_string(kind) or types.is_large_string(kind) or kind == pa.string_view()
 
 
 def _is_number(kind: pa.DataType) -> bool:

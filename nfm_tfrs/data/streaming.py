@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from nfm_tfrs.data.dataset import BATCHES_AHEAD, Packing, check_batch_size, cut_batches
-from nfm_tfrs.data.label import Label, check_binary
+from nfm_tfrs.data.label import Label, check_binary, example_weights
 from nfm_tfrs.data.parquet import ParquetFiles, RowGroup
 from nfm_tfrs.data.read import find_files
-from nfm_tfrs.features.columns import Bag, Columns, checked_arrays, missing_column, raw_columns
+from nfm_tfrs.features.columns import Bag, Columns, checked_arrays, raw_columns
 from nfm_tfrs.keras_compat import tf
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class _Reader:
                 if self.binary:
                     check_binary(targets[0], self.label)
                 if self.weight:
-                    targets.append(_example_weights(batch, self.weight, row))
+                    targets.append(example_weights(batch, self.weight, first_row=row))
             except ValueError as error:
                 raise ValueError(f"{group.path}: {error}") from error
             yield table, np.stack(targets, axis=1)
@@ -169,22 +169,6 @@ def _gathered(windows: Iterable[Window], num_rows: int) -> Iterator[Window]:
             waiting -= num_rows
     if waiting:
         yield pa.concat_tables(tables), np.concatenate(targets)
-
-
-def _example_weights(batch: pa.RecordBatch, name: str, first_row: int) -> np.ndarray:
-    if name not in batch.schema.names:
-        raise missing_column(name, batch.schema.names)
-    array = batch.column(name)
-    if not (pa.types.is_integer(array.type) or pa.types.is_floating(array.type)):
-        raise ValueError(f"Weight column {name!r} is {array.type}, but weights are numbers. Cast it first.")
-    weights = array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-    wrong = ~((weights >= 0) & np.isfinite(weights))
-    if wrong.any():
-        at = int(np.argmax(wrong))
-        raise ValueError(
-            f"Weight column {name!r} is {weights[at]} in row {first_row + at}. Give finite weights of 0 or more."
-        )
-    return weights.astype(np.float32)
 
 
 def _one_chunk(column: pa.ChunkedArray) -> pa.Array:

@@ -151,7 +151,7 @@ def _column(table: pa.Table | pa.RecordBatch, name: str) -> pa.Array:
 def _dense(feature: Feature, array: pa.Array) -> pa.Array:
     if types.is_fixed_size_list(array.type) and array.type.list_size == 1:
         return pc.list_element(array, 0)  # [batch, 1] is dense
-    if _is_list(array.type):
+    if is_list(array.type):
         raise ValueError(
             f"Column {feature.name!r} holds lists ({array.type}), but a {type(feature).__name__} has one value a row. "
             "Declare a MultiCategoricalFeature."
@@ -164,14 +164,14 @@ def _categories(feature: Feature, array: pa.Array, rows: np.ndarray) -> pa.Array
     name, declared = feature.name, getattr(feature, "dtype", None)
     if types.is_null(array.type):
         return array.cast(pa.string() if declared == "string" else pa.int64())
-    if _is_text(array.type):
+    if is_text(array.type):
         if declared == "int64":
             raise _another_type(name, array.type, declared)
         try:
             return array.cast(pa.string())
         except pa.ArrowInvalid as error:
             raise ValueError(f"Column {name!r} holds bytes that are not UTF-8. Decode it to strings first.") from error
-    if not _is_real(array.type):
+    if not is_real(array.type):
         raise ValueError(
             f"Column {name!r} is {array.type}, but categories are strings or whole numbers. Cast the column first."
         )
@@ -204,7 +204,7 @@ def _whole(name: str, array: pa.Array, rows: np.ndarray) -> pa.Array:
 def _numbers(name: str, array: pa.Array, first_row: int) -> pa.Array:
     if types.is_null(array.type):
         return pa.array(np.full(len(array), np.nan, np.float32))
-    if not _is_real(array.type):
+    if not is_real(array.type):
         what = "a date or time" if types.is_temporal(array.type) else "not a number"
         raise ValueError(
             f"Column {name!r} is {array.type}, {what}, but feature {name!r} was declared numeric. "
@@ -222,14 +222,14 @@ def _numbers(name: str, array: pa.Array, first_row: int) -> pa.Array:
 
 
 def _bag(feature: MultiCategoricalFeature, array: pa.Array, first_row: int) -> pa.Array:
-    if not _is_list(array.type):
+    if not is_list(array.type):
         values = _categories(feature, array, np.arange(first_row, first_row + len(array)))
         valid = np.asarray(values.is_valid())
         return pa.ListArray.from_arrays(
             pa.array(_splits(valid.astype(np.int64)).astype(np.int32)), values.drop_null(), mask=pa.array(~valid)
         )
     lengths, values = _rows_of(array)
-    if _is_list(values.type):
+    if is_list(values.type):
         raise ValueError(f"Column {feature.name!r} holds lists of lists ({array.type}). Give one flat list a row.")
     values = values.cast(values.type.value_type) if types.is_dictionary(values.type) else values
     values = _categories(feature, values, np.repeat(np.arange(first_row, first_row + len(array)), lengths))
@@ -238,7 +238,7 @@ def _bag(feature: MultiCategoricalFeature, array: pa.Array, first_row: int) -> p
 
 def _weights(feature: MultiCategoricalFeature, array: pa.Array, bag: pa.Array, first_row: int) -> pa.Array:
     name, lengths = feature.weights or "", _rows_of(bag)[0]
-    if _is_list(array.type):
+    if is_list(array.type):
         weight_lengths, values = _rows_of(array)
     else:
         weight_lengths, values = lengths, array.filter(bag.is_valid())
@@ -254,7 +254,7 @@ def _weights(feature: MultiCategoricalFeature, array: pa.Array, bag: pa.Array, f
             f"Column {name!r} weighs {feature.name!r}, but row {first_row + at} has {weight_lengths[at]} weights for "
             f"{lengths[at]} values. Give each value one weight."
         )
-    if not (_is_real(values.type) or types.is_null(values.type)):
+    if not (is_real(values.type) or types.is_null(values.type)):
         raise ValueError(f"Column {name!r} is {array.type}, but weights are numbers. Cast the column first.")
     numbers = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     wrong = ~(np.abs(numbers) <= _FLOAT32_MAX) & np.asarray(_rows_of(bag)[1].is_valid())
@@ -288,15 +288,18 @@ def _another_type(name: str, received: Any, declared: str) -> ValueError:
     )
 
 
-def _is_list(kind: pa.DataType) -> bool:
+def is_list(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds bags."""
     return any(is_kind(kind) for is_kind in _LISTS)
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds strings."""
     return any(
         is_kind(kind) for is_kind in (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
     ) or kind in (pa.string_view(), pa.binary_view())
 
 
-def _is_real(kind: pa.DataType) -> bool:
+def is_real(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds numbers or booleans."""
     return any(is_kind(kind) for is_kind in (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal))

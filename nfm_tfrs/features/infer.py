@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from nfm_tfrs.features.columns import is_list, is_text
 from nfm_tfrs.features.feature import CategoricalFeature, Feature, MultiCategoricalFeature, NumericFeature
 
 MIN_COUNT = 5  # chosen on validation: benchmarks/movielens.py
@@ -83,26 +84,37 @@ def features_from_batches(batches: Iterable[pa.RecordBatch], rules: Inference) -
 
 
 def features_from_parquet(path: str | Path, rules: Inference) -> list[Feature]:
-    """Returns the features of a Parquet file, read batch by batch."""
-    with pq.ParquetFile(path) as file:
-        wanted = [field.name for field in _chosen(file.schema_arrow, rules)]
-        return features_from_batches(file.iter_batches(columns=wanted), rules)
+    """Returns the features of a Parquet file, read batch by batch.
+
+    Raises:
+        ValueError: It is cut short or no Parquet file; else as `features_from_batches`.
+    """
+    try:
+        # Through a small buffer: Arrow otherwise holds a row group's columns whole, and one may be the whole file.
+        with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
+            wanted = [field.name for field in _chosen(file.schema_arrow, rules)]
+            return features_from_batches(file.iter_batches(columns=wanted, use_threads=False), rules)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path} is not a whole Parquet file; it may be truncated. Write it again.") from error
 
 
 def features_from_dataset(dataset: Any, rules: Inference) -> list[Feature]:
     """Returns the features of one pass over a batched tf.data.Dataset of dicts, or of tuples that begin with one."""
     if int(dataset.cardinality()) == -1:
         raise ValueError("Features cannot be inferred from a dataset that repeats without end. Give one pass of it.")
-    return features_from_batches(_record_batches(dataset), rules)
+    return features_from_batches(_record_batches(dataset, rules), rules)
 
 
-def _record_batches(dataset: Any) -> Iterator[pa.RecordBatch]:
+def _record_batches(dataset: Any, rules: Inference) -> Iterator[pa.RecordBatch]:
     specs = dataset.element_spec[0] if isinstance(dataset.element_spec, tuple) else dataset.element_spec
     if not isinstance(specs, dict):
         raise ValueError(
             f"Features are inferred from a dict of columns; received {type(specs).__name__}. "
             "Give batches of {name: tensor}, or features=."
         )
+    specs = {
+        name: spec for name, spec in specs.items() if name in (rules.columns or specs) and name not in rules.exclude
+    }
     for name, spec in specs.items():
         if spec.shape.rank not in (1, 2):
             raise ValueError(
@@ -112,9 +124,7 @@ def _record_batches(dataset: Any) -> Iterator[pa.RecordBatch]:
     single = {name for name, spec in specs.items() if spec.shape.rank == 1 or spec.shape[1:] == [1]}
     for element in dataset:
         columns = element[0] if isinstance(element, tuple) else element
-        yield pa.RecordBatch.from_pydict(
-            {name: _to_arrow(name, values, name in single) for name, values in columns.items()}
-        )
+        yield pa.RecordBatch.from_pydict({name: _to_arrow(name, columns[name], name in single) for name in specs})
 
 
 def _to_arrow(name: str, values: Any, single: bool) -> pa.Array:
@@ -168,11 +178,11 @@ class _Column:
         self.field = field
         self.rows = 0
         kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-        self.is_bag = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+        self.is_bag = is_list(kind)
         self.type = kind.value_type if self.is_bag else kind
         if pa.types.is_dictionary(self.type):
             self.type = self.type.value_type
-        self.is_string = pa.types.is_string(self.type) or pa.types.is_large_string(self.type)
+        self.is_string = is_text(self.type)
         self.is_integer = pa.types.is_integer(self.type) or pa.types.is_boolean(self.type)
         self.is_number = pa.types.is_floating(self.type) or pa.types.is_decimal(self.type)
         self.counts: list[pa.Table] = []

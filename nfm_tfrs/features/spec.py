@@ -51,7 +51,7 @@ class FeatureSpec:
         features = tuple(self.features)
         object.__setattr__(self, "features", features)
         if not features:
-            raise ValueError("FeatureSpec needs at least one feature; received none.")
+            raise ValueError("FeatureSpec needs at least one feature; received none. Name one.")
         for feature in features:
             if not isinstance(feature, CategoricalFeature | MultiCategoricalFeature | NumericFeature):
                 raise ValueError(
@@ -219,7 +219,10 @@ class FeatureSpec:
         Raises:
             ValueError: Not JSON, or not a spec.
         """
-        config = json.loads(text)
+        try:
+            config = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"A feature spec is JSON; {error} in {text[:60]!r}. Write one with to_json.") from error
         if not isinstance(config, dict) or not isinstance(config.get("features"), list):
             raise ValueError(f'A feature spec is an object with a list "features"; received {text[:60]!r}.')
         return cls.from_dict(config)

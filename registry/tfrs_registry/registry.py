@@ -182,9 +182,7 @@ class Registry:
                 f"{claim.provider} calls a {self.kind} {claim.name!r}, but a name matches [a-z][a-z0-9_]*; "
                 "ask its authors to rename it."
             )
-        builtin = [claim for claim in rivals if claim.builtin]
-        if builtin:
-            return builtin[0]
+        rivals = [claim for claim in rivals if claim.builtin] or rivals
         if len(rivals) > 1:
             providers = " and ".join(sorted(claim.provider for claim in rivals))
             raise NameClashError(f"The {self.kind} {key!r} is offered by {providers}; remove all but one of them.")

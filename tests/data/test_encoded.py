@@ -81,5 +81,7 @@ def test_a_split_without_validation_rows_is_refused():
 
 def test_negative_weights_are_refused():
     table = TABLE.append_column("weight", pa.array([1.0, -2.0, 1.0, 1.0, 1.0]))
-    with pytest.raises(ValueError, match=r"Weights must not be negative; column 'weight' holds -2\."):
+    with pytest.raises(
+        ValueError, match=r"Weight column 'weight' is -2.0 in row 1\. Give finite weights of 0 or more\."
+    ):
         encode_part(table, FeatureEncoder(SPEC), weight="weight")
