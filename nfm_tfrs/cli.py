@@ -31,7 +31,7 @@ app = typer.Typer(
 )
 
 # Chosen on validation: benchmarks/movielens.py
-BATCH_SIZE = 512
+BATCH_SIZE = 256
 PATIENCE = 4
 
 Data = Annotated[
@@ -222,7 +222,7 @@ def evaluate(
     from nfm_tfrs.data.encoded import encode_part
     from nfm_tfrs.training import judge
 
-    binary = opened.task.name == "binary"
+    binary = opened.is_binary
     part = encode_part(table, opened.encoder, Label.parse(label), weight=weight, binary=binary)
     report = judge(opened, part, groups=None if groups is None else _column(table, groups, "--groups"))
     print_metrics(f"{table.num_rows:,} rows", report)
@@ -252,7 +252,7 @@ def predict(
 
     part = encode_part(table, opened.encoder)
     predictions = predictions_of(opened, part)
-    if opened.task.name == "binary":
+    if opened.is_binary:
         predictions = tf.sigmoid(predictions).numpy()
     table = _decoded(table).append_column("prediction", pa.array(predictions))
     nested = [field.name for field in table.schema if pa.types.is_nested(field.type)]

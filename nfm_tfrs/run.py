@@ -77,8 +77,8 @@ def write_run(
     (out / "features.json").write_text(model.features.to_json() + "\n", encoding="utf-8")
     (out / "metrics.json").write_text(json.dumps(_plain({**reports, "history": history}), indent=2) + "\n")
     (out / "run.json").write_text(json.dumps(settings, indent=2) + "\n")
-    names = ["loss", "auc", "log_loss"] if model.task.name == "binary" else ["loss", "rmse", "mae"]
-    draw_curves(history, out / "curves.png", names)
+    shown = ("loss", "auc", "log_loss", "rmse", "mae")
+    draw_curves(history, out / "curves.png", [name for name in shown if f"val_{name}" in history])
 
 
 def open_run(path: Path) -> tuple[Any, dict[str, Any]]:

@@ -26,7 +26,7 @@ def train(
 ) -> dict[str, list[float]]:
     """Fits a compiled model and leaves it with the weights of its best epoch on the validation data.
 
-    Best is the highest validation AUC of a binary model, the lowest validation RMSE of another.
+    Best is what the model's `objective` says: the highest validation AUC of a binary model, for instance.
 
     Args:
         model: A compiled `RankingModel`.
@@ -43,7 +43,7 @@ def train(
     Raises:
         ValueError: What a reader found wrong with the data, in its own line.
     """
-    monitor, mode = ("val_auc", "max") if model.task.name == "binary" else ("val_rmse", "min")
+    monitor, mode = model.objective
     callbacks = [
         keras.callbacks.EarlyStopping(monitor, mode=mode, patience=patience, restore_best_weights=True),
         keras.callbacks.TerminateOnNaN(),
@@ -67,7 +67,7 @@ def judge(model: Any, part: EncodedPart, *, batch_size: int = 4096, groups: Any 
         groups: `[n]`, users for the grouped AUC.
     """
     predictions = predict(model, part, batch_size=batch_size)
-    if model.task.name == "binary":
+    if model.is_binary:
         return metrics.evaluate_binary(part.labels, predictions, groups, part.weights)
     return metrics.evaluate_regression(part.labels, predictions, part.weights)
 

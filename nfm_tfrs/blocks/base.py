@@ -14,14 +14,14 @@ class InteractionBlock(keras.layers.Layer):
 
     Attributes:
         min_fields: Fewest fields the block can work on.
-        static_fields: Whether the number of fields must be known when the block is built.
+        dynamic_fields: Whether the number of fields may be unknown when the block is built, and differ by batch.
 
     Raises:
         ValueError: At build, for a wrong rank, an unknown dim, too few fields, or an unknown number of fields.
     """
 
     min_fields = 2
-    static_fields = False
+    dynamic_fields = False
 
     def build(self, input_shape: Any) -> None:
         shape = tf.TensorShape(input_shape)
@@ -34,7 +34,7 @@ class InteractionBlock(keras.layers.Layer):
             raise ValueError(
                 f"{self.name} needs a known embedding dim; received shape {shape}. Set the last dimension."
             )
-        if fields is None and self.static_fields:
+        if fields is None and not self.dynamic_fields:
             raise ValueError(
                 f"{self.name} needs a known number of fields; received shape {shape}. "
                 "Give features with combiner=None a max_length."

@@ -26,6 +26,8 @@ class BiInteraction(InteractionBlock):
         He & Chua, Neural Factorization Machines for Sparse Predictive Analytics, SIGIR 2017, eq. 3 and 4.
     """
 
+    dynamic_fields = True
+
     def call(self, embeddings: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
         # float32 before the sum and the square: the difference cancels, and half precision overflows at means of 8.
         embeddings = tf.cast(embeddings, tf.float32)

@@ -14,7 +14,7 @@ from nfm_tfrs.models.ranking import Numeric, RankingModel
 class NFM(RankingModel):
     """Neural Factorization Machine.
 
-        ŷ(x) = w_0 + Σ_i w_i x_i + hᵀ σ_L(… σ_1(W_1 f_BI(V_x) + b_1) …) + b_L
+        ŷ(x) = w_0 + Σ_i w_i x_i + hᵀ σ_L(W_L(… σ_1(W_1 f_BI(V_x) + b_1) …) + b_L)
         f_BI(V_x) = ½ [(Σ_i x_i v_i)² - Σ_i (x_i v_i)²]
 
     with BatchNorm and dropout on f_BI and BatchNorm before each σ, as in the authors' code. Each part can be switched
@@ -34,7 +34,7 @@ class NFM(RankingModel):
         TensorShape([2, 1])
 
     Reference:
-        He & Chua, Neural Factorization Machines for Sparse Predictive Analytics, SIGIR 2017, eq. 1, 3 and 5-7.
+        He & Chua, Neural Factorization Machines for Sparse Predictive Analytics, SIGIR 2017, section 3.1.
     """
 
     def __init__(

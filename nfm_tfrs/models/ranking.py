@@ -21,7 +21,7 @@ Numeric = Literal["field", "concat", "bottom_mlp"]
 class RankingModel(tfrs.Model):
     """A ranking model around any interaction block.
 
-        logit = w_0 + Σ_i w_i x_i + tower(dropout(BatchNorm(block(embeddings))))
+        logit = w_0 + Σ_i w_i x_i + hᵀ tower(dropout(BatchNorm(block(embeddings))))
 
     Trains on batches of `(columns, label[, weight])`, or of one dict with the label inside (`label=`); columns are
     raw (Tensor, RaggedTensor or SparseTensor) or encoded by a `FeatureEncoder` of the same features.
@@ -32,7 +32,7 @@ class RankingModel(tfrs.Model):
         embedding_dim: Length of a field's embedding.
         interaction: A block's registered name, `{"name": …, "config": {…}}`, or an `InteractionBlock`.
         hidden_units: Widths of the tower's layers; none leaves one weight for each output of the block.
-        activation: The tower's activation.
+        activation: The tower's activation, by its Keras name.
         linear: Whether to add the first-order term.
         batch_norm: Whether to normalise before each activation of the tower.
         interaction_batch_norm: Whether to normalise what the block returns, in float32.
@@ -95,6 +95,10 @@ class RankingModel(tfrs.Model):
         for argument, rate in (("dropout", dropout), ("interaction_dropout", interaction_dropout)):
             if not 0 <= rate < 1:
                 raise ValueError(f"{argument} must be at least 0 and below 1; received {rate!r}.")
+        if not isinstance(activation, str):
+            raise ValueError(
+                f'activation must be the name of a Keras activation, such as "relu"; received {activation!r}.'
+            )
         self.embedding_dim = embedding_dim
         self.hidden_units = hidden_units
         self.activation = activation
@@ -198,6 +202,8 @@ class RankingModel(tfrs.Model):
         self._bias = self.add_weight("bias", [1], tf.float32, initializer="zeros", experimental_autocast=False)
         # Traced, not run, and past Keras' record of the first inputs: variables exist from here on, for any data.
         tf.function(self._traced_call, autograph=False).get_concrete_function(_encoded_signature(spec))
+        self._clear_losses()  # of the trace: a tensor of its graph
+        self._check_jit(getattr(self, "_jit_compile", None))
         self.built = True
 
     def build(self, input_shape: Any) -> None:
@@ -274,7 +280,7 @@ class RankingModel(tfrs.Model):
             **kwargs: As in Keras, without `loss`, `metrics`, `weighted_metrics` and `loss_weights`.
 
         Raises:
-            ValueError: A loss or metrics are given.
+            ValueError: A loss or metrics are given, or `jit_compile=True` for a number of fields that differs by batch.
         """
         for argument in ("loss", "metrics", "weighted_metrics", "loss_weights"):
             if kwargs.get(argument) is not None:
@@ -284,9 +290,29 @@ class RankingModel(tfrs.Model):
                 )
         # Chosen on validation: benchmarks/movielens.py
         optimizer = keras.optimizers.get(keras.optimizers.Adagrad(0.05) if optimizer is None else optimizer)
+        self._check_jit(kwargs.get("jit_compile"))
         if self.compute_dtype == "float16" and not isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer):
             optimizer = keras.mixed_precision.LossScaleOptimizer(optimizer)
         super().compile(optimizer=optimizer, **kwargs)
+
+    def _check_jit(self, jit_compile: bool | None) -> None:
+        if jit_compile and self.features is not None and self.embedding.num_fields is None:
+            raise ValueError(
+                "jit_compile=True needs the same number of fields in each batch; received features with combiner=None "
+                "and no max_length. Give them a max_length."
+            )
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether the model returns the logit of a probability."""
+        return isinstance(self.task._loss, keras.losses.BinaryCrossentropy)
+
+    @property
+    def objective(self) -> tuple[str, Literal["max", "min"]]:
+        """What to choose on: the name of a validation metric, and whether more or less of it is better."""
+        if self._task_name is None:
+            return "val_loss", "min"
+        return ("val_auc", "max") if self.is_binary else ("val_rmse", "min")
 
     @property
     def metrics(self) -> list[Any]:
@@ -351,6 +377,7 @@ class RankingModel(tfrs.Model):
     def get_config(self) -> dict[str, Any]:
         return {
             "name": self.name,
+            "trainable": self.trainable,
             "features": self.features.to_dict() if self.features else None,
             "embedding_dim": self.embedding_dim,
             "interaction": _block_config(self.interaction, self.dtype_policy.name),
@@ -409,7 +436,7 @@ def _block_config(block: InteractionBlock, policy: str) -> dict[str, Any]:
         return serialized(block, keras.layers)
     config = block.get_config()
     if block.dtype_policy.name == policy:
-        del config["dtype"]  # it follows the model's
+        config.pop("dtype", None)  # it follows the model's
     return {"name": name, "config": config, "provider": blocks.provider(name)}
 
 

@@ -111,13 +111,14 @@ def test_shapes_that_do_not_fit_are_refused_at_build(shape, message):
         BiInteraction(name="pairs").build(shape)
 
 
-def test_a_block_may_ask_for_a_known_number_of_fields():
+def test_a_block_needs_a_known_number_of_fields_unless_it_says_otherwise():
     class Static(InteractionBlock):
-        static_fields = True
+        pass
 
     with pytest.raises(ValueError, match="needs a known number of fields; received"):
         Static().build([None, None, 8])
     Static().build([None, 2, 8])
+    BiInteraction().build([None, None, 8])
 
 
 def test_the_block_survives_its_config():

@@ -1,5 +1,6 @@
 import copy
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from nfm_tfrs.blocks.bi_interaction import BiInteraction
 from nfm_tfrs.features.encoder import FeatureEncoder
 from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeature, NumericFeature
 from nfm_tfrs.features.spec import FeatureSpec
-from nfm_tfrs.keras_compat import keras, tf
+from nfm_tfrs.keras_compat import keras, tf, tfrs
 from nfm_tfrs.models.ranking import RankingModel
 from tfrs_registry import UnknownComponentError
 
@@ -280,7 +281,7 @@ def test_the_config_is_json_and_rebuilds_the_model(film_features, film_rows):
 
 
 def test_every_argument_is_in_the_config():
-    arguments = set(RankingModel.__init__.__kwdefaults__) | {"features", "name"}
+    arguments = set(RankingModel.__init__.__kwdefaults__) | {"features", "name", "trainable"}
     assert set(RankingModel(PAIR).get_config()) == arguments
 
 
@@ -323,3 +324,33 @@ def test_all_variables_are_there_before_the_first_batch():
     count = len(model.variables)
     model(BATCH, training=True)
     assert len(model.variables) == count == 13
+
+
+def test_jit_is_refused_where_the_number_of_fields_differs_by_batch():
+    positions = MultiCategoricalFeature("seen", vocabulary_size=5, combiner=None)
+    with pytest.raises(ValueError, match=r"jit_compile=True needs the same number of fields.*Give them a max_length\."):
+        RankingModel([positions]).compile(jit_compile=True)
+    RankingModel([replace(positions, max_length=3)]).compile(jit_compile=True)
+
+
+def test_no_loss_of_the_building_trace_is_left():
+    assert RankingModel(PAIR, embedding_l2=0.1).losses == []
+
+
+def test_an_activation_is_given_by_name():
+    with pytest.raises(ValueError, match=r"activation must be the name of a Keras activation"):
+        RankingModel(PAIR, activation=tf.nn.relu)
+
+
+def test_the_objective_follows_the_task():
+    assert RankingModel(PAIR).objective == ("val_auc", "max")
+    assert RankingModel(PAIR, task="regression").objective == ("val_rmse", "min")
+    own = tfrs.tasks.Ranking(loss=keras.losses.BinaryCrossentropy(from_logits=True, reduction="none"), name="binary")
+    assert RankingModel(PAIR, task=own).objective == ("val_loss", "min")
+    assert RankingModel(PAIR, task=own).is_binary
+
+
+def test_a_frozen_model_stays_frozen():
+    model = RankingModel(PAIR)
+    model.trainable = False
+    assert RankingModel.from_config(model.get_config()).trainable_variables == []
