@@ -170,8 +170,13 @@ def plain_errors() -> Iterator[None]:
         ValueError: With the line alone, caused by TensorFlow's error.
 
     Example:
+        >>> def check(value):
+        ...     raise ValueError("Column 'price' is infinite in row 7.")
+        >>> broken = tf.data.Dataset.range(1).map(lambda value: tf.numpy_function(check, [value], tf.int64))
         >>> with plain_errors():
-        ...     model.fit(stream("clicks.parquet", spec, "click", batch_size=4096, shuffle=True, seed=0))
+        ...     list(broken)
+        Traceback (most recent call last):
+        ValueError: Column 'price' is infinite in row 7.
     """
     try:
         yield

@@ -29,6 +29,8 @@ class NFM(RankingModel):
         The logit, float32 `[batch, 1]`.
 
     Example:
+        >>> from nfm_tfrs import CategoricalFeature
+        >>> from nfm_tfrs.keras_compat import tf
         >>> model = NFM([CategoricalFeature("user", vocabulary_size=9), CategoricalFeature("film", vocabulary_size=5)])
         >>> model({"user": tf.constant([3, 4]), "film": tf.constant([0, 1])}).shape
         TensorShape([2, 1])

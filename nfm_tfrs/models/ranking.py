@@ -56,6 +56,7 @@ class RankingModel(tfrs.Model):
         LookupError: No block of that name is installed.
 
     Example:
+        >>> from nfm_tfrs import CategoricalFeature, NumericFeature
         >>> model = RankingModel([CategoricalFeature("user", vocabulary_size=9), NumericFeature("price")])
         >>> model({"user": tf.constant([3]), "price": tf.constant([0.5])}).shape
         TensorShape([1, 1])
