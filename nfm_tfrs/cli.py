@@ -1,7 +1,7 @@
 """The command line: quickstart, train, evaluate, predict, describe."""
 
 # TensorFlow is imported inside the commands: --help should not wait ten seconds for it.
-import json
+import ast
 import os
 import time
 import warnings
@@ -53,10 +53,13 @@ def main() -> None:
     app()
 
 
+_JSON_WORDS = {"true": "True", "false": "False", "null": "None"}
+
+
 @app.command()
 @one_line_errors
 def quickstart(
-    rows: Annotated[int, typer.Option(help="Rows to generate.")] = 200_000,
+    rows: Annotated[int, typer.Option(min=1000, help="Rows to generate.")] = 200_000,
     order: Annotated[int, typer.Option(help="Order of the planted interactions, 2 or 3.")] = 2,
     seed: int = 0,
     out: Annotated[Path | None, typer.Option(help="New folder for the model; nothing is kept without it.")] = None,
@@ -75,8 +78,8 @@ def quickstart(
 
     split = parse_split("time:timestamp", seed)
     data = prepare(log.table, "click", split)
-    console.print(str(data.features), markup=False, highlight=False)
-    train_data = data.train.dataset(BATCH_SIZE, shuffle=True, seed=seed)
+    console.print(str(data.features))
+    train_data = data.train.dataset(1024, shuffle=True, seed=seed)
     model, history = _fitted("nfm", {}, data, train_data, epochs=20, patience=2, seed=seed)
     from nfm_tfrs.training import judge
 
@@ -90,7 +93,7 @@ def quickstart(
         f"in {time.perf_counter() - started:.0f} seconds."
     )
     if out is not None:
-        with unfinished(out) as folder:
+        with unfinished(out, overwrite) as folder:
             write_run(folder, model, history, {"test": report}, {"label": "click", "seed": seed, "rows": rows})
         console.print(f"Wrote {', '.join(FILES)} to {out}.")
 
@@ -119,7 +122,7 @@ def train(
     groups: Annotated[str | None, typer.Option(help="Column of users, for the grouped AUC.")] = None,
     model: Annotated[str, typer.Option(help="A model of `tfrs-registry list --models`.")] = "nfm",
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Model argument NAME=VALUE, JSON: --set embedding_dim=32.")
+        list[str] | None, typer.Option("--set", help="Model argument NAME=VALUE: --set embedding_dim=32.")
     ] = None,
     task: Annotated[str, typer.Option(help="binary or regression.")] = "binary",
     optimizer: Annotated[str | None, typer.Option(help="A Keras optimizer's name; the package's if not given.")] = None,
@@ -143,25 +146,26 @@ def train(
     binary = task == "binary"
     arguments = {"task": task, **_model_arguments(set_ or [])}
     spec, rules = _features(features, columns, min_count)
+    types = spec.dtypes if spec else {}
     from nfm_tfrs.data import encoded, streaming
     from nfm_tfrs.features.encoder import FeatureEncoder
     from nfm_tfrs.training import judge
 
     if valid is None:
         cut = parse_split(split or "random", seed)
-        table = read_table(data, format=format)
+        table = read_table(data, format=format, types=types)
         parts = encoded.prepare(table, label, cut, features=spec, weight=weight, binary=binary, **rules)
     else:
-        tables = {"valid": read_table(valid, format=format)}
+        tables = {"valid": read_table(valid, format=format, types=types)}
         if test is not None:
-            tables["test"] = read_table(test, format=format)
+            tables["test"] = read_table(test, format=format, types=types)
         if not stream:
-            tables["train"] = read_table(data, format=format)
+            tables["train"] = read_table(data, format=format, types=types)
         if spec is None:
             batches = iterate_batches(data, format="parquet") if stream else tables["train"].to_batches()
             spec = FeatureSpec.from_batches(batches, **encoded.inference_rules(label, weight, **rules))
         parts = encoded.encode_tables(tables, FeatureEncoder(spec), label, weight=weight, binary=binary)
-    console.print(str(parts.features), markup=False, highlight=False)
+    console.print(str(parts.features))
     if stream:
         train_data = streaming.stream(
             data,
@@ -178,7 +182,7 @@ def train(
         train_data = parts.train.dataset(batch_size, shuffle=True, seed=seed)
     users = {} if groups is None else {name: _column(part, groups, "--groups") for name, part in parts.tables.items()}
     settings = {"label": label, "split": split, "seed": seed, "weight": weight, "groups": groups}
-    with unfinished(out) as folder:
+    with unfinished(out, overwrite) as folder:
         fitted, history = _fitted(
             model,
             arguments,
@@ -218,7 +222,7 @@ def evaluate(
     groups = groups or run.get("groups")
     if label is None:
         raise ValueError(f"There is no run.json beside {model} that names the label. Pass --label.")
-    table = read_table(data, format=format)
+    table = read_table(data, format=format, types=opened.features.dtypes)
     from nfm_tfrs.data.encoded import encode_part
     from nfm_tfrs.training import judge
 
@@ -243,7 +247,7 @@ def predict(
         raise ValueError(f"--out ends in .parquet or .csv; received {out}.")
     check_output(out, overwrite, folder=False)
     opened, _ = open_run(model)
-    table = read_table(data, format=format)
+    table = read_table(data, format=format, types=opened.features.dtypes)
     if "prediction" in table.schema.names:
         raise ValueError("The data has a column 'prediction' already. Rename it.")
     from nfm_tfrs.data.encoded import encode_part
@@ -255,14 +259,14 @@ def predict(
     if opened.is_binary:
         predictions = tf.sigmoid(predictions).numpy()
     table = _decoded(table).append_column("prediction", pa.array(predictions))
-    nested = [field.name for field in table.schema if pa.types.is_nested(field.type)]
-    with unfinished(out) as file:
+    left_out = [f.name for f in table.schema if pa.types.is_nested(f.type) or pa.types.is_binary(f.type)]
+    with unfinished(out, overwrite) as file:
         if out.suffix == ".parquet":
             parquet.write_table(table, file)
         else:
-            csv.write_csv(table.drop_columns(nested), file)
-    if out.suffix == ".csv" and nested:
-        console.print(f"CSV holds no lists: left out {', '.join(nested)}.")
+            csv.write_csv(table.drop_columns(left_out), file)
+    if out.suffix == ".csv" and left_out:
+        console.print(f"CSV holds neither lists nor bytes: left out {', '.join(left_out)}.")
     print_rates("Rows", part.rates)
     console.print(f"Wrote {table.num_rows:,} predictions to {out}.")
 
@@ -284,15 +288,17 @@ def describe(
         check_output(out, overwrite, folder=False)
     table = read_table(data, format=format)
     spec, rules = _features(features, columns, min_count)
+    for name in _names(exclude) or ():
+        _column(table, name, "--exclude")
     if spec is None:
         spec = FeatureSpec.from_table(table, exclude=_names(exclude) or (), **rules)
-    console.print(str(spec), markup=False, highlight=False)
+    console.print(str(spec))
     from nfm_tfrs.data.encoded import encode_part
     from nfm_tfrs.features.encoder import FeatureEncoder
 
     print_rates(f"{table.num_rows:,} rows", encode_part(table, FeatureEncoder(spec)).rates)
     if out is not None:
-        with unfinished(out) as file:
+        with unfinished(out, overwrite) as file:
             file.write_text(spec.to_json() + "\n", encoding="utf-8")
         console.print(f"Wrote {out}.")
 
@@ -317,7 +323,8 @@ def _fitted(
     try:
         model = get_model(name, features=parts.features, **arguments)
     except TypeError as error:  # an argument the model does not have, or of another type
-        raise ValueError(f"{name} cannot be made with --set {', '.join(arguments)}: {error}") from error
+        settings = ", ".join(f"{argument}={value!r}" for argument, value in arguments.items() if argument != "task")
+        raise ValueError(f"{name} cannot be made with {settings}: {error}. Correct the --set.") from error
     model.compile(optimizer)
     console.print(f"{name}: {model.count_params():,} parameters, {len(train_data):,} training steps an epoch.")
     history = fit(
@@ -339,8 +346,8 @@ def _model_arguments(settings: list[str]) -> dict[str, Any]:
         if not separator:
             raise ValueError(f"--set takes NAME=VALUE; received {setting!r}.")
         try:
-            arguments[name] = json.loads(value)
-        except json.JSONDecodeError:
+            arguments[name] = ast.literal_eval(_JSON_WORDS.get(value, value))
+        except (ValueError, SyntaxError):
             arguments[name] = value  # a bare word is a string
     return arguments
 

@@ -56,7 +56,7 @@ class FusedEmbedding(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)  # the table, and the standardised numbers, stay float32
-        if embedding_dim < 1 or l2 < 0 or stddev < 0:
+        if embedding_dim < 1 or not l2 >= 0 or not stddev >= 0:
             raise ValueError(
                 "FusedEmbedding needs embedding_dim of 1 or more, l2 and stddev of 0 or more; "
                 f"received {embedding_dim}, {l2}, {stddev}."

@@ -16,32 +16,42 @@ def check_output(out: Path, overwrite: bool, *, folder: bool) -> None:
 
     Raises:
         FileExistsError: It exists, and replacing was not asked for; or it is not what would replace it: a file where a
-            folder goes, a folder where a file goes, or a folder that holds something else than a run.
+            folder goes, a folder where a file goes, or a folder that holds anything but a run.
     """
     if out.exists() and not overwrite:
         raise FileExistsError(f"{out} exists already. Choose another --out, or pass --overwrite to replace it.")
     if out.exists() and out.is_dir() != folder:
         raise FileExistsError(f"{out} is a {'file' if folder else 'folder'}. Choose another --out.")
-    if folder and out.is_dir() and any(out.iterdir()) and not (out / "run.json").exists():
-        raise FileExistsError(f"{out} is a folder that holds other things than a run. Choose another --out.")
+    others = {path.name for path in out.iterdir()} - {*FILES, "tensorboard"} if folder and out.is_dir() else set()
+    if others:
+        raise FileExistsError(f"{out} holds {min(others)}, which is not of a run. Move it, or choose another --out.")
 
 
 @contextmanager
-def unfinished(out: Path) -> Iterator[Path]:
+def unfinished(out: Path, overwrite: bool) -> Iterator[Path]:
     """Gives a path to write to, and puts what was written there in the place of `out` if nothing went wrong.
 
     It lies beside `out`, so that the last step is a rename; what a failure leaves is removed.
+
+    Raises:
+        FileExistsError: `out` has come into being meanwhile, and replacing was not asked for; what was written is kept
+            under the name that the message gives.
     """
+    out = out.resolve()  # of a link, what it leads to
     out.parent.mkdir(parents=True, exist_ok=True)
     written = out.with_name(f".{out.name}.unfinished-{os.getpid()}")
     replaced = out.with_name(f".{out.name}.replaced-{os.getpid()}")
     try:
         yield written
+        if out.exists() and not overwrite:
+            kept = out.with_name(f"{out.stem}-{os.getpid()}{out.suffix}")
+            written.rename(kept)
+            raise FileExistsError(f"{out} was written by somebody else meanwhile. This result is in {kept}.")
         if out.is_dir():
             out.rename(replaced)
         try:
             written.replace(out)
-        except OSError:
+        except BaseException:
             if replaced.exists():
                 replaced.rename(out)
             raise

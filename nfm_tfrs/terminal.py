@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from tfrs_registry import RegistryError
 
 if TYPE_CHECKING:
     from nfm_tfrs.data.encoded import Rates
 
-console = Console()
+# Names of columns and files are shown as they are: no [markup], no :emoji:.
+console = Console(markup=False, emoji=False, highlight=False)
 
 
 def show_warning(message: Warning | str, *_: Any) -> None:
     """A warning is one line on standard error, without the line of code that gave it."""
-    Console(stderr=True, soft_wrap=True, highlight=False).print(f"nfm-tfrs: {message}", style="yellow", markup=False)
+    _print_error(str(message), "yellow")
 
 
 def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
@@ -32,28 +34,38 @@ def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
         except (ValueError, RegistryError, OSError, ImportError) as error:
             if os.environ.get("NFM_TFRS_TRACEBACK"):
                 raise
-            Console(stderr=True, soft_wrap=True, highlight=False).print(f"nfm-tfrs: {error}", style="red", markup=False)
+            _print_error(str(error), "red")
+            raise typer.Exit(1) from error
+        except Exception as error:
+            if type(error).__name__ != "ResourceExhaustedError":  # TensorFlow's, which need not be imported here
+                raise
+            _print_error(f"The memory does not suffice: {str(error).splitlines()[0]} Make the model smaller.", "red")
             raise typer.Exit(1) from error
 
     return wrapped
 
 
+def _print_error(line: str, style: str) -> None:
+    stderr = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
+    stderr.print(f"nfm-tfrs: {line}", style=style)
+
+
 def print_metrics(title: str, report: dict[str, float]) -> None:
     """Prints a table of metrics."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(title), title_justify="left")
     table.add_column("metric")
     table.add_column("value", justify="right")
     for name, value in report.items():
-        table.add_row(name, f"{value:.4f}")
+        table.add_row(Text(name), f"{value:.4f}")
     console.print(table)
 
 
 def print_rates(title: str, rates: "Sequence[Rates]") -> None:
     """Prints a table of missing and unknown values, feature by feature."""
-    table = Table(title=f"{title}: missing and unknown values", title_justify="left")
+    table = Table(title=Text(f"{title}: missing and unknown values"), title_justify="left")
     table.add_column("feature")
     for heading in ("values", "missing", "unknown"):
         table.add_column(heading, justify="right")
     for rate in rates:
-        table.add_row(rate.name, f"{rate.values:,}", f"{rate.missing:.2%}", f"{rate.unknown:.2%}")
+        table.add_row(Text(rate.name), f"{rate.values:,}", f"{rate.missing:.2%}", f"{rate.unknown:.2%}")
     console.print(table)

@@ -41,7 +41,7 @@ def train(
         The value of each metric, epoch by epoch.
 
     Raises:
-        ValueError: What a reader found wrong with the data, in its own line.
+        ValueError: The loss became infinite or NaN; or what a reader found wrong with the data, in its own line.
     """
     monitor, mode = model.objective
     callbacks = [
@@ -54,6 +54,11 @@ def train(
     with plain_errors(), Progress(*columns, console=console, transient=True) as progress:
         callbacks.append(_ProgressBar(progress, monitor))
         history = model.fit(train_data, validation_data=valid_data, epochs=epochs, callbacks=callbacks, verbose=0)
+    if not np.isfinite(history.history["loss"][-1]):
+        raise ValueError(
+            f"Training diverged: the loss was {history.history['loss'][-1]} after epoch {len(history.epoch)}. "
+            "Lower the learning rate."
+        )
     return history.history
 
 

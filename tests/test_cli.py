@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -194,9 +195,34 @@ def test_overwrite_keeps_the_old_run_until_the_new_one_is_whole(trained, ratings
 
 def test_overwrite_spares_a_folder_that_is_no_run(ratings, tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
+    (tmp_path / "run.json").write_text("{}")
     line = refused("train", "--data", ratings, "--label", "rating>=4", "--out", tmp_path, "--overwrite")
-    assert "is a folder that holds other things than a run. Choose another --out." in line
+    assert "holds thesis.tex, which is not of a run. Move it, or choose another --out." in line
     assert (tmp_path / "thesis.tex").read_text() == "mine"
+
+
+def test_what_appears_at_the_output_meanwhile_is_kept(tmp_path):
+    out = tmp_path / "table.csv"
+
+    def write():
+        with unfinished(out, False) as file:
+            out.write_text("theirs")
+            file.write_text("ours")
+
+    with pytest.raises(FileExistsError, match=r"was written by somebody else meanwhile. This result is in"):
+        write()
+    assert out.read_text() == "theirs"
+    assert sorted(path.read_text() for path in tmp_path.iterdir()) == ["ours", "theirs"]
+
+
+def test_a_link_to_a_run_is_followed(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    with unfinished(tmp_path / "link", True) as folder:
+        folder.mkdir()
+        (folder / "run.json").write_text("{}")
+    assert (tmp_path / "link").is_symlink()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.json"]
 
 
 def test_streamed_and_read_training_rows_agree_on_features_and_reach_the_same_quality(ratings, tmp_path):
@@ -241,6 +267,9 @@ def test_streamed_and_read_training_rows_agree_on_features_and_reach_the_same_qu
         (["--label", "rating>=4", "--features", "f.json", "--columns", "film"], "Pass it alone, or edit the file."),
         (["--label", "rating>=4", "--features", "f.json", "--min-count", "2"], "Pass it alone, or edit the file."),
         (["--label", "rating>=4", "--set", "hidden_units=true"], "hidden_units"),
+        (["--label", "rating>=4", "--set", "batch_norm=maybe"], "batch_norm must be True or False; received 'maybe'."),
+        (["--label", "rating>=0"], "The train rows need positives and negatives of a weight above 0"),
+        (["--label", "rating>=4", "--learning-rate", "1e30", "--batch-size", "32"], "Lower the learning rate."),
     ],
 )
 def test_train_refuses_in_one_line(ratings, tmp_path, arguments, message):
@@ -276,7 +305,7 @@ def test_a_features_file_that_is_not_one_is_named(ratings, tmp_path):
 
 def test_a_failure_leaves_nothing_behind(tmp_path):
     def fail():
-        with unfinished(tmp_path / "run") as folder:
+        with unfinished(tmp_path / "run", False) as folder:
             folder.mkdir()
             raise RuntimeError("disk full")
 
@@ -339,3 +368,27 @@ def test_a_left_out_column_and_an_error_are_one_line_each(tmp_path):
     ran = subprocess.run([*command, "--columns", "nobody"], cwd=tmp_path, capture_output=True, text=True)
     assert ran.returncode == 1
     assert ran.stderr == "nfm-tfrs: There is no column 'nobody'; the columns are user, empty, click.\n"
+
+
+def test_names_with_brackets_and_a_pandas_index_do_no_harm(tmp_path):
+    frame = pd.DataFrame({"user": [1, 2] * 60, "price[/kg]": np.arange(120.0), "click": [0, 1, 1, 0] * 30})
+    frame.sample(frac=1, random_state=0).to_parquet(tmp_path / "shuffled.parquet")
+    with pytest.warns(UserWarning, match="'__index_level_0__' is left out: it is the index of a pandas DataFrame"):
+        result = run("describe", "--data", tmp_path / "shuffled.parquet", "--exclude", "click")
+    assert result.exit_code == 0, result.output
+    assert result.output.count("price[/kg]") == 2
+
+
+def test_ids_of_a_csv_keep_the_type_of_the_features(tmp_path):
+    shops = [f"{i % 10:03d}" for i in range(200)]
+    frame = pd.DataFrame({"shop": shops, "user": [i % 7 for i in range(200)], "click": [i % 2 for i in range(200)]})
+    frame["shop"] = frame["shop"].where(frame["shop"] != "009", "x9")
+    frame.to_csv(tmp_path / "train.csv", index=False)
+    small = ("--epochs", 1, "--set", "embedding_dim=2", "--out", tmp_path / "run")
+    result = run("train", "--data", tmp_path / "train.csv", "--label", "click", *small)
+    assert result.exit_code == 0, result.output
+    frame[frame["shop"] != "x9"].to_csv(tmp_path / "new.csv", index=False)  # read alone, its shops are integers
+    result = run("evaluate", "--model", tmp_path / "run", "--data", tmp_path / "new.csv")
+    assert result.exit_code == 0, result.output
+    shop_row = next(line for line in result.output.splitlines() if "shop" in line)
+    assert shop_row.count("0.00%") == 2  # none missing, none unknown

@@ -140,7 +140,7 @@ def prepare(
         table: The data.
         label: An expression such as `rating>=4`.
         split: Which rows train, validate and test.
-        features: The features; inferred if not given, without the columns of label, weight and split.
+        features: The features; inferred if not given, without the label, the weight and the split's time.
         weight: The column of example weights.
         binary: Whether the label must be 0 or 1.
         **rules: See `nfm_tfrs.features.infer.Inference`.
@@ -164,17 +164,37 @@ def prepare(
 def encode_tables(
     tables: dict[str, pa.Table], encoder: FeatureEncoder, label: str, *, weight: str | None = None, binary: bool = True
 ) -> Prepared:
-    """Encodes parts that are tables of their own; see `prepare` for the arguments and `encode_part` for the errors."""
+    """Encodes parts that are tables of their own; see `prepare` for the arguments.
+
+    Raises:
+        ValueError: The label or the weight is a feature too, the rows to train or choose on are of one class, or a
+            column does not fit; see `encode_part`.
+    """
     target = Label.parse(label)
+    for column, role in ((target.column, "label"), (weight, "weight")):
+        if column in encoder.features.columns:
+            raise ValueError(f"Column {column!r} is the {role} and a feature. Take it out of the features.")
     encoded = {name: encode_part(part, encoder, target, weight=weight, binary=binary) for name, part in tables.items()}
+    for name in ("train", "valid"):
+        if binary and name in encoded:
+            _check_both_classes(name, encoded[name], target)
     return Prepared(encoder, tables, encoded)
 
 
 def inference_rules(label: str, weight: str | None, split_columns: Sequence[str] = (), **rules: Any) -> dict[str, Any]:
-    """Returns the arguments of `Inference` that keep label and weight, and the split's unless named, out."""
+    """Returns the arguments of `Inference` that keep label and weight, and the split's time unless named, out."""
     exclude = [*rules.pop("exclude", ()), Label.parse(label).column, *([weight] if weight else [])]
-    exclude += [column for column in split_columns if column not in (rules.get("columns") or ())]
+    exclude += [column for column in split_columns[-1:] if column not in (rules.get("columns") or ())]
     return {"exclude": exclude, **rules}
+
+
+def _check_both_classes(name: str, part: EncodedPart, label: Label) -> None:
+    counted = part.labels if part.weights is None else np.asarray(part.labels)[part.weights > 0]
+    if counted is None or len(np.unique(counted)) < 2:
+        raise ValueError(
+            f"The {name} rows need positives and negatives of a weight above 0; label {str(label)!r} gives one class "
+            f"in their {len(part)} rows. Give other rows, another split or another label."
+        )
 
 
 def _rates(arrays: dict[str, pa.Array], columns: Columns, spec: FeatureSpec) -> list[Rates]:

@@ -94,8 +94,18 @@ def one_table(tables: Sequence[pa.Table], paths: Sequence[Path]) -> pa.Table:
     """Returns the tables below each other, types widened where files differ.
 
     Raises:
-        ValueError: A column's types have nothing in common.
+        ValueError: A column's types have nothing in common, files differ in their columns, or a name comes twice.
     """
+    for path, table in zip(paths, tables, strict=True):
+        repeated = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
+        if repeated:
+            raise ValueError(f"{path} has two columns {', '.join(map(repr, repeated))}. Give each a name of its own.")
+        differing = sorted(set(table.column_names) ^ set(tables[0].column_names))
+        if differing:
+            raise ValueError(
+                f"{path} and {paths[0]} differ in the columns {', '.join(map(repr, differing))}. "
+                "Give files of the same columns."
+            )
     if len(tables) == 1:
         return tables[0]
     try:

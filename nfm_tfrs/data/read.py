@@ -31,7 +31,13 @@ _SUFFIXES = {
 FORMATS = tuple(dict.fromkeys(_SUFFIXES.values()))
 
 
-def read_table(source: Any, columns: Iterable[str] | None = None, *, format: str | None = None) -> pa.Table:
+def read_table(
+    source: Any,
+    columns: Iterable[str] | None = None,
+    *,
+    format: str | None = None,
+    types: Mapping[str, str] | None = None,
+) -> pa.Table:
     """Returns all rows of `source`.
 
     Args:
@@ -41,6 +47,7 @@ def read_table(source: Any, columns: Iterable[str] | None = None, *, format: str
         columns: The columns to return, in this order; all if None.
         format: One of parquet, csv, tsv, libsvm, libffm and tfrecord, where the suffix does not say it. All but
             Parquet may end in .gz.
+        types: `"string"` or `"int64"` for columns of CSV files, whose types are guessed otherwise.
 
     Returns:
         The table. Repeating strings of Parquet come as dictionary. The values of libsvm and libffm carry in their
@@ -54,7 +61,7 @@ def read_table(source: Any, columns: Iterable[str] | None = None, *, format: str
     if isinstance(source, str | Path) or _is_paths(source):
         paths = find_files(source, format=format)
         kind = format or file_format(paths)
-        table = _read_files(paths, kind, wanted)
+        table = _read_files(paths, kind, wanted, types or {})
         where = ", ".join(map(str, paths[:3])) + (", …" if len(paths) > 3 else "")
     else:
         table = _in_memory(source)
@@ -148,7 +155,7 @@ def _is_paths(source: Any) -> bool:
     return isinstance(source, list | tuple) and all(isinstance(one, str | Path) for one in source)
 
 
-def _read_files(paths: list[Path], kind: str, columns: list[str] | None) -> pa.Table:
+def _read_files(paths: list[Path], kind: str, columns: list[str] | None, types: Mapping[str, str]) -> pa.Table:
     if kind == "parquet":
         return ParquetFiles(paths, columns).table()
     if kind == "libsvm":
@@ -157,12 +164,13 @@ def _read_files(paths: list[Path], kind: str, columns: list[str] | None) -> pa.T
         return read_libffm(paths)
     if kind == "tfrecord":
         return read_tfrecord(paths, columns)
-    return one_table([_read_csv(path, "\t" if kind == "tsv" else ",", columns) for path in paths], paths)
+    return one_table([_read_csv(path, "\t" if kind == "tsv" else ",", columns, types) for path in paths], paths)
 
 
-def _read_csv(path: Path, delimiter: str, columns: list[str] | None) -> pa.Table:
+def _read_csv(path: Path, delimiter: str, columns: list[str] | None, types: Mapping[str, str]) -> pa.Table:
     parse = csv.ParseOptions(delimiter=delimiter)
-    convert = csv.ConvertOptions(include_columns=columns)
+    column_types = {name: pa.string() if kind == "string" else pa.int64() for name, kind in types.items()}
+    convert = csv.ConvertOptions(include_columns=columns, column_types=column_types)
     try:
         if columns is not None:
             with csv.open_csv(path, parse_options=parse) as reader:
@@ -184,6 +192,9 @@ def _in_memory(source: Any) -> pa.Table:
         return pa.Table.from_batches([source])
     pandas = sys.modules.get("pandas")  # whoever hands over a DataFrame has imported it
     if pandas is not None and isinstance(source, pandas.DataFrame):
+        if not source.columns.is_unique:
+            repeated = ", ".join(map(repr, source.columns[source.columns.duplicated()]))
+            raise ValueError(f"The DataFrame has two columns {repeated}. Give each a name of its own.")
         return pa.table({str(name): _array(str(name), source[name]) for name in source.columns})
     if isinstance(source, Mapping):
         arrays = {name: _array(name, value) for name, value in source.items()}

@@ -8,8 +8,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nfm_tfrs.features.columns import Bag, Columns
-from nfm_tfrs.features.feature import CategoricalFeature, Feature, MultiCategoricalFeature, NumericFeature
-from nfm_tfrs.features.spec import RESERVED_PREFIX, FeatureSpec
+from nfm_tfrs.features.feature import (
+    RESERVED_PREFIX,
+    CategoricalFeature,
+    Feature,
+    MultiCategoricalFeature,
+    NumericFeature,
+)
+from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import keras, tf
 
 IDS = f"{RESERVED_PREFIX}ids"

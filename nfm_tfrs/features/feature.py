@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any, Literal
 
+RESERVED_PREFIX = "encoded/"  # keys of batches that are encoded already
+
 DType = Literal["string", "int64"]
 Combiner = Literal["sum", "mean", "sqrtn", "max"]
 COMBINERS = ("sum", "mean", "sqrtn", "max")
@@ -142,6 +144,8 @@ class NumericFeature:
 
     def __post_init__(self) -> None:
         _check_name(self.name)
+        if not isinstance(self.log, bool):
+            raise ValueError(f"log of feature {self.name!r} must be true or false; received {self.log!r}.")
         if not (math.isfinite(self.mean) and math.isfinite(self.std) and self.std > 0):
             raise ValueError(
                 f"Feature {self.name!r} needs a finite mean and a std above 0; "

@@ -13,7 +13,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nfm_tfrs.features.columns import is_list, is_text
-from nfm_tfrs.features.feature import CategoricalFeature, Feature, MultiCategoricalFeature, NumericFeature
+from nfm_tfrs.features.feature import (
+    RESERVED_PREFIX,
+    CategoricalFeature,
+    Feature,
+    MultiCategoricalFeature,
+    NumericFeature,
+)
 
 MIN_COUNT = 5  # chosen on validation: benchmarks/movielens.py
 MAX_VOCABULARY = 1_000_000
@@ -68,10 +74,10 @@ def features_from_batches(batches: Iterable[pa.RecordBatch], rules: Inference) -
         )
     if not any(column.rows for column in columns.values()):
         raise ValueError("Features cannot be inferred from data without a row. Give at least one row, or features=.")
-    weights = {_weights_of(column.field): name for name, column in columns.items() if _weights_of(column.field)}
+    weights = {bag: name for name, column in columns.items() if (bag := _weights_of(column.field)) in columns}
     features: list[Feature] = []
     for name, column in columns.items():
-        if _weights_of(column.field) in columns:
+        if name in weights.values():
             continue
         feature = column.feature(rules, weights.get(name))
         if isinstance(feature, str):
@@ -160,15 +166,20 @@ def _chosen(schema: pa.Schema, rules: Inference) -> list[pa.Field]:
         raise ValueError(
             f"There is no column {', '.join(map(repr, missing))}; the columns are {', '.join(schema.names)}."
         )
-    names = [name for name in rules.columns or schema.names if name not in rules.exclude]
+    index = {name for name in (schema.pandas_metadata or {}).get("index_columns", ()) if isinstance(name, str)}
+    for name in sorted(index) if not rules.columns else ():
+        warnings.warn(f"Column {name!r} is left out: it is the index of a pandas DataFrame.", stacklevel=2)
+    names = list(rules.columns or (name for name in schema.names if name not in index))
+    names = [name for name in names if name not in rules.exclude]
     chosen = [schema.field(name) for name in names]
     if rules.columns:  # weights come along with their bag
         chosen += [field for field in schema if _weights_of(field) in names and field.name not in names]
     return chosen
 
 
-def _weights_of(field: pa.Field) -> str:
-    return (field.metadata or {}).get(WEIGHTS_OF, b"").decode()
+def _weights_of(field: pa.Field) -> str | None:
+    bag = (field.metadata or {}).get(WEIGHTS_OF)
+    return None if bag is None else bag.decode()
 
 
 class _Column:
@@ -196,7 +207,7 @@ class _Column:
         if self.is_bag:
             values = values.flatten()
         if self.is_string or self.is_integer:
-            values = values.cast(pa.string() if self.is_string else pa.int64()).drop_null()
+            values = self._cast(values).drop_null()
             counted = values.value_counts()
             self.counts.append(pa.table({"value": counted.field("values"), "count": counted.field("counts")}))
             if sum(len(table) for table in self.counts) > 4_000_000:
@@ -207,8 +218,16 @@ class _Column:
             self.raw.update(numbers)
             self.logged.update(np.sign(numbers) * np.log1p(np.abs(numbers)))
 
+    def _cast(self, values: pa.Array) -> pa.Array:
+        try:
+            return values.cast(pa.string() if self.is_string else pa.int64())
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"Column {self.field.name!r}: {error}. Turn its values into strings.") from error
+
     def feature(self, rules: Inference, weights: str | None) -> Feature | str:
         """Returns the column's feature, or why it has none."""
+        if not self.field.name or self.field.name.startswith(RESERVED_PREFIX):
+            return f"its name is empty or begins with {RESERVED_PREFIX!r}, which is reserved"
         if self.is_number:
             return "a list of floats is neither a bag of categories nor a number" if self.is_bag else self._numeric()
         if not (self.is_string or self.is_integer):

@@ -11,15 +11,15 @@ import pyarrow as pa
 
 from nfm_tfrs.features import infer
 from nfm_tfrs.features.feature import (
+    RESERVED_PREFIX,
     CategoricalFeature,
+    DType,
     Feature,
     MultiCategoricalFeature,
     NumericFeature,
     feature_from_dict,
     feature_to_dict,
 )
-
-RESERVED_PREFIX = "encoded/"  # keys of batches that are encoded already
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,11 @@ class FeatureSpec:
     def names(self) -> tuple[str, ...]:
         """Names of the features, in order."""
         return tuple(feature.name for feature in self.features)
+
+    @cached_property
+    def dtypes(self) -> dict[str, DType]:
+        """`"string"` or `"int64"` for each single-valued category that says which."""
+        return {f.name: f.dtype for f in self.features if isinstance(f, CategoricalFeature) and f.dtype}
 
     @cached_property
     def columns(self) -> tuple[str, ...]:

@@ -96,6 +96,12 @@ class RankingModel(tfrs.Model):
         for argument, rate in (("dropout", dropout), ("interaction_dropout", interaction_dropout)):
             if not 0 <= rate < 1:
                 raise ValueError(f"{argument} must be at least 0 and below 1; received {rate!r}.")
+        switches = {"linear": linear, "batch_norm": batch_norm, "interaction_batch_norm": interaction_batch_norm}
+        for argument, switch in switches.items():
+            if not isinstance(switch, bool):
+                raise ValueError(f"{argument} must be True or False; received {switch!r}.")
+        if not 0 <= batch_norm_momentum < 1:
+            raise ValueError(f"batch_norm_momentum must be at least 0 and below 1; received {batch_norm_momentum!r}.")
         if not isinstance(activation, str):
             raise ValueError(
                 f'activation must be the name of a Keras activation, such as "relu"; received {activation!r}.'

@@ -68,10 +68,9 @@ def test_a_column_of_the_split_is_a_feature_only_where_it_is_named():
     table = pa.table({"user": [1, 2] * 50, "time": np.arange(100), "y": [0, 1] * 50})
     split = parse_split("user-time:user,time")
     assert prepare(table, "y", split, columns=["user"]).features.names == ("user",)
-    with pytest.raises(
-        ValueError, match=r"No column is left to be a feature: y, user, time are excluded of user, time, y\."
-    ):
-        prepare(table, "y", split)
+    with pytest.raises(ValueError, match=r"No column is left to be a feature: y, time are excluded of time, y\."):
+        prepare(table.select(["time", "y"]), "y", parse_split("time:time"))
+    assert prepare(table, "y", split).features.names == ("user",)
 
 
 def test_a_split_without_validation_rows_is_refused():
@@ -85,3 +84,17 @@ def test_negative_weights_are_refused():
         ValueError, match=r"Weight column 'weight' is -2.0 in row 1\. Give finite weights of 0 or more\."
     ):
         encode_part(table, FeatureEncoder(SPEC), weight="weight")
+
+
+def test_a_label_or_weight_among_the_features_is_refused():
+    spec = FeatureSpec((*SPEC, CategoricalFeature("click", vocabulary_size=2)))
+    with pytest.raises(ValueError, match=r"Column 'click' is the label and a feature\. Take it out of the features\."):
+        prepare(TABLE, "click", parse_split("random:0.6,0.4,0"), features=spec)
+    with pytest.raises(ValueError, match=r"Column 'price' is the weight and a feature"):
+        prepare(TABLE, "click", parse_split("random:0.6,0.4,0"), features=SPEC, weight="price")
+
+
+def test_rows_of_one_class_are_refused_where_they_train_or_choose():
+    table = pa.table({"a": [0, 1] * 50, "time": np.arange(100), "y": [0, 1] * 40 + [1] * 20})
+    with pytest.raises(ValueError, match=r"The valid rows need positives and negatives of a weight above 0; label 'y'"):
+        prepare(table, "y", parse_split("time:time"))
