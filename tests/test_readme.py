@@ -31,4 +31,4 @@ def test_every_option_in_a_command_exists():
 
 def test_no_other_line_of_the_readme_runs_the_tests_before_the_command():
     first = next(line for line in README.splitlines() if "pytest" in line)  # what .ci/run takes
-    assert first == "python3 -m venv .venv && .venv/bin/pip install -q '.[dev]' && .venv/bin/pytest -q"
+    assert first == "python3 -m venv .venv && .venv/bin/pip install -q '.[dev]' && .venv/bin/pytest"

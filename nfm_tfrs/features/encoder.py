@@ -32,6 +32,19 @@ def weights_key(name: str) -> str:
     return f"{RESERVED_PREFIX}weights/{name}"
 
 
+def encoded_signature(spec: FeatureSpec) -> dict[str, Any]:
+    """Returns the type of an encoded batch of any size: what `FeatureEncoder` returns, as tensor specs."""
+    signature: dict[str, Any] = {
+        IDS: tf.TensorSpec([None, len(spec.single)], tf.int64),
+        NUMBERS: tf.TensorSpec([None, len(spec.numbers)], tf.float32),
+    }
+    for bag in spec.bags:
+        signature[bag_key(bag.name)] = tf.RaggedTensorSpec([None, None], tf.int64)
+        if bag.weights:
+            signature[weights_key(bag.name)] = tf.RaggedTensorSpec([None, None], tf.float32)
+    return signature
+
+
 @keras.utils.register_keras_serializable(package="nfm_tfrs")
 class FeatureEncoder(keras.layers.Layer):
     """Encodes a batch of raw columns into rows of the fused table; an encoded batch passes unchanged.

@@ -1,18 +1,17 @@
 """The one model class: encoder, fused table, interaction block, tower, ranking task."""
 
 from collections.abc import Mapping, Sequence
-from inspect import signature
 from typing import Any, Literal
 
 from nfm_tfrs.blocks.base import InteractionBlock
 from nfm_tfrs.embedding import FusedEmbedding
-from nfm_tfrs.features.encoder import IDS, NUMBERS, FeatureEncoder, bag_key, weights_key
+from nfm_tfrs.features.encoder import NUMBERS, FeatureEncoder, encoded_signature
 from nfm_tfrs.features.feature import Feature
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import keras, tf, tfrs
-from nfm_tfrs.models.tasks import deserialized, ranking_task, serialized, task_config
+from nfm_tfrs.models.interaction import interaction_block, interaction_config
+from nfm_tfrs.models.tasks import ranking_task, task_config
 from nfm_tfrs.models.tower import Tower
-from tfrs_registry import UnknownComponentError, blocks, get_block, list_blocks
 
 Numeric = Literal["field", "concat", "bottom_mlp"]
 
@@ -121,7 +120,7 @@ class RankingModel(tfrs.Model):
         self.embedding_l2 = embedding_l2
         self.label = label
         self._set_task(task)
-        self.interaction = self._block(interaction)
+        self.interaction = interaction_block(interaction, self.dtype_policy.name)
         # Every replica returns the synchronised metrics; Keras would add them up over workers.
         self.distribute_reduction_method = "first"
         self.features: FeatureSpec | None = None
@@ -139,27 +138,6 @@ class RankingModel(tfrs.Model):
         self._total_loss = keras.metrics.Mean("total_loss")
 
     # --- structure
-
-    def _block(self, interaction: str | Mapping[str, Any] | InteractionBlock) -> InteractionBlock:
-        if isinstance(interaction, str):
-            return self._named_block(interaction)
-        if isinstance(interaction, Mapping) and "class_name" in interaction:
-            return deserialized(interaction, keras.layers)
-        named = isinstance(interaction, Mapping) and set(interaction) <= {"name", "config", "provider"}
-        if named and "name" in interaction:
-            return self._named_block(**interaction)
-        if not (isinstance(interaction, keras.layers.Layer) and "mask" in signature(interaction.call).parameters):
-            raise ValueError(
-                "interaction must be a block's name, {'name': …, 'config': {…}} or an InteractionBlock; "
-                f"received {interaction!r}."
-            )
-        return interaction
-
-    def _named_block(self, name: str, config: Mapping[str, Any] | None = None, provider: str = "") -> InteractionBlock:
-        if provider and name not in list_blocks():
-            remedy = "Register it first" if provider == "this process" else f"Install {provider}, which it came with"
-            raise UnknownComponentError(f"The model's block {name!r} is not installed. {remedy}.")
-        return get_block(name, **{"dtype": self.dtype_policy.name, **(config or {})})
 
     def _set_features(self, features: FeatureSpec | Sequence[Feature] | dict[str, Any]) -> None:
         if isinstance(features, dict):
@@ -208,7 +186,7 @@ class RankingModel(tfrs.Model):
         self._head = keras.layers.Dense(1, use_bias=False, dtype="float32", name="head")
         self._bias = self.add_weight("bias", [1], tf.float32, initializer="zeros", experimental_autocast=False)
         # Traced, not run, and past Keras' record of the first inputs: variables exist from here on, for any data.
-        tf.function(self._traced_call, autograph=False).get_concrete_function(_encoded_signature(spec))
+        tf.function(self._traced_call, autograph=False).get_concrete_function(encoded_signature(spec))
         self._clear_losses()  # of the trace: a tensor of its graph
         self._check_jit(getattr(self, "_jit_compile", None))
         self.built = True
@@ -387,7 +365,7 @@ class RankingModel(tfrs.Model):
             "trainable": self.trainable,
             "features": self.features.to_dict() if self.features else None,
             "embedding_dim": self.embedding_dim,
-            "interaction": _block_config(self.interaction, self.dtype_policy.name),
+            "interaction": interaction_config(self.interaction, self.dtype_policy.name),
             "hidden_units": list(self.hidden_units),
             "activation": self.activation,
             "linear": self.linear,
@@ -434,26 +412,3 @@ def _widths(argument: str, units: Any) -> tuple[int, ...]:
     if isinstance(widths, int | str) or any(not isinstance(n, int) or n < 1 for n in widths):
         raise ValueError(f"{argument} must be a list of widths of 1 or more; received {widths!r}.")
     return widths
-
-
-def _block_config(block: InteractionBlock, policy: str) -> dict[str, Any]:
-    """A registered block by its name and the distribution to install for it, any other as Keras writes it."""
-    name = blocks.name_of(type(block))
-    if name is None:
-        return serialized(block, keras.layers)
-    config = block.get_config()
-    if block.dtype_policy.name == policy:
-        config.pop("dtype", None)  # it follows the model's
-    return {"name": name, "config": config, "provider": blocks.provider(name)}
-
-
-def _encoded_signature(spec: FeatureSpec) -> dict[str, Any]:
-    signature: dict[str, Any] = {
-        IDS: tf.TensorSpec([None, len(spec.single)], tf.int64),
-        NUMBERS: tf.TensorSpec([None, len(spec.numbers)], tf.float32),
-    }
-    for bag in spec.bags:
-        signature[bag_key(bag.name)] = tf.RaggedTensorSpec([None, None], tf.int64)
-        if bag.weights:
-            signature[weights_key(bag.name)] = tf.RaggedTensorSpec([None, None], tf.float32)
-    return signature
