@@ -57,7 +57,7 @@ class _LogitMetric(keras.metrics.Metric):
 class AUC(_LogitMetric):
     """Area under the ROC curve of logits; ties count ½.
 
-    Within 1e-4 of the exact one where logits spread, as a trained model's do (the table above; 1e-5 from 10 thousand
+    Within 1e-4 of the exact one where logits spread, as a trained model's do (the table above; 2e-5 from 10 thousand
     rows on); up to 2e-3 where all logits lie within 0.01 of a point far from 0.
 
     AUC = Σ_k p_k (n_0 + … + n_(k-1) + n_k / 2) ÷ (Σ p · Σ n), p_k and n_k the weights of the positives and negatives
