@@ -34,6 +34,8 @@ app = typer.Typer(
 BATCH_SIZE = 256
 PATIENCE = 4
 
+_JSON_WORDS = {"true": "True", "false": "False", "null": "None"}  # what --set takes beside Python's own
+
 Data = Annotated[
     list[str], typer.Option("--data", help="Parquet, CSV, libsvm, libffm or TFRecord: a file, a folder or a glob.")
 ]
@@ -51,9 +53,6 @@ def main() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # three lines about missing GPU drivers otherwise
     warnings.showwarning = show_warning  # type: ignore[assignment]
     app()
-
-
-_JSON_WORDS = {"true": "True", "false": "False", "null": "None"}
 
 
 @app.command()
@@ -226,8 +225,7 @@ def evaluate(
     from nfm_tfrs.data.encoded import encode_part
     from nfm_tfrs.training import judge
 
-    binary = opened.is_binary
-    part = encode_part(table, opened.encoder, Label.parse(label), weight=weight, binary=binary)
+    part = encode_part(table, opened.encoder, Label.parse(label), weight=weight, binary=opened.is_binary)
     report = judge(opened, part, groups=None if groups is None else _column(table, groups, "--groups"))
     print_metrics(f"{table.num_rows:,} rows", report)
     print_rates("Rows", part.rates)
@@ -288,10 +286,11 @@ def describe(
         check_output(out, overwrite, folder=False)
     table = read_table(data, format=format)
     spec, rules = _features(features, columns, min_count)
-    for name in _names(exclude) or ():
+    excluded = _names(exclude) or []
+    for name in excluded:
         _column(table, name, "--exclude")
     if spec is None:
-        spec = FeatureSpec.from_table(table, exclude=_names(exclude) or (), **rules)
+        spec = FeatureSpec.from_table(table, exclude=excluded, **rules)
     console.print(str(spec))
     from nfm_tfrs.data.encoded import encode_part
     from nfm_tfrs.features.encoder import FeatureEncoder

@@ -79,7 +79,7 @@ def write_run(
         reports: The exact metrics, part by part.
         settings: What the run was told; `label` among it.
     """
-    # Here: whoever opens a run needs neither TensorFlow nor matplotlib to read its settings.
+    # Imported here, as in open_run: the command line imports this module, and --help should not wait for TensorFlow.
     from nfm_tfrs.training import draw_curves
 
     out.mkdir(exist_ok=True)

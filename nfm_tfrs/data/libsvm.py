@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from nfm_tfrs.features.infer import WEIGHTS_OF
+
 _BLOCK_BYTES = 1 << 25
 _FORMS = {2: ("libsvm", "label index:value …"), 3: ("libffm", "label field:index:value …")}
 
@@ -65,7 +67,7 @@ def _bag(name: str, weights: str, parsed: _Parsed) -> list[tuple[str, pa.Array, 
 
 def _table(columns: list[tuple[str, pa.Array, str | None]]) -> pa.Table:
     fields = [
-        pa.field(name, array.type, metadata={"weights_of": weights_of} if weights_of else None)
+        pa.field(name, array.type, metadata={WEIGHTS_OF: weights_of} if weights_of else None)
         for name, array, weights_of in columns
     ]
     return pa.table([array for _, array, _ in columns], schema=pa.schema(fields))

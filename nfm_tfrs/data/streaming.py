@@ -82,8 +82,9 @@ def stream(
     if window_rows is None:
         window_rows = _WINDOW_BYTES * sample.num_rows // max(sample.nbytes, 1)
     window_rows = max(window_rows // batch_size, 1) * batch_size
-    packing = Packing(columns_of(sample))
-    structure = packing.pack(columns_of(sample))
+    sample_columns = columns_of(sample)
+    packing = Packing(sample_columns)
+    structure = packing.pack(sample_columns)
     epochs = itertools.count()
 
     def windows() -> Iterator[tuple[np.ndarray, ...]]:

@@ -197,11 +197,11 @@ class RankingModel(tfrs.Model):
         self._known_features()
 
     def call(self, columns: Mapping[str, Any], training: bool | None = None) -> tf.Tensor:
-        self._known_features()
+        spec = self._known_features()
         encoded = self.encoder(columns)
         embeddings, mask, logit = self.embedding(encoded)
         beside = []
-        if self.numeric != "field" and self.features.numbers:  # type: ignore[union-attr]
+        if self.numeric != "field" and spec.numbers:
             numbers = encoded[NUMBERS]
             numbers = tf.where(tf.math.is_nan(numbers), 0.0, numbers)  # standardised: 0 is the mean
             if self._number_weights is not None:
