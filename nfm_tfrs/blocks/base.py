@@ -1,20 +1,39 @@
 """The contract of an interaction block."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from nfm_tfrs.keras_compat import keras, tf
+
+
+class Cost(NamedTuple):
+    """What a block costs.
+
+    Attributes:
+        parameters: Number of its weights.
+        flops: Floating-point operations of one example's forward pass, as TensorFlow's profiler counts them:
+            a multiply-add is two; `einsum`, `exp`, `tanh` and their like are not counted.
+    """
+
+    parameters: int
+    flops: int
 
 
 class InteractionBlock(keras.layers.Layer):
     """A layer from field embeddings `[batch, fields, dim]` to interactions `[batch, units]`.
 
     A subclass writes `call(embeddings, mask=None)` with `mask` bool `[batch, fields]` (None: every field is there)
-    and, if it has arguments worth searching, `search_space`. It never sets `supports_masking`: Keras would pass the
-    `[batch, fields]` mask on to the `[batch, units]` output.
+    and, if it has arguments worth searching, `search_space`; `get_config` returns every argument of the constructor.
+    A field whose mask is False counts as absent, whatever its embedding holds. A block never sets `supports_masking`:
+    Keras would pass the `[batch, fields]` mask on to the `[batch, units]` output. `nfm_tfrs.testing.check_block` says
+    whether a block keeps the contract.
 
     Attributes:
         min_fields: Fewest fields the block can work on.
         dynamic_fields: Whether the number of fields may be unknown when the block is built, and differ by batch.
+        returns_logit: Whether the output, `[batch, 1]`, is a score of its own: where no tower follows, it is added
+            to the logit as it is.
+        numeric_range: Standard deviations of embeddings between which mixed precision gives what float32 does, to
+            2e-3 (float16) and 1e-2 (bfloat16) of the output's norm.
 
     Raises:
         ValueError: At build, for a wrong rank, an unknown dim, too few fields, or an unknown number of fields.
@@ -22,8 +41,11 @@ class InteractionBlock(keras.layers.Layer):
 
     min_fields = 2
     dynamic_fields = False
+    returns_logit = False
+    numeric_range = (1e-2, 1.0)
 
     def build(self, input_shape: Any) -> None:
+        """Checks the shape; a subclass with weights calls this first, then adds them."""
         shape = tf.TensorShape(input_shape)
         if shape.rank != 3:
             raise ValueError(
@@ -43,8 +65,52 @@ class InteractionBlock(keras.layers.Layer):
             raise ValueError(f"{self.name} needs at least {self.min_fields} fields; received {fields}. Add a feature.")
         super().build(input_shape)
 
+    def add_float32_weight(self, name: str, shape: Any, initializer: Any = "glorot_uniform") -> Any:
+        """Returns a new weight that stays float32 where it is used, whatever the policy; `add_weight`'s do not."""
+        return self.add_weight(name, shape, tf.float32, initializer, experimental_autocast=False)
+
     @classmethod
     def search_space(cls, hp: Any) -> dict[str, Any]:
         """Returns constructor arguments drawn from `hp`, anything with KerasTuner's `Int`, `Float`, `Choice`, …"""
         del hp
         return {}
+
+    def cost(self, fields: int, dim: int) -> Cost:
+        """Returns what the block costs on `fields` embeddings of length `dim`, whether it is built or not.
+
+        Example:
+            >>> from nfm_tfrs.blocks.field_weighted_fm import FieldWeightedFM
+            >>> FieldWeightedFM().cost(fields=39, dim=16).parameters
+            741
+        """
+        twin = type(self).from_config(self.get_config())
+        signature = tf.TensorSpec([1, fields, dim], twin.compute_dtype)
+        graph = tf.function(twin, autograph=False).get_concrete_function(signature).graph
+        options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
+        options["output"] = "none"
+        flops = tf.compat.v1.profiler.profile(graph, options=options).total_float_ops
+        return Cost(twin.count_params(), flops)
+
+
+def present(embeddings: tf.Tensor, mask: tf.Tensor | None, dtype: Any = tf.float32) -> tf.Tensor:
+    """Returns the embeddings in `dtype`, with zeros where the mask is False."""
+    embeddings = tf.cast(embeddings, dtype)
+    # where, not a product: what stands in an absent field may be infinite.
+    return embeddings if mask is None else tf.where(mask[:, :, None], embeddings, tf.zeros([], dtype))
+
+
+def field_pairs(fields: int) -> list[tuple[int, int]]:
+    """Returns the pairs i < j of fields, (0, 1), (0, 2), …, (1, 2), …: the order of every block on pairs."""
+    return [(i, j) for i in range(fields) for j in range(i + 1, fields)]
+
+
+def pair_products(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
+    """Returns left_i ⊙ right_j for the pairs i < j of fields: twice `[batch, fields, dim]` → `[batch, pairs, dim]`."""
+    first, second = (tf.split(vectors, vectors.shape[1], axis=1) for vectors in (left, right))
+    # A product a pair: gathering all pairs and multiplying once takes half as long again, and twice the memory.
+    return tf.concat([first[i] * second[j] for i, j in field_pairs(len(first))], axis=1)
+
+
+def flat(embeddings: tf.Tensor) -> tf.Tensor:
+    """Returns `[batch, fields, dim]` as `[batch, fields · dim]`."""
+    return tf.reshape(embeddings, [-1, embeddings.shape[1] * embeddings.shape[2]])

@@ -1,6 +1,6 @@
 """Element-wise products of all pairs of field embeddings, pooled in linear time."""
 
-from nfm_tfrs.blocks.base import InteractionBlock
+from nfm_tfrs.blocks.base import InteractionBlock, present
 from nfm_tfrs.keras_compat import keras, tf
 
 
@@ -27,11 +27,10 @@ class BiInteraction(InteractionBlock):
     """
 
     dynamic_fields = True
+    numeric_range = (1e-4, 30.0)
 
     def call(self, embeddings: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
         # float32 before the sum and the square: the difference cancels, and half precision overflows at means of 8.
-        embeddings = tf.cast(embeddings, tf.float32)
-        if mask is not None:
-            embeddings *= tf.cast(mask, tf.float32)[:, :, None]
+        embeddings = present(embeddings, mask)
         total = tf.reduce_sum(embeddings, axis=1)  # [batch, dim]
         return 0.5 * (tf.square(total) - tf.reduce_sum(tf.square(embeddings), axis=1))

@@ -1,6 +1,6 @@
-"""The interaction of a model: a block by its name or as it is, and back to what a config can hold."""
+"""The interaction of a model: blocks by their names or as they are, and back to what a config can hold."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from inspect import signature
 from typing import Any
 
@@ -9,18 +9,32 @@ from nfm_tfrs.keras_compat import keras
 from nfm_tfrs.models.tasks import deserialized, serialized
 from tfrs_registry import UnknownComponentError, blocks, get_block, list_blocks
 
+Interaction = str | Mapping[str, Any] | InteractionBlock
 
-def interaction_block(interaction: str | Mapping[str, Any] | InteractionBlock, policy: str) -> InteractionBlock:
-    """Returns the block that `interaction` names, describes (`interaction_config`) or is.
+
+def interaction_blocks(interaction: Interaction | Sequence[Interaction], policy: str) -> list[InteractionBlock]:
+    """Returns the blocks that `interaction`, one or a list, names, describes (`interaction_config`) or is.
 
     Args:
-        interaction: A registered name, `{"name": …, "config": {…}}`, or a block.
+        interaction: A registered name, `{"name": …, "config": {…}}`, or a block; or a list of these.
         policy: The dtype policy of a block whose config names none.
 
     Raises:
-        ValueError: It is none of these.
+        ValueError: It is none of these, an empty list, or a list that holds one block twice.
         LookupError: No block of that name is installed.
     """
+    if not isinstance(interaction, list | tuple):
+        return [_block(interaction, policy)]
+    found = [_block(one, policy) for one in interaction]
+    if not found or len({id(block) for block in found}) < len(found):
+        raise ValueError(
+            f"interaction must list one block or more, each once; received {interaction!r}. "
+            "Make another block for a second copy."
+        )
+    return found
+
+
+def _block(interaction: Any, policy: str) -> InteractionBlock:
     if isinstance(interaction, str):
         return _named(policy, interaction)
     if isinstance(interaction, Mapping) and "class_name" in interaction:
@@ -35,13 +49,15 @@ def interaction_block(interaction: str | Mapping[str, Any] | InteractionBlock, p
     return interaction
 
 
-def interaction_config(block: InteractionBlock, policy: str) -> dict[str, Any]:
+def interaction_config(interaction: Any, policy: str) -> Any:
     """Returns a registered block by its name and the distribution to install for it, any other as Keras writes it."""
-    name = blocks.name_of(type(block))
+    if isinstance(interaction, list | tuple):
+        return [interaction_config(block, policy) for block in interaction]
+    name = blocks.name_of(type(interaction))
     if name is None:
-        return serialized(block, keras.layers)
-    config = block.get_config()
-    if block.dtype_policy.name == policy:
+        return serialized(interaction, keras.layers)
+    config = interaction.get_config()
+    if interaction.dtype_policy.name == policy:
         config.pop("dtype", None)  # it follows the model's
     return {"name": name, "config": config, "provider": blocks.provider(name)}
 

@@ -1,45 +1,56 @@
-"""The one model class: encoder, fused table, interaction block, tower, ranking task."""
+"""The one model class: encoder, fused table, interaction blocks, tower."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from nfm_tfrs.blocks.base import InteractionBlock
+from nfm_tfrs import arguments
+from nfm_tfrs.blocks.base import flat
 from nfm_tfrs.embedding import FusedEmbedding
 from nfm_tfrs.features.encoder import NUMBERS, FeatureEncoder, encoded_signature
 from nfm_tfrs.features.feature import Feature
 from nfm_tfrs.features.spec import FeatureSpec
-from nfm_tfrs.keras_compat import keras, tf, tfrs
-from nfm_tfrs.models.interaction import interaction_block, interaction_config
-from nfm_tfrs.models.tasks import ranking_task, task_config
+from nfm_tfrs.keras_compat import keras, tf
+from nfm_tfrs.models.interaction import Interaction, interaction_blocks, interaction_config
+from nfm_tfrs.models.task_model import TaskModel
+from nfm_tfrs.models.tasks import task_config
 from nfm_tfrs.models.tower import Tower
 
+Structure = Literal["stacked", "parallel", "concat"]
 Numeric = Literal["field", "concat", "bottom_mlp"]
 
 
 @keras.utils.register_keras_serializable(package="nfm_tfrs")
-class RankingModel(tfrs.Model):
-    """A ranking model around any interaction block.
+class RankingModel(TaskModel):
+    """A ranking model around any interaction blocks.
 
-        logit = w_0 + Σ_i w_i x_i + hᵀ tower(dropout(BatchNorm(block(embeddings))))
+        stacked:   logit = w_0 + Σ_i w_i x_i + hᵀ tower(z)
+        concat:    logit = w_0 + Σ_i w_i x_i + hᵀ tower([z, v_1, …, v_n])
+        parallel:  logit = w_0 + Σ_i w_i x_i + hᵀ [z, tower([v_1, …, v_n])]
+        with       z = dropout(BatchNorm([block(v_1, …, v_n), …]))
 
-    Trains on batches of `(columns, label[, weight])`, or of one dict with the label inside (`label=`); columns are
-    raw (Tensor, RaggedTensor or SparseTensor) or encoded by a `FeatureEncoder` of the same features.
+    A block that returns a logit of its own (FM, for instance) is added as it is, without a weight in h, where no tower
+    follows it. Trains on batches of `(columns, label[, weight])`, or of one dict with the label inside (`label=`);
+    columns are raw (Tensor, RaggedTensor or SparseTensor) or encoded by a `FeatureEncoder` of the same features.
 
     Args:
         features: A `FeatureSpec` or a list of features. Left out, they are inferred from the first data given to
             `fit` or `adapt`, and the model is built then.
         embedding_dim: Length of a field's embedding.
-        interaction: A block's registered name, `{"name": …, "config": {…}}`, or an `InteractionBlock`.
-        hidden_units: Widths of the tower's layers; none leaves one weight for each output of the block.
+        interaction: A block's registered name, `{"name": …, "config": {…}}`, or an `InteractionBlock`; or a list of
+            these, whose outputs stand side by side.
+        structure: Where the tower stands: behind the blocks; behind the blocks and the embeddings side by side; or
+            beside the blocks, on the embeddings alone.
+        hidden_units: Widths of the tower's layers; with none its input goes to the head.
         activation: The tower's activation, by its Keras name.
         linear: Whether to add the first-order term.
         batch_norm: Whether to normalise before each activation of the tower.
-        interaction_batch_norm: Whether to normalise what the block returns, in float32.
+        interaction_batch_norm: Whether to normalise what the blocks return, in float32.
         batch_norm_momentum: Momentum of the moving averages of both.
         dropout: Share of each tower layer's outputs dropped in training.
-        interaction_dropout: Share of the block's outputs dropped in training.
+        interaction_dropout: Share of the blocks' outputs dropped in training.
         numeric: Where numbers go: `"field"`, value × vector inside the interaction; `"concat"`, to the tower, beside
-            the block's output; `"bottom_mlp"`, through a network of their own that makes one more field (DLRM).
+            the rest of its input; `"bottom_mlp"`, through a network of their own, whose output is one more field and
+            goes to the tower as well (DLRM).
         bottom_units: Widths of that network's layers before the last, which has `embedding_dim`.
         embedding_stddev: Standard deviation of the initial embeddings.
         embedding_l2: Weight of (1/batch) Σ ‖v‖² over the distinct embeddings v of a batch.
@@ -66,7 +77,8 @@ class RankingModel(tfrs.Model):
         features: FeatureSpec | Sequence[Feature] | dict[str, Any] | None = None,
         *,
         embedding_dim: int = 16,
-        interaction: str | Mapping[str, Any] | InteractionBlock = "bi_interaction",
+        interaction: Interaction | Sequence[Interaction] = "bi_interaction",
+        structure: Structure = "stacked",
         hidden_units: Sequence[int] = (64,),
         activation: str = "relu",
         linear: bool = True,
@@ -84,58 +96,31 @@ class RankingModel(tfrs.Model):
         dtype: Any = "float32",
         **kwargs: Any,
     ) -> None:
-        policy = keras.mixed_precision.Policy(dtype) if isinstance(dtype, str) else dtype
-        if getattr(policy, "name", None) in ("float16", "bfloat16"):
-            policy = keras.mixed_precision.Policy(f"mixed_{policy.name}")  # variables are float32 whatever the policy
-        # autocast would turn a raw 70000 into infinity under float16; every layer casts for itself.
-        super().__init__(dtype=policy, autocast=False, **kwargs)
-        hidden_units, bottom_units = _widths("hidden_units", hidden_units), _widths("bottom_units", bottom_units)
-        if numeric not in ("field", "concat", "bottom_mlp"):
-            raise ValueError(f'numeric must be "field", "concat" or "bottom_mlp"; received {numeric!r}.')
-        for argument, rate in (("dropout", dropout), ("interaction_dropout", interaction_dropout)):
-            if not 0 <= rate < 1:
-                raise ValueError(f"{argument} must be at least 0 and below 1; received {rate!r}.")
-        switches = {"linear": linear, "batch_norm": batch_norm, "interaction_batch_norm": interaction_batch_norm}
-        for argument, switch in switches.items():
-            if not isinstance(switch, bool):
-                raise ValueError(f"{argument} must be True or False; received {switch!r}.")
-        if not 0 <= batch_norm_momentum < 1:
-            raise ValueError(f"batch_norm_momentum must be at least 0 and below 1; received {batch_norm_momentum!r}.")
-        if not isinstance(activation, str):
-            raise ValueError(
-                f'activation must be the name of a Keras activation, such as "relu"; received {activation!r}.'
-            )
+        super().__init__(task=task, label=label, dtype=dtype, **kwargs)
         self.embedding_dim = embedding_dim
-        self.hidden_units = hidden_units
-        self.activation = activation
-        self.linear = linear
-        self.batch_norm = batch_norm
-        self.interaction_batch_norm = interaction_batch_norm
-        self.batch_norm_momentum = batch_norm_momentum
-        self.dropout = dropout
-        self.interaction_dropout = interaction_dropout
-        self.numeric = numeric
-        self.bottom_units = bottom_units
+        self.hidden_units = arguments.widths("hidden_units", hidden_units)
+        self.structure = arguments.choice("structure", structure, ("stacked", "parallel", "concat"))
+        self.activation = arguments.activation("activation", activation)
+        self.linear = arguments.switch("linear", linear)
+        self.batch_norm = arguments.switch("batch_norm", batch_norm)
+        self.interaction_batch_norm = arguments.switch("interaction_batch_norm", interaction_batch_norm)
+        self.batch_norm_momentum = arguments.share("batch_norm_momentum", batch_norm_momentum)
+        self.dropout = arguments.share("dropout", dropout)
+        self.interaction_dropout = arguments.share("interaction_dropout", interaction_dropout)
+        self.numeric = arguments.choice("numeric", numeric, ("field", "concat", "bottom_mlp"))
+        self.bottom_units = arguments.widths("bottom_units", bottom_units)
         self.embedding_stddev = embedding_stddev
         self.embedding_l2 = embedding_l2
-        self.label = label
-        self._set_task(task)
-        self.interaction = interaction_block(interaction, self.dtype_policy.name)
-        # Every replica returns the synchronised metrics; Keras would add them up over workers.
-        self.distribute_reduction_method = "first"
+        blocks = interaction_blocks(interaction, self.dtype_policy.name)
+        self.interaction = blocks if isinstance(interaction, list | tuple) else blocks[0]
+        # Logits that no tower follows are added as they are; these blocks come first.
+        tower_follows = structure != "parallel" and bool(self.hidden_units)
+        logits = [] if tower_follows else [block for block in blocks if getattr(block, "returns_logit", False)]
+        self._num_logits = len(logits)
+        self._blocks = logits + [block for block in blocks if block not in logits]
         self.features: FeatureSpec | None = None
         if features is not None:
             self._set_features(features)
-
-    @tf.__internal__.tracking.no_automatic_dependency_tracking
-    def _set_task(self, task: Any) -> None:
-        # Untracked, and reported only once `compute_loss` uses them: a user's own model that just calls this one would
-        # report metrics that are never updated, in the place of its own of the same name.
-        self.task = ranking_task(task)
-        self._task_name = task if isinstance(task, str) else None
-        self._loss = keras.metrics.Mean("loss")
-        self._regularization_loss = keras.metrics.Mean("regularization_loss")
-        self._total_loss = keras.metrics.Mean("total_loss")
 
     # --- structure
 
@@ -143,7 +128,6 @@ class RankingModel(tfrs.Model):
         if isinstance(features, dict):
             features = FeatureSpec.from_dict(features)
         spec = features if isinstance(features, FeatureSpec) else FeatureSpec(tuple(features))
-        self.features = spec
         self.encoder = FeatureEncoder(spec)
         self.embedding = FusedEmbedding(
             spec,
@@ -154,6 +138,12 @@ class RankingModel(tfrs.Model):
             l2=self.embedding_l2,
             dtype=self.dtype_policy,
         )
+        if self.structure != "stacked" and self.embedding.num_fields is None:
+            raise ValueError(
+                f'structure="{self.structure}" needs the same number of fields in each batch; received features with '
+                "combiner=None and no max_length. Give them a max_length."
+            )
+        self.features = spec
         beside = bool(spec.numbers) and self.numeric != "field"
         self._number_weights = (
             keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros", dtype="float32", name="number_weights")
@@ -182,8 +172,9 @@ class RankingModel(tfrs.Model):
             dtype=self.dtype_policy,
             name="tower",
         )
+        logits_only = self._num_logits == len(self._blocks) and self.structure == "stacked" and not beside
         # float32: a logit in half precision has steps of 0.008 at 10.
-        self._head = keras.layers.Dense(1, use_bias=False, dtype="float32", name="head")
+        self._head = None if logits_only else keras.layers.Dense(1, use_bias=False, dtype="float32", name="head")
         self._bias = self.add_weight("bias", [1], tf.float32, initializer="zeros", experimental_autocast=False)
         # Traced, not run, and past Keras' record of the first inputs: variables exist from here on, for any data.
         tf.function(self._traced_call, autograph=False).get_concrete_function(encoded_signature(spec))
@@ -197,29 +188,53 @@ class RankingModel(tfrs.Model):
         self._known_features()
 
     def call(self, columns: Mapping[str, Any], training: bool | None = None) -> tf.Tensor:
-        spec = self._known_features()
-        encoded = self.encoder(columns)
-        embeddings, mask, logit = self.embedding(encoded)
-        beside = []
-        if self.numeric != "field" and spec.numbers:
-            numbers = encoded[NUMBERS]
-            numbers = tf.where(tf.math.is_nan(numbers), 0.0, numbers)  # standardised: 0 is the mean
-            if self._number_weights is not None:
-                logit += self._number_weights(numbers)
-            if self._bottom is None:
-                beside.append(numbers)
-            else:
-                field = tf.cast(self._bottom(numbers, training=training), embeddings.dtype)[:, None, :]
-                embeddings = tf.concat([embeddings, field], axis=1)  # [batch, fields + 1, dim]
-                if mask is not None:
-                    mask = tf.pad(mask, [[0, 0], [0, 1]], constant_values=True)
-        hidden = tf.cast(self.interaction(embeddings, mask=mask), tf.float32)  # [batch, units]
+        self._known_features()
+        embeddings, mask, terms, beside = self._fields(self.encoder(columns), training)
+        logits, interactions = self._interactions(embeddings, mask, training)
+        if self.structure != "stacked":
+            beside = [tf.cast(flat(embeddings), tf.float32), *beside]
+        if self.structure == "parallel":
+            last = interactions + self._through_tower(beside, training)
+        else:
+            last = self._through_tower(interactions + beside, training)
+        terms = terms + logits
+        if self._head is not None:
+            terms = [*terms, self._head(tf.concat(last, axis=1))]
+        return sum(terms, start=self._bias)
+
+    def _fields(self, encoded: Mapping[str, Any], training: bool | None) -> tuple[tf.Tensor, Any, list[Any], list[Any]]:
+        """The embeddings and mask of all fields; the first-order terms, each [batch, 1]; and what goes to the tower."""
+        embeddings, mask, first_order = self.embedding(encoded)
+        terms = [] if first_order is None else [first_order]
+        if self.numeric == "field" or not encoded[NUMBERS].shape[1]:
+            return embeddings, mask, terms, []
+        numbers = encoded[NUMBERS]
+        numbers = tf.where(tf.math.is_nan(numbers), 0.0, numbers)  # standardised: 0 is the mean
+        if self._number_weights is not None:
+            terms.append(self._number_weights(numbers))
+        if self._bottom is None:
+            return embeddings, mask, terms, [numbers]
+        field = tf.cast(self._bottom(numbers, training=training), embeddings.dtype)
+        embeddings = tf.concat([embeddings, field[:, None, :]], axis=1)  # [batch, fields + 1, dim]
+        if mask is not None:
+            mask = tf.pad(mask, [[0, 0], [0, 1]], constant_values=True)
+        # Once: it is among the embeddings where the tower takes them.
+        return embeddings, mask, terms, [tf.cast(field, tf.float32)] if self.structure == "stacked" else []
+
+    def _interactions(self, embeddings: tf.Tensor, mask: Any, training: bool | None) -> tuple[list[Any], list[Any]]:
+        """The logits that are added as they are, [batch, 1], and the rest, [batch, units]; [] where there is none."""
+        outputs = [tf.cast(block(embeddings, mask=mask), tf.float32) for block in self._blocks]
+        hidden = tf.concat(outputs, axis=1)
         if self._interaction_batch_norm is not None:
             hidden = self._interaction_batch_norm(hidden, training=training)
         hidden = self._interaction_dropout(hidden, training=training)
-        hidden = self._tower(tf.concat([hidden, *beside], axis=1) if beside else hidden, training=training)
-        score = self._head(hidden) + self._bias
-        return score if logit is None else score + logit
+        if not self._num_logits:
+            return [], [hidden]
+        logits, hidden = hidden[:, : self._num_logits], hidden[:, self._num_logits :]
+        return [tf.reduce_sum(logits, axis=1, keepdims=True)], [hidden] if hidden.shape[1] else []
+
+    def _through_tower(self, inputs: list[Any], training: bool | None) -> list[Any]:
+        return [self._tower(tf.concat(inputs, axis=1), training=training)] if inputs else []
 
     def _traced_call(self, encoded: Mapping[str, Any]) -> tf.Tensor:
         return self.call(encoded, training=False)
@@ -258,27 +273,13 @@ class RankingModel(tfrs.Model):
         return super().fit(x, *args, **kwargs)
 
     def compile(self, optimizer: Any = None, **kwargs: Any) -> None:
-        """Compiles as Keras' `compile` does; the loss and the metrics are the task's.
-
-        Args:
-            optimizer: A Keras optimizer or its name; Adagrad(0.05) if not given.
-            **kwargs: As in Keras, without `loss`, `metrics`, `weighted_metrics` and `loss_weights`.
+        """Compiles as `TaskModel.compile` does.
 
         Raises:
             ValueError: A loss or metrics are given, or `jit_compile=True` for a number of fields that differs by batch.
         """
-        for argument in ("loss", "metrics", "weighted_metrics", "loss_weights"):
-            if kwargs.get(argument) is not None:
-                raise ValueError(
-                    f"{argument} belongs to the task; received {kwargs[argument]!r} in compile. "
-                    "Pass task=tfrs.tasks.Ranking(...) to the model."
-                )
-        # Chosen on validation: benchmarks/movielens.py
-        optimizer = keras.optimizers.get(keras.optimizers.Adagrad(0.05) if optimizer is None else optimizer)
         self._check_jit(kwargs.get("jit_compile"))
-        if self.compute_dtype == "float16" and not isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer):
-            optimizer = keras.mixed_precision.LossScaleOptimizer(optimizer)
-        super().compile(optimizer=optimizer, **kwargs)
+        super().compile(optimizer, **kwargs)
 
     def _check_jit(self, jit_compile: bool | None) -> None:
         if jit_compile and self.features is not None and self.embedding.num_fields is None:
@@ -286,76 +287,6 @@ class RankingModel(tfrs.Model):
                 "jit_compile=True needs the same number of fields in each batch; received features with combiner=None "
                 "and no max_length. Give them a max_length."
             )
-
-    @property
-    def is_binary(self) -> bool:
-        """Whether the model returns the logit of a probability."""
-        return isinstance(self.task._loss, keras.losses.BinaryCrossentropy)
-
-    @property
-    def objective(self) -> tuple[str, Literal["max", "min"]]:
-        """What to choose on: the name of a validation metric, and whether more or less of it is better."""
-        if self._task_name is None:
-            return "val_loss", "min"
-        return ("val_auc", "max") if self.is_binary else ("val_rmse", "min")
-
-    @property
-    def metrics(self) -> list[Any]:
-        """The losses, as means over all rows, and the task's metrics."""
-        own = [self._loss, self._regularization_loss, self._total_loss, *self.task.metrics]
-        return own + [metric for metric in super().metrics if metric not in own]
-
-    def compute_loss(self, inputs: Any, training: bool = False) -> tf.Tensor:
-        """Returns the mean loss of a batch, float32 scalar, without regularisation, and updates the task's metrics."""
-        self._metrics[:] = self.task.metrics  # from here on a model around this one reports them too
-        columns, labels, weights = self._unpacked(inputs)
-        predictions = self(columns, training=training)
-        # Reshaped first: a loss of labels [batch] against predictions [batch, 1] broadcasts to one scalar.
-        labels = tf.reshape(tf.cast(labels, tf.float32), [-1, 1])
-        if weights is not None:
-            weights = tf.reshape(tf.cast(weights, tf.float32), [-1, 1])
-        losses = self.task(labels=labels, predictions=predictions, sample_weight=weights, training=training)
-        return tf.reduce_mean(tf.cast(losses, tf.float32))
-
-    def train_step(self, inputs: Any) -> dict[str, tf.Tensor]:
-        with tf.GradientTape() as tape:
-            total = self._tracked_loss(inputs, training=True)
-            # Keras' optimizers add the replicas' gradients up.
-            objective = total / tf.distribute.get_strategy().num_replicas_in_sync
-            scaling = isinstance(self.optimizer, keras.mixed_precision.LossScaleOptimizer)
-            if scaling:
-                objective = self.optimizer.get_scaled_loss(objective)
-        gradients = tape.gradient(objective, self.trainable_variables)
-        if scaling:
-            gradients = self.optimizer.get_unscaled_gradients(gradients)
-        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
-        return {metric.name: metric.result() for metric in self.metrics}
-
-    def test_step(self, inputs: Any) -> dict[str, tf.Tensor]:
-        self._tracked_loss(inputs, training=False)
-        return {metric.name: metric.result() for metric in self.metrics}
-
-    def _tracked_loss(self, inputs: Any, training: bool) -> tf.Tensor:
-        loss = self.compute_loss(inputs, training=training)
-        regularization_loss = tf.add_n([tf.cast(tf.reduce_sum(extra), tf.float32) for extra in self.losses] or [0.0])
-        rows = tf.shape(self._unpacked(inputs)[1])[0]  # the last batch may be smaller
-        self._loss.update_state(loss, sample_weight=rows)
-        self._regularization_loss.update_state(regularization_loss, sample_weight=rows)
-        self._total_loss.update_state(loss + regularization_loss, sample_weight=rows)
-        return loss + regularization_loss
-
-    def _unpacked(self, inputs: Any) -> tuple[Any, Any, Any]:
-        columns, labels, weights = keras.utils.unpack_x_y_sample_weight(inputs)
-        if labels is None and self.label is not None:
-            if self.label not in columns:
-                raise ValueError(f"The batch has no label column {self.label!r}; it has {', '.join(columns)}.")
-            labels = columns[self.label]
-        if labels is None:
-            raise ValueError(
-                "Training and evaluation need labels; received columns only. "
-                "Give (columns, label) batches, or label= for one inside the columns."
-            )
-        return columns, labels, weights
 
     # --- saving
 
@@ -366,6 +297,7 @@ class RankingModel(tfrs.Model):
             "features": self.features.to_dict() if self.features else None,
             "embedding_dim": self.embedding_dim,
             "interaction": interaction_config(self.interaction, self.dtype_policy.name),
+            "structure": self.structure,
             "hidden_units": list(self.hidden_units),
             "activation": self.activation,
             "linear": self.linear,
@@ -391,12 +323,6 @@ class RankingModel(tfrs.Model):
     def get_build_config(self) -> None:
         """Returns None: the features in the config are all it takes to build."""
 
-    def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compiles a loaded model as the saved one was; Keras skips this where `compile` is overridden."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        if self.built:
-            self.optimizer.build(self.trainable_variables)
-
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Saves as Keras' `save` does.
 
@@ -405,10 +331,3 @@ class RankingModel(tfrs.Model):
         """
         self._known_features()
         super().save(*args, **kwargs)
-
-
-def _widths(argument: str, units: Any) -> tuple[int, ...]:
-    widths = units if isinstance(units, int | str) else tuple(units)
-    if isinstance(widths, int | str) or any(not isinstance(n, int) or n < 1 for n in widths):
-        raise ValueError(f"{argument} must be a list of widths of 1 or more; received {widths!r}.")
-    return widths

@@ -25,9 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except BrokenPipeError:  # the reader, such as `head`, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             status = 0
-    for warning in caught:
-        if issubclass(warning.category, PluginWarning):
-            print(f"tfrs-registry: warning: {warning.message}", file=sys.stderr)
+    for message in dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, PluginWarning)):
+        print(f"tfrs-registry: warning: {message}", file=sys.stderr)
     return status
 
 
@@ -40,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="tfrs-registry", description="The models and interaction blocks that are installed.")
     commands = parser.add_subparsers(required=True, metavar="list | show | check")
 
-    command = commands.add_parser("list", help="list names and the packages that offer them")
+    command = commands.add_parser("list", help="list names, the packages that offer them, and their papers")
     command.add_argument("pattern", nargs="?", default="*", help="a glob pattern, such as '*nfm*'")
     command.add_argument("--tag", action="append", default=[], help="only those with this tag; repeatable")
     kind = command.add_mutually_exclusive_group()
@@ -61,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
 def _list(options: argparse.Namespace) -> int:
     for registry in options.registries:
         for name in registry.names(options.pattern, tags=options.tag):
-            print(f"{registry.kind:<7}{name:<24}{_provider(registry, name)}")
+            print(f"{registry.kind:<7}{name:<24}{_described(registry, name)}".rstrip())
     return 0
 
 
@@ -90,9 +89,10 @@ def _check(options: argparse.Namespace) -> int:
     return 1 if faults else 0
 
 
-def _provider(registry: Registry, name: str) -> str:
+def _described(registry: Registry, name: str) -> str:
+    """Who offers a component, and its paper."""
     try:
-        return registry.provider(name)
+        return f"{registry.provider(name):<24}{registry.spec(name).paper}"
     except RegistryError as error:
         return f"broken: {error}"
 

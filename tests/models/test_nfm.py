@@ -63,17 +63,26 @@ def through(tower, hidden):
 
 
 def forward(model, rows):
-    """The logits in float64, pair by pair, as the docstring's formula says; only for BiInteraction."""
+    """The logits in float64, pair by pair, as the docstrings' formulas say; only for BiInteraction."""
     fields, numbers = fields_of(model, rows)
     vectors, first_order = fields[:, :, :-1], fields[:, :, -1].sum(axis=1)
-    if model.numeric == "bottom_mlp":
-        vectors = np.concatenate([vectors, through(model._bottom, numbers)[:, None]], axis=1)
-    count = vectors.shape[1]
-    hidden = sum(vectors[:, i] * vectors[:, j] for i in range(count) for j in range(i + 1, count))
-    hidden = normalised(hidden, model._interaction_batch_norm)
+    beside = numbers[:, :0]
     if model.numeric == "concat":
-        hidden = np.concatenate([hidden, numbers], axis=1)
-    logits = through(model._tower, hidden) @ model._head.kernel.numpy()[:, 0] + model._bias.numpy()
+        beside = numbers
+    if model.numeric == "bottom_mlp":
+        bottom = through(model._bottom, numbers)
+        vectors = np.concatenate([vectors, bottom[:, None]], axis=1)
+        beside = bottom if model.structure == "stacked" else beside
+    count = vectors.shape[1]
+    pooled = sum(vectors[:, i] * vectors[:, j] for i in range(count) for j in range(i + 1, count))
+    pooled = normalised(pooled, model._interaction_batch_norm)
+    embeddings = vectors.reshape(len(vectors), -1)
+    hidden = {
+        "stacked": lambda: through(model._tower, np.hstack([pooled, beside])),
+        "concat": lambda: through(model._tower, np.hstack([pooled, embeddings, beside])),
+        "parallel": lambda: np.hstack([pooled, through(model._tower, np.hstack([embeddings, beside]))]),
+    }[model.structure]()
+    logits = hidden @ model._head.kernel.numpy()[:, 0] + model._bias.numpy()
     if model.linear:
         logits = logits + first_order
         if model.numeric != "field":
@@ -81,6 +90,7 @@ def forward(model, rows):
     return logits[:, None]
 
 
+@pytest.mark.parametrize("structure", ["stacked", "concat", "parallel"])
 @pytest.mark.parametrize("numeric", ["field", "concat", "bottom_mlp"])
 @pytest.mark.parametrize(
     "switches",
@@ -94,9 +104,9 @@ def forward(model, rows):
     ],
     ids=str,
 )
-def test_the_forward_pass_equals_numpy_with_each_part_on_or_off(film_features, rows, numeric, switches):
+def test_the_forward_pass_equals_numpy_with_each_part_on_or_off(film_features, rows, structure, numeric, switches):
     arguments = {"embedding_dim": 4, "hidden_units": (6, 5), "bottom_units": (3,), **switches}
-    model = NFM(film_features, numeric=numeric, **arguments)
+    model = NFM(film_features, structure=structure, numeric=numeric, **arguments)
     randomise(model)
     np.testing.assert_allclose(model(rows), forward(model, rows), rtol=1e-4, atol=1e-4)
 

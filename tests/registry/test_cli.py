@@ -19,11 +19,16 @@ def listed(text: str) -> list[list[str]]:
     return [line.split(maxsplit=2) for line in text.splitlines()]
 
 
-def test_list_names_kind_component_and_package(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_names_kind_component_package_and_paper(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
-    lines = listed(capsys.readouterr().out)
-    assert ["model", "nfm", PROVIDER] in lines
-    assert ["block", "bi_interaction", PROVIDER] in lines
+    lines = {(kind, name): rest for kind, name, rest in listed(capsys.readouterr().out)}
+    assert lines["model", "ranking"] == PROVIDER
+    nfm = lines["model", "nfm"]
+    assert nfm.startswith(f"{PROVIDER}  ")
+    assert nfm.endswith("He & Chua, Neural Factorization Machines for Sparse Predictive Analytics, SIGIR 2017")
+    assert lines["block", "bi_interaction"].endswith("SIGIR 2017, eq. 3-4")
+    del lines["model", "ranking"]
+    assert all(rest.removeprefix(PROVIDER).strip() for rest in lines.values())  # each has its paper
 
 
 @pytest.mark.parametrize(
@@ -90,8 +95,10 @@ def test_listing_and_showing_do_not_import_tensorflow(run_python, arguments: lis
 def test_a_broken_plugin_is_listed_and_warned_about_where_its_spec_is_needed(run_python, add_distribution) -> None:
     site = add_distribution("ruin", "0.3", entry_points=BROKEN, module="raise OSError('disk gone')")
     plain = run_python(RUN.format(arguments=["list"]), PYTHONPATH=site)
-    assert ["block", "ruined", "ruin 0.3"] in listed(plain.stdout)
-    assert plain.stderr == ""
+    assert ["block", "ruined", f"broken: {RUINED}"] in listed(plain.stdout)
+    assert plain.stderr.splitlines() == [
+        f"tfrs-registry: warning: ruin 0.3 also offers the model 'nfm'; the built-in one of {PROVIDER} is used.",
+    ]
     tagged = run_python(RUN.format(arguments=["list", "--tag", "factorization"]), PYTHONPATH=site)
     assert "bi_interaction" in tagged.stdout
     assert tagged.stderr.splitlines() == [

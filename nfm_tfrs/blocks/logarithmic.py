@@ -1,0 +1,89 @@
+"""Logarithmic neurons: products of fields, each to a learnt power."""
+
+from typing import Any
+
+from nfm_tfrs import arguments
+from nfm_tfrs.blocks.base import InteractionBlock, present
+from nfm_tfrs.keras_compat import keras, tf
+
+
+@keras.utils.register_keras_serializable(package="nfm_tfrs")
+class Logarithmic(InteractionBlock):
+    """The logarithmic transformation layer of AFN.
+
+        y_j = exp(Σ_i w_ij ln |v_i|) = Π_i |v_i|^{w_ij}, element by element
+
+    so that each neuron learns which fields it multiplies, and the order. Embeddings are made positive, |v| no less
+    than `epsilon`; BatchNorm stands behind the logarithm and behind the exponential, as in the paper. All is float32.
+    Fields whose mask is False are left out of the products.
+
+    Args:
+        neurons: Number of products.
+        batch_norm: Whether to normalise.
+        epsilon: Least |v|.
+
+    Returns:
+        float32 `[batch, neurons · dim]`.
+
+    Raises:
+        ValueError: An argument out of range; at build, an unknown number of fields.
+
+    Example:
+        >>> Logarithmic(neurons=4)(tf.ones([8, 3, 5])).shape
+        TensorShape([8, 20])
+
+    Reference:
+        Cheng et al., Adaptive Factorization Network: Learning Adaptive-Order Feature Interactions, AAAI 2020:
+        the logarithmic transformation layer.
+    """
+
+    min_fields = 1
+    numeric_range = (1e-4, 30.0)
+
+    def __init__(self, neurons: int = 64, *, batch_norm: bool = True, epsilon: float = 1e-4, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.neurons = arguments.count("neurons", neurons)
+        self.batch_norm = arguments.switch("batch_norm", batch_norm)
+        if not epsilon > 0:
+            raise ValueError(f"epsilon must be above 0; received {epsilon!r}.")
+        self.epsilon = epsilon
+
+    def build(self, input_shape: Any) -> None:
+        super().build(input_shape)
+        shape = [input_shape[1], self.neurons]
+        # float32 throughout: an error of 1e-3 in a logarithm is one of 1e-3 · |w| in the product.
+        self._powers = self.add_float32_weight("powers", shape, "glorot_uniform")
+        self._log_norm: Any = self._norm("log_norm")
+        self._exp_norm: Any = self._norm("exp_norm")
+
+    def _norm(self, name: str) -> Any:
+        return keras.layers.BatchNormalization(dtype="float32", name=name) if self.batch_norm else None
+
+    def call(self, embeddings: tf.Tensor, mask: tf.Tensor | None = None, training: bool | None = None) -> tf.Tensor:
+        dim = embeddings.shape[2]
+        # [batch, dim, fields]: the norms are of a field or a neuron, over batch and dim
+        positive = tf.maximum(tf.abs(tf.transpose(present(embeddings, mask), [0, 2, 1])), self.epsilon)
+        logarithms = tf.math.log(positive)
+        if self._log_norm is not None:
+            logarithms = self._log_norm(logarithms, training=training)
+        if mask is not None:
+            logarithms = tf.where(mask[:, None, :], logarithms, 0.0)
+        products = tf.exp(tf.matmul(logarithms, self._powers))  # [batch, dim, neurons]
+        if self._exp_norm is not None:
+            products = self._exp_norm(products, training=training)
+        return tf.reshape(tf.transpose(products, [0, 2, 1]), [-1, self.neurons * dim])
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "neurons": self.neurons,
+            "batch_norm": self.batch_norm,
+            "epsilon": self.epsilon,
+        }
+
+    @classmethod
+    def search_space(cls, hp: Any) -> dict[str, Any]:
+        return {
+            "neurons": hp.Choice("neurons", [16, 64, 256], default=64),
+            "batch_norm": hp.Boolean("batch_norm", default=True),
+        }

@@ -1,0 +1,142 @@
+"""A tfrs.Model around one ranking task: losses averaged right, in float32, and scaled under float16."""
+
+from typing import Any, Literal
+
+from nfm_tfrs.keras_compat import keras, tf, tfrs
+from nfm_tfrs.models.tasks import ranking_task
+
+
+class TaskModel(tfrs.Model):
+    """What trains; a subclass writes `call(columns, training=None)`, which returns logits, float32 `[batch, 1]`.
+
+    Trains on batches of `(columns, label[, weight])`, or of one dict with the label inside (`label=`).
+
+    Args:
+        task: `"binary"`, `"regression"`, or a `tfrs.tasks.Ranking` on logits with reduction NONE.
+        label: The column that is the label, where batches are one dict.
+        dtype: The dtype policy of this model; nothing global is set.
+
+    Raises:
+        ValueError: A task on probabilities.
+    """
+
+    def __init__(
+        self, *, task: Any = "binary", label: str | None = None, dtype: Any = "float32", **kwargs: Any
+    ) -> None:
+        policy = keras.mixed_precision.Policy(dtype) if isinstance(dtype, str) else dtype
+        if getattr(policy, "name", None) in ("float16", "bfloat16"):
+            policy = keras.mixed_precision.Policy(f"mixed_{policy.name}")  # variables are float32 whatever the policy
+        # autocast would turn a raw 70000 into infinity under float16; every layer casts for itself.
+        super().__init__(dtype=policy, autocast=False, **kwargs)
+        self.label = label
+        self._set_task(task)
+        # Every replica returns the synchronised metrics; Keras would add them up over workers.
+        self.distribute_reduction_method = "first"
+
+    @tf.__internal__.tracking.no_automatic_dependency_tracking
+    def _set_task(self, task: Any) -> None:
+        # Untracked, and reported only once `compute_loss` uses them: a user's own model that just calls this one would
+        # report metrics that are never updated, in the place of its own of the same name.
+        self.task = ranking_task(task)
+        self._task_name = task if isinstance(task, str) else None
+        self._loss = keras.metrics.Mean("loss")
+        self._regularization_loss = keras.metrics.Mean("regularization_loss")
+        self._total_loss = keras.metrics.Mean("total_loss")
+
+    def compile(self, optimizer: Any = None, **kwargs: Any) -> None:
+        """Compiles as Keras' `compile` does; the loss and the metrics are the task's.
+
+        Args:
+            optimizer: A Keras optimizer or its name; Adagrad(0.05) if not given.
+            **kwargs: As in Keras, without `loss`, `metrics`, `weighted_metrics` and `loss_weights`.
+
+        Raises:
+            ValueError: A loss or metrics are given.
+        """
+        for argument in ("loss", "metrics", "weighted_metrics", "loss_weights"):
+            if kwargs.get(argument) is not None:
+                raise ValueError(
+                    f"{argument} belongs to the task; received {kwargs[argument]!r} in compile. "
+                    "Pass task=tfrs.tasks.Ranking(...) to the model."
+                )
+        # Chosen on validation: benchmarks/movielens.py
+        optimizer = keras.optimizers.get(keras.optimizers.Adagrad(0.05) if optimizer is None else optimizer)
+        if self.compute_dtype == "float16" and not isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer):
+            optimizer = keras.mixed_precision.LossScaleOptimizer(optimizer)
+        super().compile(optimizer=optimizer, **kwargs)
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether the model returns the logit of a probability."""
+        return isinstance(self.task._loss, keras.losses.BinaryCrossentropy)
+
+    @property
+    def objective(self) -> tuple[str, Literal["max", "min"]]:
+        """What to choose on: the name of a validation metric, and whether more or less of it is better."""
+        if self._task_name is None:
+            return "val_loss", "min"
+        return ("val_auc", "max") if self.is_binary else ("val_rmse", "min")
+
+    @property
+    def metrics(self) -> list[Any]:
+        """The losses, as means over all rows, and the task's metrics."""
+        own = [self._loss, self._regularization_loss, self._total_loss, *self.task.metrics]
+        return own + [metric for metric in super().metrics if metric not in own]
+
+    def compute_loss(self, inputs: Any, training: bool = False) -> tf.Tensor:
+        """Returns the mean loss of a batch, float32 scalar, without regularisation, and updates the task's metrics."""
+        self._metrics[:] = self.task.metrics  # from here on a model around this one reports them too
+        columns, labels, weights = self._unpacked(inputs)
+        predictions = self(columns, training=training)
+        # Reshaped first: a loss of labels [batch] against predictions [batch, 1] broadcasts to one scalar.
+        labels = tf.reshape(tf.cast(labels, tf.float32), [-1, 1])
+        if weights is not None:
+            weights = tf.reshape(tf.cast(weights, tf.float32), [-1, 1])
+        losses = self.task(labels=labels, predictions=predictions, sample_weight=weights, training=training)
+        return tf.reduce_mean(tf.cast(losses, tf.float32))
+
+    def train_step(self, inputs: Any) -> dict[str, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            total = self._tracked_loss(inputs, training=True)
+            # Keras' optimizers add the replicas' gradients up.
+            objective = total / tf.distribute.get_strategy().num_replicas_in_sync
+            scaling = isinstance(self.optimizer, keras.mixed_precision.LossScaleOptimizer)
+            if scaling:
+                objective = self.optimizer.get_scaled_loss(objective)
+        gradients = tape.gradient(objective, self.trainable_variables)
+        if scaling:
+            gradients = self.optimizer.get_unscaled_gradients(gradients)
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        return {metric.name: metric.result() for metric in self.metrics}
+
+    def test_step(self, inputs: Any) -> dict[str, tf.Tensor]:
+        self._tracked_loss(inputs, training=False)
+        return {metric.name: metric.result() for metric in self.metrics}
+
+    def _tracked_loss(self, inputs: Any, training: bool) -> tf.Tensor:
+        loss = self.compute_loss(inputs, training=training)
+        regularization_loss = tf.add_n([tf.cast(tf.reduce_sum(extra), tf.float32) for extra in self.losses] or [0.0])
+        rows = tf.shape(self._unpacked(inputs)[1])[0]  # the last batch may be smaller
+        self._loss.update_state(loss, sample_weight=rows)
+        self._regularization_loss.update_state(regularization_loss, sample_weight=rows)
+        self._total_loss.update_state(loss + regularization_loss, sample_weight=rows)
+        return loss + regularization_loss
+
+    def _unpacked(self, inputs: Any) -> tuple[Any, Any, Any]:
+        columns, labels, weights = keras.utils.unpack_x_y_sample_weight(inputs)
+        if labels is None and self.label is not None:
+            if self.label not in columns:
+                raise ValueError(f"The batch has no label column {self.label!r}; it has {', '.join(columns)}.")
+            labels = columns[self.label]
+        if labels is None:
+            raise ValueError(
+                "Training and evaluation need labels; received columns only. "
+                "Give (columns, label) batches, or label= for one inside the columns."
+            )
+        return columns, labels, weights
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles a loaded model as the saved one was; Keras skips this where `compile` is overridden."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.built:
+            self.optimizer.build(self.trainable_variables)
