@@ -81,21 +81,11 @@ class TwoStream(InteractionBlock):
         for argument, context in (("first_context", self.first_context), ("second_context", self.second_context)):
             if any(not 0 <= field < fields for field in context):
                 raise ValueError(f"{argument} must be numbers of fields below {fields}; received {context}.")
-        self._streams = [
-            [keras.layers.Dense(width, self.activation, dtype=self.dtype_policy) for width in units]
-            for units in (self.first_units, self.second_units)
-        ]
-        self._gates = [
-            [
-                keras.layers.Dense(self.gate_units, "relu", dtype="float32"),
-                keras.layers.Dense(fields * dim, dtype="float32"),
-            ]
-            for _ in range(2)
-        ]
-        self._contexts = [
-            None if context else self.add_float32_weight(f"context_{stream}", [1, dim])
-            for stream, context in enumerate((self.first_context, self.second_context), start=1)
-        ]
+        # Four lists, not lists of lists: Keras saves no layer that is two lists deep.
+        self._first_gate, self._second_gate = self._gate_layers(fields * dim), self._gate_layers(fields * dim)
+        self._first_stream, self._second_stream = self._stream(self.first_units), self._stream(self.second_units)
+        self._first_learnt = None if self.first_context else self.add_float32_weight("first_learnt", [1, dim])
+        self._second_learnt = None if self.second_context else self.add_float32_weight("second_learnt", [1, dim])
         first, second = self.first_units[-1], self.second_units[-1]
         self._linear = self.add_float32_weight("linear", [first + second, 1])
         self._bias = self.add_float32_weight("bias", [1], "zeros")
@@ -104,22 +94,31 @@ class TwoStream(InteractionBlock):
 
     def call(self, embeddings: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
         embeddings = present(embeddings, mask)
-        vector = flat(embeddings)
         outputs = []
-        for stream, (fields, learnt) in enumerate(
-            zip((self.first_context, self.second_context), self._contexts, strict=True)
+        for context, learnt, gate_layers, stream in (
+            (self.first_context, self._first_learnt, self._first_gate, self._first_stream),
+            (self.second_context, self._second_learnt, self._second_gate, self._second_stream),
         ):
-            gate = flat(tf.gather(embeddings, fields, axis=1)) if fields else learnt
-            for layer in self._gates[stream]:
+            gate = flat(tf.gather(embeddings, context, axis=1)) if context else learnt
+            for layer in gate_layers:
                 gate = layer(gate)
-            hidden = 2.0 * tf.sigmoid(gate) * vector
-            for layer in self._streams[stream]:
+            hidden = 2.0 * tf.sigmoid(gate) * flat(embeddings)
+            for layer in stream:
                 hidden = layer(hidden)
             outputs.append(tf.cast(hidden, tf.float32))
         logit = tf.matmul(tf.concat(outputs, axis=1), self._linear) + self._bias
         first, second = (tf.reshape(o, [-1, self.num_heads, o.shape[1] // self.num_heads]) for o in outputs)
         through = tf.matmul(first[:, :, None, :], self._fusion)[:, :, 0, :]  # [batch, heads, second / heads]
         return logit + tf.reduce_sum(through * second, axis=[1, 2])[:, None]
+
+    def _stream(self, widths: Sequence[int]) -> list[Any]:
+        return [keras.layers.Dense(width, self.activation, dtype=self.dtype_policy) for width in widths]
+
+    def _gate_layers(self, units: int) -> list[Any]:
+        return [
+            keras.layers.Dense(self.gate_units, "relu", dtype="float32"),
+            keras.layers.Dense(units, dtype="float32"),
+        ]
 
     def get_config(self) -> dict[str, Any]:
         return {

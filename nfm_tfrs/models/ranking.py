@@ -234,7 +234,10 @@ class RankingModel(TaskModel):
         return [tf.reduce_sum(logits, axis=1, keepdims=True)], [hidden] if hidden.shape[1] else []
 
     def _through_tower(self, inputs: list[Any], training: bool | None) -> list[Any]:
-        return [self._tower(tf.concat(inputs, axis=1), training=training)] if inputs else []
+        """The tower's output, float32 [batch, units], of inputs side by side; [] where there is none."""
+        if not inputs:
+            return []
+        return [tf.cast(self._tower(tf.concat(inputs, axis=1), training=training), tf.float32)]
 
     def _traced_call(self, encoded: Mapping[str, Any]) -> tf.Tensor:
         return self.call(encoded, training=False)

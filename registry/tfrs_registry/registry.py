@@ -93,7 +93,7 @@ class Registry:
         self._before_load()
         try:
             component = spec.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a plugin may call sys.exit
             raise self._broken(self._owner(name), spec.target, error) from error
         if not callable(component):
             wrong = TypeError(f"expected a class, found {component!r}")
@@ -191,7 +191,7 @@ class Registry:
     def _read(self, claim: Claim) -> ComponentSpec:
         try:
             spec = claim.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a plugin may call sys.exit
             raise self._broken(claim, claim.value, error) from error
         if not isinstance(spec, ComponentSpec):
             wrong: Exception = TypeError(f"expected a ComponentSpec, found {type(spec).__name__}")
@@ -201,7 +201,7 @@ class Registry:
             raise self._broken(claim, claim.value, wrong) from wrong
         return spec
 
-    def _broken(self, claim: Claim, address: str, error: Exception) -> BrokenPluginError:
+    def _broken(self, claim: Claim, address: str, error: BaseException) -> BrokenPluginError:
         reason = (str(error).splitlines() or ["no message"])[0].rstrip(".")
         return BrokenPluginError(
             f"The {self.kind} {claim.name!r} of {claim.provider} cannot be loaded from {address!r}: "

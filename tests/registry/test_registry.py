@@ -3,6 +3,8 @@
 import random
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -179,6 +181,15 @@ def test_a_broken_plugin_is_an_error_when_used_and_a_warning_in_lists(broken: Cl
     with pytest.warns(PluginWarning) as warned:
         assert found.names(tags=["deep"]) == ["pool"]
     assert [str(warning.message) for warning in warned] == [f"Left out of the list: {message}"]
+
+
+def test_a_plugin_that_leaves_the_process_on_import_is_only_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "leaver.py").write_text("import sys; sys.exit('no licence')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(BrokenPluginError, match=r"of leaver 0\.1 cannot be loaded .* SystemExit: no licence"):
+        registry(Claim(name="left", value="leaver:SPEC", distribution="leaver", version="0.1")).spec("left")
 
 
 def test_the_cause_of_a_broken_plugin_is_chained() -> None:
@@ -367,7 +378,7 @@ def _forget_registrations() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_forget_registrations")
 def test_the_front_desk_serves_what_was_registered() -> None:
-    blocks.register(CROSS)
+    blocks.register(replace(CROSS, name="local_cross"))
     refresh()
-    assert "cross" in list_blocks()
-    assert get_block("cross", depth=2).depth == 2
+    assert "local_cross" in list_blocks()
+    assert get_block("local_cross", depth=2).depth == 2

@@ -1,0 +1,1 @@
+"""Acme's interaction blocks and models for nfm-tfrs."""
