@@ -32,3 +32,14 @@ def test_every_option_in_a_command_exists():
 def test_no_other_line_of_the_readme_runs_the_tests_before_the_command():
     first = next(line for line in README.splitlines() if "pytest" in line)  # what .ci/run takes
     assert first == "python3 -m venv .venv && .venv/bin/pip install -q '.[dev]' && .venv/bin/pytest"
+
+
+def test_the_table_of_blocks_has_every_block_and_model():
+    from tfrs_registry import blocks, models
+
+    rows = re.findall(r"^\| `(\w+)`( \*)? \| .* \| (.*)\|$", README, re.MULTILINE)
+    ours = {name for name in blocks.names() if blocks.provider(name).startswith("nfm-tfrs ")}
+    assert {name for name, _, _ in rows} == ours
+    assert {name for name, star, _ in rows if star} == {n for n in ours if blocks.load(n).returns_logit}
+    listed = {name for _, _, cell in rows for name in re.findall(r"`(\w+)`", cell)}
+    assert listed == {name for name in models.names() if models.provider(name).startswith("nfm-tfrs ")}

@@ -56,9 +56,10 @@ def _config(path: Path) -> Any:
 
 
 def _modules(config: Any) -> Iterator[str]:
-    """Every module that a class in the config comes from."""
+    """Every module that a class in the config comes from, but for classes that Keras knows already."""
     if isinstance(config, dict):
-        if isinstance(config.get("module"), str) and "class_name" in config:
+        known = keras.saving.get_registered_object(config.get("registered_name")) is not None
+        if isinstance(config.get("module"), str) and "class_name" in config and not known:
             yield config["module"]
         config = list(config.values())
     if isinstance(config, list):

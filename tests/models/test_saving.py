@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import tfrs_registry
+from nfm_tfrs.blocks.bi_interaction import BiInteraction
 from nfm_tfrs.features.encoder import FeatureEncoder
 from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeature, NumericFeature
 from nfm_tfrs.features.spec import FeatureSpec
@@ -286,6 +287,15 @@ def test_a_registered_block_of_this_process_says_that_it_must_be_registered(tmp_
         registry._local.pop("local_pairs")
     with pytest.raises(tfrs_registry.UnknownComponentError, match="'local_pairs' is not installed"):
         RankingModel.from_config(config)
+
+
+def test_a_class_that_keras_knows_needs_no_module(tmp_path):
+    source = "@keras.utils.register_keras_serializable('tests')\nclass Known(BiInteraction):\n    pass"
+    namespace = {"__name__": "nowhere", "keras": keras, "BiInteraction": BiInteraction}
+    exec(source, namespace)  # as in a notebook, or a README
+    model = RankingModel(PAIR, interaction=namespace["Known"]())
+    model.save(tmp_path / "known.keras")
+    assert type(load_model(tmp_path / "known.keras").interaction) is namespace["Known"]
 
 
 def test_compile_false_leaves_the_optimizer_out(saved):
