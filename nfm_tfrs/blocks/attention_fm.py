@@ -3,7 +3,7 @@
 from typing import Any
 
 from nfm_tfrs import arguments
-from nfm_tfrs.blocks.base import InteractionBlock, field_pairs, pair_products, present
+from nfm_tfrs.blocks.base import InteractionBlock, field_pairs, present
 from nfm_tfrs.keras_compat import keras, tf
 
 
@@ -47,12 +47,14 @@ class AttentionFM(InteractionBlock):
 
     def call(self, embeddings: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
         fields, dim = embeddings.shape[1:]
-        embeddings = present(embeddings, mask)
-        products = pair_products(embeddings, embeddings)  # [batch, pairs, dim]
+        pairs = field_pairs(fields)
+        # A product a pair: gathering all pairs and multiplying once takes half as long again, and twice the memory.
+        vectors = tf.split(present(embeddings, mask), fields, axis=1)
+        products = tf.concat([vectors[i] * vectors[j] for i, j in pairs], axis=1)  # [batch, pairs, dim]
         scores = self._score(self._hidden(tf.reshape(products, [-1, dim])))
-        scores = tf.reshape(scores, [-1, len(field_pairs(fields))])  # [batch, pairs]
+        scores = tf.reshape(scores, [-1, len(pairs)])  # [batch, pairs]
         if mask is not None:
-            first, second = zip(*field_pairs(fields), strict=True)
+            first, second = zip(*pairs, strict=True)
             there = tf.logical_and(tf.gather(mask, first, axis=1), tf.gather(mask, second, axis=1))
             scores = tf.where(there, scores, scores.dtype.min)
         # Where no pair is there, all weigh the same, and their products are zero.

@@ -104,13 +104,6 @@ def field_pairs(fields: int) -> list[tuple[int, int]]:
     return [(i, j) for i in range(fields) for j in range(i + 1, fields)]
 
 
-def pair_products(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
-    """Returns left_i ⊙ right_j for the pairs i < j of fields: twice `[batch, fields, dim]` → `[batch, pairs, dim]`."""
-    first, second = (tf.split(vectors, vectors.shape[1], axis=1) for vectors in (left, right))
-    # A product a pair: gathering all pairs and multiplying once takes half as long again, and twice the memory.
-    return tf.concat([first[i] * second[j] for i, j in field_pairs(len(first))], axis=1)
-
-
 def flat(embeddings: tf.Tensor) -> tf.Tensor:
     """Returns `[batch, fields, dim]` as `[batch, fields · dim]`."""
     return tf.reshape(embeddings, [-1, embeddings.shape[1] * embeddings.shape[2]])

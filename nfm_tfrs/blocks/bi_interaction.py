@@ -33,4 +33,5 @@ class BiInteraction(InteractionBlock):
         # float32 before the sum and the square: the difference cancels, and half precision overflows at means of 8.
         embeddings = present(embeddings, mask)
         total = tf.reduce_sum(embeddings, axis=1)  # [batch, dim]
-        return 0.5 * (tf.square(total) - tf.reduce_sum(tf.square(embeddings), axis=1))
+        # v * v: the gradient of tf.square makes one more tensor of all embeddings, a fifth of the step.
+        return 0.5 * (total * total - tf.reduce_sum(embeddings * embeddings, axis=1))

@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 from nfm_tfrs import arguments
-from nfm_tfrs.blocks.base import InteractionBlock, field_pairs, flat, pair_products, present
+from nfm_tfrs.blocks.base import InteractionBlock, field_pairs, present
 from nfm_tfrs.keras_compat import keras, tf
 
 Kind = Literal["all", "each", "interaction"]
@@ -67,19 +67,17 @@ class Bilinear(InteractionBlock):
         return tf.concat(parts, axis=1)
 
     def _products(self, embeddings: tf.Tensor, matrices: tf.Tensor) -> tf.Tensor:
-        half = tf.cast(embeddings, self.compute_dtype)
-        if self.kind == "all":
-            dim = embeddings.shape[2]
-            left = tf.reshape(tf.matmul(tf.reshape(half, [-1, dim]), matrices[0]), tf.shape(half))
-            return flat(pair_products(tf.ensure_shape(left, half.shape), half))
-        vectors = tf.unstack(half, axis=1)
-        if self.kind == "each":
-            left = [
-                tf.matmul(vector, matrix) for vector, matrix in zip(vectors[:-1], tf.unstack(matrices), strict=True)
-            ]
-            return tf.concat([left[i] * vectors[j] for i, j in field_pairs(len(vectors))], axis=1)
-        pairs = zip(field_pairs(len(vectors)), tf.unstack(matrices), strict=True)
-        return tf.concat([tf.matmul(vectors[i], matrix) * vectors[j] for (i, j), matrix in pairs], axis=1)
+        # A product a field or a pair: a single large one loses to the cost of taking its result apart.
+        vectors = tf.unstack(tf.cast(embeddings, self.compute_dtype), axis=1)  # each [batch, dim]
+        pairs, unstacked = field_pairs(len(vectors)), tf.unstack(matrices)
+        if self.kind == "interaction":
+            left = [tf.matmul(vectors[i], matrix) for (i, _), matrix in zip(pairs, unstacked, strict=True)]
+        else:
+            if self.kind == "all":
+                unstacked *= len(vectors) - 1
+            through = [tf.matmul(vector, matrix) for vector, matrix in zip(vectors[:-1], unstacked, strict=True)]
+            left = [through[i] for i, _ in pairs]
+        return tf.concat([vector * vectors[j] for vector, (_, j) in zip(left, pairs, strict=True)], axis=1)
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -19,7 +19,7 @@ class Cross(InteractionBlock):
         mixture:   x_{l+1} = x_0 ⊙ Σ_e G_e(x_l) (U_le g(C_le g(V_leᵀ x_l)) + b_l) + x_l
 
     with g = tanh and G a softmax over the experts. Products and sums over layers are float32; the matrix products
-    are in the compute dtype. Fields whose mask is False are zero in x_0, and stay zero.
+    are in the compute dtype. Fields whose mask is False are zero in x_0 and, but for the bias of "vector", stay zero.
 
     Args:
         num_layers: Number of layers; the crosses reach degree `num_layers` + 1.

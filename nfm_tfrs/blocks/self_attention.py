@@ -66,30 +66,29 @@ class SelfAttention(InteractionBlock):
         ]
 
     def call(self, embeddings: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
-        fields, width = embeddings.shape[1], self.num_heads * self.attention_dim
         x = present(embeddings, mask)
-        for projections in self._projections:
-            half = tf.reshape(tf.cast(x, self.compute_dtype), [-1, x.shape[2]])
-            # One product for all projections.
-            projected = tf.matmul(half, tf.concat([tf.convert_to_tensor(p) for p in projections], axis=1))
-            projected = tf.reshape(tf.cast(projected, tf.float32), [-1, fields, len(projections) * width])
-            query, key, value, *residual = tf.split(projected, len(projections), axis=2)
-            attended = self._attended(self._heads(query), self._heads(key), self._heads(value), mask)
-            attended = tf.reshape(tf.transpose(attended, [0, 2, 1, 3]), [-1, fields, width])
-            x = present(tf.nn.relu(attended + residual[0] if residual else attended), mask)
+        for query, key, value, *residual in self._projections:
+            # Head by head, each projection by itself: one product for all loses to the transposes behind it.
+            projected = [tf.split(self._projected(x, kernel), self.num_heads, axis=2) for kernel in (query, key, value)]
+            heads = [self._attended(q, k, v, mask) for q, k, v in zip(*projected, strict=True)]
+            attended = tf.concat(heads, axis=2)
+            if residual:
+                attended += self._projected(x, residual[0])
+            x = present(tf.nn.relu(attended), mask)  # [batch, fields, heads · dim]
         return flat(x)
 
-    def _heads(self, vectors: tf.Tensor) -> tf.Tensor:
-        """[batch, fields, heads · dim] → [batch, heads, fields, dim]"""
-        shape = [-1, vectors.shape[1], self.num_heads, self.attention_dim]
-        return tf.transpose(tf.reshape(vectors, shape), [0, 2, 1, 3])
+    def _projected(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        """[batch, fields, dim] → float32 [batch, fields, heads · dim]"""
+        rows = tf.reshape(tf.cast(x, self.compute_dtype), [-1, x.shape[2]])
+        return tf.cast(tf.reshape(tf.matmul(rows, kernel), [-1, x.shape[1], kernel.shape[1]]), tf.float32)
 
     def _attended(self, query: tf.Tensor, key: tf.Tensor, value: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
-        scores = tf.matmul(query, key, transpose_b=True)  # [batch, heads, fields, fields]
+        """One head: three times [batch, fields, dim] → [batch, fields, dim]"""
+        scores = tf.matmul(query, key, transpose_b=True)  # [batch, fields, fields]
         if self.scaled:
             scores *= self.attention_dim**-0.5
         if mask is not None:
-            scores = tf.where(mask[:, None, None, :], scores, scores.dtype.min)
+            scores = tf.where(mask[:, None, :], scores, scores.dtype.min)
         return tf.matmul(tf.nn.softmax(scores), value)
 
     def get_config(self) -> dict[str, Any]:
