@@ -73,12 +73,25 @@ class SenetBilinear(keras.layers.Layer):
         return self._flatten(self._concat([self._reweighted(self._senet(fields)), self._plain(fields)]))
 
 
+class SplitBilinear(keras.layers.Layer):
+    """DeepCTR's layer behind one tensor of all fields, which it takes apart within the step, as ours does."""
+
+    def __init__(self, deepctr: Any, kind: str) -> None:
+        super().__init__()
+        self._bilinear = deepctr.BilinearInteraction(kind)
+
+    def call(self, embeddings: tf.Tensor) -> tf.Tensor:
+        return self._bilinear(tf.split(embeddings, embeddings.shape[1], axis=1))
+
+
 def _bilinear(kind: str) -> dict[str, Entry]:
-    """Entries of one kind, without and with SENET."""
+    """Entries of one kind, without and with SENET, and against a peer that takes the same tensor."""
     alone = Peer("BilinearInteraction", "fields", lambda deepctr, _: deepctr.BilinearInteraction(kind))
     both = Peer("SENETLayer, 2 BilinearInteraction", "fields", lambda deepctr, _: SenetBilinear(deepctr, kind, 3))
+    same = Peer("BilinearInteraction, split", "stacked", lambda deepctr, _: SplitBilinear(deepctr, kind))
     return {
         f"bilinear ({kind})": Entry("bilinear", {"kind": kind, "senet": False}, alone),
+        f"bilinear ({kind}), split": Entry("bilinear", {"kind": kind, "senet": False}, same),
         f"bilinear ({kind}, SENET)": Entry("bilinear", {"kind": kind, "senet": True, "reduction_ratio": 3}, both),
     }
 
@@ -253,7 +266,7 @@ def peak_megabytes(name: str, side: str, fields: int, dim: int) -> int:
     command = [sys.executable, __file__, "--peak", name, side, str(fields), str(dim)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed: {done.stderr}")
+        raise RuntimeError(f"{' '.join(command)} failed: {done.stderr.splitlines()[-1]}")
     return int(done.stdout)
 
 
@@ -277,7 +290,7 @@ def own_peak_megabytes(name: str, side: str, fields: int, dim: int) -> int:
 
 def _resident_megabytes(name: str) -> float:
     status = Path("/proc/self/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(name)) * 1024 / 1e6
+    return next(int(row.split()[1]) for row in status.splitlines() if row.startswith(name)) * 1024 / 1e6
 
 
 def line(name: str, fields: int, dim: int, measured: dict[str, Any]) -> str:
@@ -294,7 +307,7 @@ def line(name: str, fields: int, dim: int, measured: dict[str, Any]) -> str:
 def settings(rounds: int, deepctr: Any) -> dict[str, Any]:
     """All but the entries that a result depends on."""
     packages = ["nfm-tfrs", "tensorflow", "tf-keras", "numpy"] + ["deepctr"] * (deepctr is not None)
-    cpu = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    cpu = [row for row in Path("/proc/cpuinfo").read_text().splitlines() if row.startswith("model name")]
     return {
         "batch_size": BATCH_SIZE,
         "rounds": rounds,

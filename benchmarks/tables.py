@@ -23,6 +23,16 @@ def table(results: dict[str, Any]) -> str:
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
+def caption(results: dict[str, Any]) -> str:
+    """What the numbers depend on, and what they are."""
+    versions = ", ".join(f"{package} {version}" for package, version in results["versions"].items())
+    return (
+        f"{results['machine']['cpu']}, {results['machine']['cores']} cores; {versions}; medians of {results['rounds']} "
+        f"rounds, seed {results['seed']}; the ratio's 95 % interval in brackets; fields x dim; MB: what the steps add "
+        "to the peak memory of a process.\n\n"
+    )
+
+
 def placed(text: str, rendered: str) -> str:
     """The text with what stands between its markers replaced.
 
@@ -58,7 +68,8 @@ def _number(value: float) -> str:
 
 
 def main() -> None:
-    README.write_text(placed(README.read_text(), table(json.loads(RESULTS.read_text()))))
+    results = json.loads(RESULTS.read_text())
+    README.write_text(placed(README.read_text(), caption(results) + table(results)))
 
 
 if __name__ == "__main__":

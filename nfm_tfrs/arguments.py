@@ -1,22 +1,25 @@
 """Checks of constructor arguments, the same in every block and model."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
 def count(argument: str, value: Any) -> int:
     """Returns a whole number of 1 or more; raises ValueError for anything else."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    if not _is_whole(value) or value < 1:
         raise ValueError(f"{argument} must be a whole number of 1 or more; received {value!r}.")
     return value
 
 
 def widths(argument: str, units: Any) -> tuple[int, ...]:
     """Returns the widths of layers as a tuple, none included; raises ValueError for anything else."""
-    numbers = units if isinstance(units, int | str) else tuple(units)
-    if isinstance(numbers, int | str) or any(not isinstance(n, int) or isinstance(n, bool) or n < 1 for n in numbers):
-        raise ValueError(f"{argument} must be a list of widths of 1 or more; received {numbers!r}.")
-    return numbers
+    return _whole_numbers(argument, units, 1, "a list of widths of 1 or more")
+
+
+def positions(argument: str, numbers: Any) -> tuple[int, ...]:
+    """Returns the numbers of fields as a tuple, none included; raises ValueError for anything else."""
+    return _whole_numbers(argument, numbers, 0, "a list of numbers of fields, from 0")
 
 
 def choice(argument: str, value: Any, options: Sequence[str]) -> Any:
@@ -29,8 +32,15 @@ def choice(argument: str, value: Any, options: Sequence[str]) -> Any:
 
 def share(argument: str, value: Any) -> float:
     """Returns a number of at least 0 and below 1; raises ValueError for anything else."""
-    if not 0 <= value < 1:
+    if not isinstance(value, int | float) or not 0 <= value < 1:
         raise ValueError(f"{argument} must be at least 0 and below 1; received {value!r}.")
+    return value
+
+
+def positive(argument: str, value: Any) -> float:
+    """Returns a finite number above 0; raises ValueError for anything else."""
+    if not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ValueError(f"{argument} must be a number above 0; received {value!r}.")
     return value
 
 
@@ -46,3 +56,15 @@ def activation(argument: str, value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f'{argument} must be the name of a Keras activation, such as "relu"; received {value!r}.')
     return value
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _whole_numbers(argument: str, values: Any, least: int, expected: str) -> tuple[int, ...]:
+    listed = isinstance(values, Iterable) and not isinstance(values, str | bytes)
+    numbers = tuple(values) if listed else values
+    if not listed or any(not _is_whole(number) or number < least for number in numbers):
+        raise ValueError(f"{argument} must be {expected}; received {numbers!r}.")
+    return numbers

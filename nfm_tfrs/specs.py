@@ -5,17 +5,31 @@ from tfrs_registry import ComponentSpec
 _NFM = "He & Chua, Neural Factorization Machines for Sparse Predictive Analytics, SIGIR 2017"
 _FM = "Rendle, Factorization Machines, ICDM 2010"
 _AFM = "Xiao et al., Attentional Factorization Machines, IJCAI 2017"
-_FWFM = "Pan et al., Field-weighted Factorization Machines for Click-Through Rate Prediction, WWW 2018"
+_FWFM = (
+    "Pan et al., Field-weighted Factorization Machines for Click-Through Rate Prediction in Display Advertising, "
+    "WWW 2018"
+)
 _FMFM = "Sun et al., FM²: Field-matrixed Factorization Machines for Recommender Systems, WWW 2021"
 _DCN = "Wang et al., Deep & Cross Network for Ad Click Predictions, ADKDD 2017"
-_DCNV2 = "Wang et al., DCN V2: Improved Deep & Cross Network, WWW 2021"
+_DCNV2 = (
+    "Wang et al., DCN V2: Improved Deep & Cross Network and Practical Lessons for Web-scale Learning to Rank Systems, "
+    "WWW 2021"
+)
 _GDCN = "Wang et al., Towards Deeper, Lighter and Interpretable Cross Network for CTR Prediction, CIKM 2023"
 _PNN = "Qu et al., Product-based Neural Networks for User Response Prediction, ICDM 2016"
 _DLRM = "Naumov et al., Deep Learning Recommendation Model for Personalization and Recommendation Systems, 2019"
-_FIBINET = "Huang et al., FiBiNET: Combining Feature Importance and Bilinear Feature Interaction, RecSys 2019"
-_XDEEPFM = "Lian et al., xDeepFM: Combining Explicit and Implicit Feature Interactions, KDD 2018"
+_FIBINET = (
+    "Huang et al., FiBiNET: Combining Feature Importance and Bilinear Feature Interaction for Click-Through Rate "
+    "Prediction, RecSys 2019"
+)
+_XDEEPFM = (
+    "Lian et al., xDeepFM: Combining Explicit and Implicit Feature Interactions for Recommender Systems, KDD 2018"
+)
 _AUTOINT = "Song et al., AutoInt: Automatic Feature Interaction Learning via Self-Attentive Neural Networks, CIKM 2019"
-_MASKNET = "Wang et al., MaskNet: Feature-Wise Multiplication by Instance-Guided Mask, DLP-KDD 2021"
+_MASKNET = (
+    "Wang et al., MaskNet: Introducing Feature-Wise Multiplication to CTR Ranking Models by Instance-Guided Mask, "
+    "DLP-KDD 2021"
+)
 _FINALMLP = "Mao et al., FinalMLP: An Enhanced Two-Stream MLP Model for CTR Prediction, AAAI 2023"
 _AFN = "Cheng et al., Adaptive Factorization Network: Learning Adaptive-Order Feature Interactions, AAAI 2020"
 _WIDE_DEEP = "Cheng et al., Wide & Deep Learning for Recommender Systems, DLRS 2016"
@@ -161,7 +175,7 @@ BI_INTERACTION_BLOCK = ComponentSpec(
     target="nfm_tfrs.blocks.bi_interaction:BiInteraction",
     summary="Element-wise products of all pairs of field embeddings, summed in linear time.",
     tags=("factorization", "pair-sum"),
-    paper=f"{_NFM}, eq. 3-4",
+    paper=_NFM,
 )
 FM_BLOCK = ComponentSpec(
     name="fm",

@@ -54,6 +54,11 @@ def test_table_has_a_row_a_block_and_leaves_empty_what_has_no_peer():
     ]
 
 
+def test_caption_names_the_machine_and_the_versions():
+    results = {"machine": {"cpu": "Z80", "cores": 2}, "versions": {"numpy": "2.0"}, "rounds": 9, "seed": 7}
+    assert TABLES["caption"](results).startswith("Z80, 2 cores; numpy 2.0; medians of 9 rounds, seed 7; ")
+
+
 def test_table_takes_the_place_between_the_markers():
     begin, end = TABLES["BEGIN"], TABLES["END"]
     assert TABLES["placed"](f"a\n{begin}\nold\n{end}\nb\n", "new\n") == f"a\n{begin}\nnew\n{end}\nb\n"

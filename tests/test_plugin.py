@@ -80,7 +80,10 @@ from importlib import metadata
 import tfrs_registry
 
 found["names"] = [tfrs_registry.list_blocks("acme*"), tfrs_registry.list_models("acme*")]
-found["tagged"] = [tfrs_registry.list_blocks(tags=["gate", "pair-sum"]), tfrs_registry.list_models(tags=["gate"])]
+found["tagged"] = [
+    tfrs_registry.list_blocks(tags=["gating", "pair-sum"]),
+    tfrs_registry.list_models(tags=["gating", "factorization"]),
+]
 found["heavy"] = sorted({"tensorflow", "tf_keras", "keras", "numpy"} & set(sys.modules))
 found["providers"] = [tfrs_registry.blocks.provider(name) for name in ("acme_gated_pairs", "bi_interaction")]
 

@@ -31,7 +31,7 @@ class InteractionBlock(keras.layers.Layer):
         min_fields: Fewest fields the block can work on.
         dynamic_fields: Whether the number of fields may be unknown when the block is built, and differ by batch.
         returns_logit: Whether the output, `[batch, 1]`, is a score of its own: where no tower follows, it is added
-            to the logit as it is.
+            to the logit without a weight.
         numeric_range: Standard deviations of embeddings between which mixed precision gives what float32 does, to
             2e-3 (float16) and 1e-2 (bfloat16) of the output's norm.
 
@@ -76,7 +76,14 @@ class InteractionBlock(keras.layers.Layer):
         return {}
 
     def cost(self, fields: int, dim: int) -> Cost:
-        """Returns what the block costs on `fields` embeddings of length `dim`, whether it is built or not.
+        """Returns what the block costs, whether it is built or not.
+
+        Args:
+            fields: Number of fields.
+            dim: Length of an embedding.
+
+        Raises:
+            ValueError: The block does not fit them; `build` says why.
 
         Example:
             >>> from nfm_tfrs.blocks.field_weighted_fm import FieldWeightedFM

@@ -1,6 +1,6 @@
 """Products of pairs of field embeddings, one of them taken through a matrix, of plain and of reweighted fields."""
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from nfm_tfrs import arguments
 from nfm_tfrs.blocks.base import InteractionBlock, field_pairs, present
@@ -42,7 +42,7 @@ class Bilinear(InteractionBlock):
         self, kind: Kind = "interaction", *, senet: bool = True, reduction_ratio: int = 3, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self.kind = arguments.choice("kind", kind, ("all", "each", "interaction"))
+        self.kind = arguments.choice("kind", kind, get_args(Kind))
         self.senet = arguments.switch("senet", senet)
         self.reduction_ratio = arguments.count("reduction_ratio", reduction_ratio)
 

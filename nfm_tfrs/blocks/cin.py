@@ -35,7 +35,7 @@ class CIN(InteractionBlock):
 
     Reference:
         Lian et al., xDeepFM: Combining Explicit and Implicit Feature Interactions for Recommender Systems, KDD 2018,
-        eq. 6 to 8; split_half and the bias are the authors' code's.
+        eq. 6 to 8, where φ is the identity; split_half, the bias and other φ are those of later code.
     """
 
     # Below, products of three small embeddings underflow float16.

@@ -1,6 +1,6 @@
 """Explicit crosses of bounded degree: every layer multiplies by the input once more."""
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from nfm_tfrs import arguments
 from nfm_tfrs.blocks.base import InteractionBlock, flat, present
@@ -24,8 +24,8 @@ class Cross(InteractionBlock):
     Args:
         num_layers: Number of layers; the crosses reach degree `num_layers` + 1.
         kind: Which of the four.
-        rank: Columns of U and V.
-        num_experts: Experts of a mixture.
+        rank: Columns of U and V ("low_rank"), or of each expert's ("mixture").
+        num_experts: Number of experts ("mixture").
 
     Returns:
         float32 `[batch, fields · dim]`.
@@ -50,7 +50,7 @@ class Cross(InteractionBlock):
     ) -> None:
         super().__init__(**kwargs)
         self.num_layers = arguments.count("num_layers", num_layers)
-        self.kind = arguments.choice("kind", kind, ("vector", "matrix", "low_rank", "mixture"))
+        self.kind = arguments.choice("kind", kind, get_args(Kind))
         self.rank = arguments.count("rank", rank)
         self.num_experts = arguments.count("num_experts", num_experts)
 

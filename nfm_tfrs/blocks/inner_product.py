@@ -23,7 +23,7 @@ class InnerProduct(InteractionBlock):
         `self_interaction`, `fields` more.
 
     Raises:
-        ValueError: At build, for anything but `[batch, fields, dim]` with a known number of fields, two or more.
+        ValueError: self_interaction is no bool; at build, an unknown number of fields or less than two.
 
     Example:
         >>> InnerProduct()(tf.constant([[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]])).numpy().tolist()
@@ -32,7 +32,7 @@ class InnerProduct(InteractionBlock):
     Reference:
         Qu et al., Product-based Neural Networks for User Response Prediction, ICDM 2016, section III.B (IPNN);
         Naumov et al., Deep Learning Recommendation Model for Personalization and Recommendation Systems, 2019,
-        section 2.1.4.
+        section 2.
     """
 
     numeric_range = (1e-4, 30.0)

@@ -1,5 +1,6 @@
 """Logarithmic neurons: products of fields, each to a learnt power."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from nfm_tfrs import arguments
@@ -11,16 +12,16 @@ from nfm_tfrs.keras_compat import keras, tf
 class Logarithmic(InteractionBlock):
     """The logarithmic transformation layer of AFN.
 
-        y_j = exp(Σ_i w_ij ln |v_i|) = Π_i |v_i|^{w_ij}, element by element
+        y_j = exp(Σ_i w_ij ln u_i) = Π_i u_i^{w_ij}, element by element, u_i = |v_i| + ε
 
-    so that each neuron learns which fields it multiplies, and the order. Embeddings are made positive, |v| no less
-    than `epsilon`; BatchNorm stands behind the logarithm and behind the exponential, as in the paper. All is float32.
+    so that each neuron learns which fields it multiplies, and the order. BatchNorm stands behind the logarithm and
+    behind the exponential, as in the paper. All is float32.
     Fields whose mask is False are left out of the products.
 
     Args:
         neurons: Number of products.
         batch_norm: Whether to normalise.
-        epsilon: Least |v|.
+        epsilon: What makes embeddings of zero positive, ε.
 
     Returns:
         float32 `[batch, neurons · dim]`.
@@ -44,27 +45,33 @@ class Logarithmic(InteractionBlock):
         super().__init__(**kwargs)
         self.neurons = arguments.count("neurons", neurons)
         self.batch_norm = arguments.switch("batch_norm", batch_norm)
-        if not epsilon > 0:
-            raise ValueError(f"epsilon must be above 0; received {epsilon!r}.")
-        self.epsilon = epsilon
+        self.epsilon = arguments.positive("epsilon", epsilon)
 
     def build(self, input_shape: Any) -> None:
         super().build(input_shape)
         shape = [input_shape[1], self.neurons]
         # float32 throughout: an error of 1e-3 in a logarithm is one of 1e-3 · |w| in the product.
-        self._powers = self.add_float32_weight("powers", shape, "glorot_uniform")
-        self._log_norm: Any = self._norm("log_norm")
-        self._exp_norm: Any = self._norm("exp_norm")
+        self._powers = self.add_float32_weight("powers", shape)
+        dim = input_shape[2]
+        self._log_norm: Any = self._norm("log_norm", [None, dim, input_shape[1]])
+        self._exp_norm: Any = self._norm("exp_norm", [None, dim, self.neurons])
 
-    def _norm(self, name: str) -> Any:
-        return keras.layers.BatchNormalization(dtype="float32", name=name) if self.batch_norm else None
+    def _norm(self, name: str, shape: Sequence[int | None]) -> Any:
+        if not self.batch_norm:
+            return None
+        norm = keras.layers.BatchNormalization(dtype="float32", name=name)
+        norm.build(shape)
+        return norm
 
     def call(self, embeddings: tf.Tensor, mask: tf.Tensor | None = None, training: bool | None = None) -> tf.Tensor:
         dim = embeddings.shape[2]
         # [batch, dim, fields]: the norms are of a field or a neuron, over batch and dim
-        positive = tf.maximum(tf.abs(tf.transpose(present(embeddings, mask), [0, 2, 1])), self.epsilon)
-        logarithms = tf.math.log(positive)
+        embeddings = tf.transpose(present(embeddings, mask), [0, 2, 1])
+        # Not tf.abs, which has no gradient at zero, where the rows of unknown values start.
+        logarithms = tf.math.log(tf.where(embeddings < 0.0, -embeddings, embeddings) + self.epsilon)
         if self._log_norm is not None:
+            if mask is not None:  # at the mean, where an absent field moves no statistics away
+                logarithms = tf.where(mask[:, None, :], logarithms, self._log_norm.moving_mean)
             logarithms = self._log_norm(logarithms, training=training)
         if mask is not None:
             logarithms = tf.where(mask[:, None, :], logarithms, 0.0)

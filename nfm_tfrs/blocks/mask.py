@@ -1,12 +1,13 @@
 """Instance-guided masks: each example decides which elements of its embeddings and hidden layers count."""
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from nfm_tfrs import arguments
 from nfm_tfrs.blocks.base import InteractionBlock, flat, present
 from nfm_tfrs.keras_compat import keras, tf
 
 Mode = Literal["serial", "parallel"]
+EPSILON = 1e-6  # not Keras' 1e-3: ten times the variance of fresh embeddings
 
 
 @keras.utils.register_keras_serializable(package="nfm_tfrs")
@@ -17,8 +18,9 @@ class MaskBlock(InteractionBlock):
         parallel: o_k = ReLU(LN(W_k (mask_k(V) ⊙ LN_EMB(V)))), all from the embeddings; f(V) = [o_1, …, o_K]
         serial:   o_1 as above; o_{k+1} = ReLU(LN(W_{k+1} (mask_{k+1}(V) ⊙ o_k))); f(V) = o_K
 
-    LN_EMB normalises each field's embedding by itself. Normalisation and products are float32; the matrix products
-    are in the compute dtype. Fields whose mask is False count as zero vectors.
+    LN_EMB normalises each field's embedding by itself, with one scale and shift for all. Normalisation and products
+    are float32; the matrix products are in the compute dtype. Fields whose mask is False are zero vectors, before
+    LN_EMB and behind it.
 
     Args:
         mode: Which of the two.
@@ -53,12 +55,10 @@ class MaskBlock(InteractionBlock):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.mode = arguments.choice("mode", mode, ("serial", "parallel"))
+        self.mode = arguments.choice("mode", mode, get_args(Mode))
         self.num_blocks = arguments.count("num_blocks", num_blocks)
         self.block_units = arguments.count("block_units", block_units)
-        if not reduction_ratio > 0:
-            raise ValueError(f"reduction_ratio must be above 0; received {reduction_ratio!r}.")
-        self.reduction_ratio = reduction_ratio
+        self.reduction_ratio = arguments.positive("reduction_ratio", reduction_ratio)
 
     def build(self, input_shape: Any) -> None:
         super().build(input_shape)
@@ -66,13 +66,13 @@ class MaskBlock(InteractionBlock):
         serial, numbers = self.mode == "serial", range(self.num_blocks)
         masked = [self.block_units if serial and number else units for number in numbers]
         policy = self.dtype_policy
-        self._embedding_norm = keras.layers.LayerNormalization(dtype="float32", name="embedding_norm")
+        self._embedding_norm = keras.layers.LayerNormalization(epsilon=EPSILON, dtype="float32", name="embedding_norm")
         self._aggregations = [
             keras.layers.Dense(max(1, int(width * self.reduction_ratio)), "relu", dtype=policy) for width in masked
         ]
         self._projections = [keras.layers.Dense(width, dtype=policy) for width in masked]
         self._hidden = [keras.layers.Dense(self.block_units, use_bias=False, dtype=policy) for _ in numbers]
-        self._norms = [keras.layers.LayerNormalization(dtype="float32") for _ in numbers]
+        self._norms = [keras.layers.LayerNormalization(epsilon=EPSILON, dtype="float32") for _ in numbers]
 
     def call(self, embeddings: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
         embeddings = present(embeddings, mask)

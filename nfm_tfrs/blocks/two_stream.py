@@ -23,7 +23,8 @@ class TwoStream(InteractionBlock):
         first_units: Widths of stream 1.
         second_units: Widths of stream 2.
         num_heads: Chunks of each stream's output.
-        first_context: Numbers of the fields that gate stream 1, as of the user; none learns a vector instead.
+        first_context: The fields that gate stream 1, as of the user, by their positions on axis 1, from 0 (the order is
+            `FusedEmbedding`'s); with none a vector is learnt.
         second_context: The same for stream 2, as of the item.
         gate_units: Width of the gates' hidden layer.
         activation: The streams' activation, by its Keras name.
@@ -63,8 +64,8 @@ class TwoStream(InteractionBlock):
         self.first_units = arguments.widths("first_units", first_units)
         self.second_units = arguments.widths("second_units", second_units)
         self.num_heads = arguments.count("num_heads", num_heads)
-        self.first_context = tuple(first_context)
-        self.second_context = tuple(second_context)
+        self.first_context = arguments.positions("first_context", first_context)
+        self.second_context = arguments.positions("second_context", second_context)
         self.gate_units = arguments.count("gate_units", gate_units)
         self.activation = arguments.activation("activation", activation)
         for argument, units in (("first_units", self.first_units), ("second_units", self.second_units)):
@@ -79,7 +80,7 @@ class TwoStream(InteractionBlock):
         super().build(input_shape)
         fields, dim = input_shape[1], input_shape[2]
         for argument, context in (("first_context", self.first_context), ("second_context", self.second_context)):
-            if any(not 0 <= field < fields for field in context):
+            if any(field >= fields for field in context):
                 raise ValueError(f"{argument} must be numbers of fields below {fields}; received {context}.")
         # Four lists, not lists of lists: Keras saves no layer that is two lists deep.
         self._first_gate, self._second_gate = self._gate_layers(fields * dim), self._gate_layers(fields * dim)

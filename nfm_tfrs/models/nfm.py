@@ -1,12 +1,12 @@
 """Neural Factorization Machines, as the paper and its authors' code define them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from nfm_tfrs.blocks.base import InteractionBlock
 from nfm_tfrs.features.feature import Feature
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import keras
+from nfm_tfrs.models.interaction import Interaction
 from nfm_tfrs.models.ranking import Numeric, RankingModel
 
 
@@ -44,7 +44,7 @@ class NFM(RankingModel):
         features: FeatureSpec | Sequence[Feature] | dict[str, Any] | None = None,
         *,
         embedding_dim: int = 64,
-        interaction: str | Mapping[str, Any] | InteractionBlock = "bi_interaction",
+        interaction: Interaction | Sequence[Interaction] = "bi_interaction",
         hidden_units: Sequence[int] = (64,),
         linear: bool = True,
         batch_norm: bool = True,

@@ -1,7 +1,8 @@
-"""Published ranking models: `RankingModel` with each paper's interaction, structure and sizes.
+"""Published ranking models: `RankingModel` with each paper's interaction and structure.
 
-Each takes every argument of `RankingModel`; what it sets here is a default. Numbers enter as value × vector unless it
-says otherwise. Optimizer, batch size and vocabulary are the user's.
+Each takes every argument of `RankingModel`; what it sets here is a default, and sizes are those that the paper or its
+authors' code uses on Criteo, where it gives any. Numbers enter as value × vector unless it says otherwise. Optimizer,
+batch size and vocabulary are the user's.
 """
 
 from functools import partial
@@ -21,7 +22,7 @@ AFM = partial(
     embedding_dim=256,
     interaction={"name": "attention_fm", "config": {"attention_units": 256}},
     hidden_units=(),
-    interaction_dropout=0.3,
+    interaction_dropout=0.5,
 )
 
 # ŷ = Σ_i w_i x_i + DNN(v)
@@ -41,7 +42,10 @@ DeepFM = partial(
 XDeepFM = partial(
     RankingModel,
     embedding_dim=10,
-    interaction={"name": "cin", "config": {"layer_sizes": [200, 200, 200]}},
+    interaction={
+        "name": "cin",
+        "config": {"layer_sizes": [200, 200, 200], "split_half": False, "activation": "linear"},
+    },
     structure="parallel",
     hidden_units=(400, 400),
 )
@@ -64,7 +68,14 @@ DCNv2 = partial(
     hidden_units=(768, 768),
     linear=False,
 )
-GDCN = partial(RankingModel, interaction="gated_cross", hidden_units=(400, 400, 400), linear=False)
+GDCN = partial(
+    RankingModel,
+    interaction="gated_cross",
+    hidden_units=(400, 400, 400),
+    batch_norm=True,
+    dropout=0.5,
+    linear=False,
+)
 
 # ŷ = hᵀ DNN([v, ⟨v_i, v_j⟩]); interaction="outer_product" makes OPNN of it
 PNN = partial(
@@ -77,13 +88,13 @@ PNN = partial(
     linear=False,
 )
 
-# ŷ = hᵀ DNN([bottom(numbers), ⟨v_i, v_j⟩]), with bottom(numbers) one of the v
+# ŷ = hᵀ DNN([⟨v_i, v_j⟩, bottom(numbers)]), with bottom(numbers) one of the v
 DLRM = partial(
     RankingModel,
-    embedding_dim=64,
+    embedding_dim=16,
     interaction="inner_product",
     numeric="bottom_mlp",
-    bottom_units=(512, 256),
+    bottom_units=(512, 256, 64),
     hidden_units=(512, 256),
     linear=False,
 )
@@ -91,12 +102,12 @@ DLRM = partial(
 # ŷ = hᵀ [e'_1, …, e'_n] + b
 AutoInt = partial(
     RankingModel,
-    interaction={"name": "self_attention", "config": {"attention_dim": 16}},
+    interaction={"name": "self_attention", "config": {"num_layers": 3, "num_heads": 2, "attention_dim": 32}},
     hidden_units=(),
     linear=False,
 )
 
-# ŷ = w_0 + Σ_i w_i x_i + DNN([q, p]), pairs of the plain and of the reweighted fields
+# ŷ = w_0 + Σ_i w_i x_i + DNN([q, p]), pairs of the reweighted and of the plain fields
 FiBiNET = partial(RankingModel, embedding_dim=10, interaction="bilinear", hidden_units=(400, 400, 400), dropout=0.5)
 
 # Parallel MaskBlocks, then a DNN; interaction={"name": "mask", "config": {"mode": "serial"}} with hidden_units=() is
@@ -105,7 +116,7 @@ MaskNet = partial(
     RankingModel,
     embedding_dim=10,
     interaction={"name": "mask", "config": {"num_blocks": 5}},
-    hidden_units=(400, 400),
+    hidden_units=(400, 400, 400),
     linear=False,
 )
 
@@ -127,5 +138,6 @@ AFN = partial(
     embedding_dim=10,
     interaction={"name": "logarithmic", "config": {"neurons": 1500}},
     hidden_units=(400, 400, 400),
+    batch_norm=True,
     linear=False,
 )

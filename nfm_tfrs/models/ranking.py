@@ -1,7 +1,7 @@
 """The one model class: encoder, fused table, interaction blocks, tower."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from nfm_tfrs import arguments
 from nfm_tfrs.blocks.base import flat
@@ -28,9 +28,11 @@ class RankingModel(TaskModel):
         parallel:  logit = w_0 + Σ_i w_i x_i + hᵀ [z, tower([v_1, …, v_n])]
         with       z = dropout(BatchNorm([block(v_1, …, v_n), …]))
 
-    A block that returns a logit of its own (FM, for instance) is added as it is, without a weight in h, where no tower
-    follows it. Trains on batches of `(columns, label[, weight])`, or of one dict with the label inside (`label=`);
-    columns are raw (Tensor, RaggedTensor or SparseTensor) or encoded by a `FeatureEncoder` of the same features.
+    A block that returns a logit of its own (FM, for instance) is added without a weight in h, behind the same BatchNorm
+    and dropout, where no tower follows it.
+
+    Trains on batches of `(columns, label[, weight])`, or of one dict with the label inside (`label=`); columns are raw
+    (Tensor, RaggedTensor or SparseTensor) or encoded by a `FeatureEncoder` of the same features.
 
     Args:
         features: A `FeatureSpec` or a list of features. Left out, they are inferred from the first data given to
@@ -99,7 +101,7 @@ class RankingModel(TaskModel):
         super().__init__(task=task, label=label, dtype=dtype, **kwargs)
         self.embedding_dim = embedding_dim
         self.hidden_units = arguments.widths("hidden_units", hidden_units)
-        self.structure = arguments.choice("structure", structure, ("stacked", "parallel", "concat"))
+        self.structure = arguments.choice("structure", structure, get_args(Structure))
         self.activation = arguments.activation("activation", activation)
         self.linear = arguments.switch("linear", linear)
         self.batch_norm = arguments.switch("batch_norm", batch_norm)
@@ -107,7 +109,7 @@ class RankingModel(TaskModel):
         self.batch_norm_momentum = arguments.share("batch_norm_momentum", batch_norm_momentum)
         self.dropout = arguments.share("dropout", dropout)
         self.interaction_dropout = arguments.share("interaction_dropout", interaction_dropout)
-        self.numeric = arguments.choice("numeric", numeric, ("field", "concat", "bottom_mlp"))
+        self.numeric = arguments.choice("numeric", numeric, get_args(Numeric))
         self.bottom_units = arguments.widths("bottom_units", bottom_units)
         self.embedding_stddev = embedding_stddev
         self.embedding_l2 = embedding_l2

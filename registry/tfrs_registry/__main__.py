@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
 def _list(options: argparse.Namespace) -> int:
     for registry in options.registries:
         for name in registry.names(options.pattern, tags=options.tag):
-            print(f"{registry.kind:<7}{name:<24}{_described(registry, name)}".rstrip())
+            print(f"{registry.kind:<6} {name:<23} {_described(registry, name)}".rstrip())
     return 0
 
 
@@ -85,14 +85,14 @@ def _check(options: argparse.Namespace) -> int:
     for registry in (models, blocks):
         for name, error in registry.check():
             faults += error is not None
-            print(f"{registry.kind:<7}{name:<24}{'ok' if error is None else f'broken: {error}'}")
+            print(f"{registry.kind:<6} {name:<23} {'ok' if error is None else f'broken: {error}'}")
     return 1 if faults else 0
 
 
 def _described(registry: Registry, name: str) -> str:
     """Who offers a component, and its paper."""
     try:
-        return f"{registry.provider(name):<24}{registry.spec(name).paper}"
+        return f"{registry.provider(name):<23} {registry.spec(name).paper}"
     except RegistryError as error:
         return f"broken: {error}"
 

@@ -353,7 +353,7 @@ def logarithmic(block, v, there):
             exponent = 0.0
             for i in range(FIELDS):
                 if there[i]:
-                    logarithm = math.log(max(abs(v[i][d]), block.epsilon))
+                    logarithm = math.log(abs(v[i][d]) + block.epsilon)
                     if block.batch_norm:
                         logarithm = batch_norm(logarithm, i, block._log_norm)
                     exponent += powers[i][j] * logarithm
@@ -393,7 +393,7 @@ CASES = {
     "two_stream": (partial(TwoStream, **STREAMS), two_stream),
     "two_stream, contexts": (partial(TwoStream, first_context=[0], second_context=[3, 1], **STREAMS), two_stream),
     "two_stream, one context": (partial(TwoStream, [6, 5], [5], num_heads=5, second_context=[2]), two_stream),
-    # epsilon: some of the elements below shall be smaller
+    # epsilon: large enough to be seen
     "logarithmic": (partial(Logarithmic, 5, batch_norm=False, epsilon=0.1), logarithmic),
     "logarithmic, batch_norm": (partial(Logarithmic, 5, epsilon=0.1), logarithmic),
 }
@@ -506,7 +506,7 @@ def test_logarithmic_normalises_by_the_batch_in_training():
 
     logarithms, log_moments = np.zeros([BATCH, FIELDS, DIM]), []
     for i in range(FIELDS):
-        raw = [[math.log(max(abs(float(x)), block.epsilon)) for x in embeddings[b, i]] for b in range(BATCH)]
+        raw = [[math.log(abs(float(x)) + block.epsilon) for x in embeddings[b, i]] for b in range(BATCH)]
         log_moments.append(moments(side_by_side(raw)))  # of a field: over examples and dim
         for b in range(BATCH):
             for d in range(DIM):
@@ -527,6 +527,30 @@ def test_logarithmic_normalises_by_the_batch_in_training():
     for norm, old, batch in zip((block._log_norm, block._exp_norm), before, (log_moments, exp_moments), strict=True):
         new = [0.99 * o + 0.01 * mean for o, (mean, _) in zip(old, batch, strict=True)]
         np.testing.assert_allclose(norm.moving_mean, new, rtol=1e-5)
+
+
+def test_an_embedding_of_zero_has_a_gradient():
+    """Rows of unknown values start there."""
+    block, embeddings = Logarithmic(neurons=2, batch_norm=False), tf.zeros([2, FIELDS, DIM])
+    with tf.GradientTape() as tape:
+        tape.watch(embeddings)
+        total = tf.reduce_sum(block(embeddings))
+    assert np.all(np.abs(tape.gradient(total, embeddings)) > 0)
+
+
+def test_absent_fields_move_no_mean_of_logarithmic_away():
+    """Half of the examples lack field 0; its moving mean still goes to the mean of the logarithms that are there."""
+    block = Logarithmic(neurons=2)
+    embeddings = np.random.default_rng(0).lognormal(1.0, 0.1, [64, FIELDS, DIM]).astype(np.float32)
+    mask = np.ones([64, FIELDS], bool)
+    mask[::2, 0] = False
+    block(embeddings)
+    block._log_norm.momentum = 0.5
+    for _ in range(60):
+        block(embeddings, mask=tf.constant(mask), training=True)
+    np.testing.assert_allclose(
+        block._log_norm.moving_mean[0], np.log(embeddings[mask[:, 0], 0] + 1e-4).mean(), rtol=1e-5
+    )
 
 
 # --- DLRM, whose equation is that of a model --------------------------------------------------------------------------

@@ -48,7 +48,7 @@ def test_model(make, check):
         ("afn", "logarithmic", "stacked", False),
     ],
 )
-def test_a_model_is_its_papers(name, interaction, structure, linear):
+def test_a_model_has_its_papers_block_and_structure(name, interaction, structure, linear):
     config = get_model(name, features=example_features(), embedding_dim=4).get_config()
     assert (config["interaction"]["name"], config["structure"], config["linear"]) == (interaction, structure, linear)
 

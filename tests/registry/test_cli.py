@@ -26,7 +26,7 @@ def test_list_names_kind_component_package_and_paper(capsys: pytest.CaptureFixtu
     nfm = lines["model", "nfm"]
     assert nfm.startswith(f"{PROVIDER}  ")
     assert nfm.endswith("He & Chua, Neural Factorization Machines for Sparse Predictive Analytics, SIGIR 2017")
-    assert lines["block", "bi_interaction"].endswith("SIGIR 2017, eq. 3-4")
+    assert lines["block", "bi_interaction"].endswith("SIGIR 2017")
     del lines["model", "ranking"]
     assert all(rest.removeprefix(PROVIDER).strip() for rest in lines.values())  # each has its paper
 

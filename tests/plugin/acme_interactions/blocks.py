@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from nfm_tfrs import InteractionBlock
+from nfm_tfrs.blocks.base import InteractionBlock, present
 
 
 class GatedPairs(InteractionBlock):
@@ -38,10 +38,7 @@ class GatedPairs(InteractionBlock):
         self.gate = self.add_float32_weight("gate", [input_shape[-1]], tf.keras.initializers.Constant(start))
 
     def call(self, embeddings: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
-        embeddings = tf.cast(embeddings, tf.float32)  # [batch, fields, dim]; half precision would lose the difference
-        if mask is not None:
-            # where, not a product: what an absent field holds may be NaN.
-            embeddings = tf.where(mask[:, :, None], embeddings, 0.0)
+        embeddings = present(embeddings, mask)  # float32 [batch, fields, dim], zero where the mask is False
         total = tf.reduce_sum(embeddings, axis=1)  # [batch, dim]
         pairs = 0.5 * (tf.square(total) - tf.reduce_sum(tf.square(embeddings), axis=1))
         return tf.sigmoid(self.gate) * pairs
