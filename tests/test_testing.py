@@ -61,6 +61,31 @@ class FixesTheBatch(Sum):
         return tf.reshape(super().call(embeddings, mask), [-1 if tf.executing_eagerly() else 4, 4])
 
 
+class TakesNoMask(Sum):
+    def call(self, embeddings):
+        return super().call(embeddings)
+
+
+class ReturnsTwo(Sum):
+    def call(self, embeddings, mask=None):
+        return super().call(embeddings, mask), 1.0
+
+
+class NamesTwoWeightsAlike(Sum):
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.other = self.add_float32_weight("kernel", [input_shape[-1]])
+
+    def call(self, embeddings, mask=None):
+        return super().call(embeddings, mask) * self.other
+
+
+class SearchesNothing(Sum):
+    @classmethod
+    def search_space(cls, hp):
+        return None
+
+
 class ReturnsIntegers(Sum):
     def call(self, embeddings, mask=None):
         return tf.cast(super().call(embeddings, mask), tf.int32)
@@ -291,7 +316,11 @@ class SaysLittle(Sum):
 
 
 BAD_BLOCKS = [
-    ("check_output_shape", LosesTheBatchOfOne, "maps .1, fields, dim.; received"),
+    ("check_output_shape", TakesNoMask, "its call must take mask=None; it takes; received .'embeddings'"),
+    ("check_output_shape", ReturnsTwo, "must return one tensor; received tuple"),
+    ("check_output_shape", LosesTheBatchOfOne, r"must map .1, fields, dim. to .1, units.; received \(4,\)"),
+    ("check_save_and_load", NamesTwoWeightsAlike, "weights must have names of their own"),
+    ("check_search_space", SearchesNothing, "search_space must return a dict; received NoneType"),
     ("check_output_shape", HidesItsUnits, "must know units; received"),
     ("check_output_shape", FixesTheBatch, "must leave the batch unknown"),
     ("check_output_shape", ReturnsIntegers, "must return floats; received int32"),
@@ -341,6 +370,22 @@ def test_a_check_of_blocks_refuses_what_breaks_it(check, block, message):
 def test_a_block_that_keeps_the_contract_passes_every_check():
     testing.check_block(Sum)
     testing.check_block(partial(Sum, scale=2.0))
+
+
+@pytest.mark.parametrize("given", [Sum(), "fm", None], ids=["block", "name", "None"])
+def test_what_makes_no_block_is_refused(given):
+    with pytest.raises(AssertionError, match=r"^Give a class, or a functools\.partial of one; received"):
+        testing.check_block(given)
+
+
+def test_a_constructor_with_other_arguments_needs_a_partial():
+    class NeedsUnits(Sum):
+        def __init__(self, units, **kwargs):
+            super().__init__(**kwargs)
+
+    message = "NeedsUnits: must be made from keyword arguments, none here; .*'units'. Give a functools.partial"
+    with pytest.raises(AssertionError, match=message):
+        testing.check_block(NeedsUnits)
 
 
 def test_check_block_stops_at_the_first_check_that_does_not_hold():

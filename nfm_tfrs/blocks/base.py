@@ -63,6 +63,8 @@ class InteractionBlock(keras.layers.Layer):
             )
         if fields is not None and fields < self.min_fields:
             raise ValueError(f"{self.name} needs at least {self.min_fields} fields; received {fields}. Add a feature.")
+        if not self.dynamic_fields:  # a block is built once, and refuses any other shape from then on
+            self.input_spec = keras.layers.InputSpec(ndim=3, axes={1: fields, 2: dim})
         super().build(input_shape)
 
     def add_float32_weight(self, name: str, shape: Any, initializer: Any = "glorot_uniform") -> Any:

@@ -20,7 +20,7 @@ class Logarithmic(InteractionBlock):
 
     Args:
         neurons: Number of products.
-        batch_norm: Whether to normalise.
+        batch_norm: Whether to normalise; without, products of many small embeddings are huge or vanish.
         epsilon: What makes embeddings of zero positive, ε.
 
     Returns:
@@ -51,7 +51,8 @@ class Logarithmic(InteractionBlock):
         super().build(input_shape)
         shape = [input_shape[1], self.neurons]
         # float32 throughout: an error of 1e-3 in a logarithm is one of 1e-3 · |w| in the product.
-        self._powers = self.add_float32_weight("powers", shape)
+        small = keras.initializers.RandomNormal(stddev=0.1)  # each ln of a fresh embedding is about -5
+        self._powers = self.add_float32_weight("powers", shape, small)
         dim = input_shape[2]
         self._log_norm: Any = self._norm("log_norm", [None, dim, input_shape[1]])
         self._exp_norm: Any = self._norm("exp_norm", [None, dim, self.neurons])
@@ -60,7 +61,8 @@ class Logarithmic(InteractionBlock):
         if not self.batch_norm:
             return None
         norm = keras.layers.BatchNormalization(dtype="float32", name=name)
-        norm.build(shape)
+        with tf.name_scope(name):  # weights of their own names, which .h5 files go by
+            norm.build(shape)
         return norm
 
     def call(self, embeddings: tf.Tensor, mask: tf.Tensor | None = None, training: bool | None = None) -> tf.Tensor:
@@ -90,7 +92,4 @@ class Logarithmic(InteractionBlock):
 
     @classmethod
     def search_space(cls, hp: Any) -> dict[str, Any]:
-        return {
-            "neurons": hp.Choice("neurons", [16, 64, 256], default=64),
-            "batch_norm": hp.Boolean("batch_norm", default=True),
-        }
+        return {"neurons": hp.Choice("neurons", [16, 64, 256], default=64)}

@@ -39,7 +39,7 @@ def _block(interaction: Any, policy: str) -> InteractionBlock:
         return _named(policy, interaction)
     if isinstance(interaction, Mapping) and "class_name" in interaction:
         return deserialized(interaction, keras.layers)
-    if isinstance(interaction, Mapping) and {"name"} <= set(interaction) <= {"name", "config", "provider"}:
+    if _is_description(interaction):
         return _named(policy, **interaction)
     if not (isinstance(interaction, keras.layers.Layer) and "mask" in signature(interaction.call).parameters):
         raise ValueError(
@@ -62,8 +62,17 @@ def interaction_config(interaction: Any, policy: str) -> Any:
     return {"name": name, "config": config, "provider": blocks.provider(name)}
 
 
+def _is_description(interaction: Any) -> bool:
+    if not isinstance(interaction, Mapping) or not isinstance(interaction.get("config", {}), Mapping):
+        return False
+    return {"name"} <= set(interaction) <= {"name", "config", "provider"}
+
+
 def _named(policy: str, name: str, config: Mapping[str, Any] | None = None, provider: str = "") -> InteractionBlock:
     if provider and name not in list_blocks():
         remedy = "Register it first" if provider == "this process" else f"Install {provider}, which it came with"
         raise UnknownComponentError(f"The model's block {name!r} is not installed. {remedy}.")
-    return get_block(name, **{"dtype": policy, **(config or {})})
+    try:
+        return get_block(name, **{"dtype": policy, **(config or {})})
+    except TypeError as error:
+        raise TypeError(f"The block {name!r} cannot be made with {dict(config or {})}: {error}.") from error

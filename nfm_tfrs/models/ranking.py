@@ -39,7 +39,7 @@ class RankingModel(TaskModel):
             `fit` or `adapt`, and the model is built then.
         embedding_dim: Length of a field's embedding.
         interaction: A block's registered name, `{"name": …, "config": {…}}`, or an `InteractionBlock`; or a list of
-            these, whose outputs stand side by side.
+            these, whose outputs stand side by side. An `InteractionBlock` given to two models is one block of both.
         structure: Where the tower stands: behind the blocks; behind the blocks and the embeddings side by side; or
             beside the blocks, on the embeddings alone.
         hidden_units: Widths of the tower's layers; with none its input goes to the head.
@@ -99,7 +99,7 @@ class RankingModel(TaskModel):
         **kwargs: Any,
     ) -> None:
         super().__init__(task=task, label=label, dtype=dtype, **kwargs)
-        self.embedding_dim = embedding_dim
+        self.embedding_dim = arguments.count("embedding_dim", embedding_dim)
         self.hidden_units = arguments.widths("hidden_units", hidden_units)
         self.structure = arguments.choice("structure", structure, get_args(Structure))
         self.activation = arguments.activation("activation", activation)

@@ -23,7 +23,8 @@ def load_model(path: str | Path, **kwargs: Any) -> Any:
         **kwargs: As for `tf.keras.models.load_model`, `compile=False` for instance.
 
     Returns:
-        The model, with its weights and, if it was compiled, its optimizer's state.
+        The model, with its weights and, if it was compiled, its optimizer; of a `.keras` file with the optimizer's
+        state, while a SavedModel's optimizer starts anew, as in Keras.
 
     Raises:
         FileNotFoundError: There is nothing at `path`.

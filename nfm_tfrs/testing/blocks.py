@@ -51,16 +51,22 @@ def check_block(make: Make) -> None:
 def check_output_shape(make: Make) -> None:
     """The output is float `[batch, units]` for a batch of several, of one and of unknown size, with `units` known."""
     block = made(make)
+    arguments = sorted(signature(block.call).parameters)
+    require("mask" in arguments, make, "its call must take mask=None; it takes", arguments)
     for batch in (4, 1):
         output = block(_embeddings(batch))
-        require(output.shape.rank == 2 and output.shape[0] == batch, make, f"maps [{batch}, fields, dim]", output)
+        require(tf.is_tensor(output), make, "must return one tensor", type(output).__name__)
+        shape = output.shape
+        require(
+            shape.rank == 2 and shape[0] == batch, make, f"must map [{batch}, fields, dim] to [{batch}, units]", shape
+        )
         require(output.dtype.is_floating, make, "must return floats", output.dtype.name)
     for fields in (FIELDS, None) if block.dynamic_fields else (FIELDS,):
         traced = tf.function(made(make)).get_concrete_function(tf.TensorSpec([None, fields, DIM]))
         shape = traced.output_shapes
         require(shape.rank == 2 and shape[1] is not None, make, f"of [None, {fields}, {DIM}] must know units", shape)
         require(shape[0] is None, make, "must leave the batch unknown", shape)
-    require(not block.returns_logit or output.shape[1] == 1, make, "returns_logit says [batch, 1]", output)
+    require(not block.returns_logit or output.shape[1] == 1, make, "returns_logit says [batch, 1]", output.shape)
 
 
 def check_config(make: Make) -> None:
@@ -87,11 +93,14 @@ def check_save_and_load(make: Make) -> None:
     """A model around the block says the same, to the bit, after it was saved and loaded."""
     features = [CategoricalFeature(name, vocabulary_size=5) for name in "abc"]
     columns = {name: np.arange(4) for name in "abc"}
-    model = RankingModel(features, embedding_dim=DIM, embedding_stddev=1.0, interaction=made(make), hidden_units=(3,))
+    block = made(make)
+    model = RankingModel(features, embedding_dim=DIM, embedding_stddev=1.0, interaction=block, hidden_units=(3,))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
         model.save(path)
         loaded = load_model(path)
+    names = [weight.name for weight in block.weights]
+    require(len(set(names)) == len(names), make, "weights must have names of their own, which .h5 files go by", names)
     require(equal(loaded(columns), model(columns)), make, "a loaded model says something else", "")
 
 
@@ -167,6 +176,7 @@ def check_search_space(make: Make) -> None:
     cls = type(made(make))
     for which in ("first", "last", "default"):
         drawn = cls.search_space(Hyperparameters(which))
+        require(isinstance(drawn, dict), make, "search_space must return a dict", type(drawn).__name__)
         unknown = sorted(set(drawn) - set(signature(cls).parameters))
         require(not unknown, make, "search_space must return constructor arguments; it returned", unknown)
         try:

@@ -26,8 +26,14 @@ def name_of(make: Make) -> str:
 
 def made(make: Make, **arguments: Any) -> Any:
     """Returns a component from one seed: a check says the same each time."""
+    if not callable(make) or isinstance(make, keras.layers.Layer):
+        raise AssertionError(f"Give a class, or a functools.partial of one; received {make!r}.")
     keras.utils.set_random_seed(0)
-    return make(**arguments)
+    try:
+        return make(**arguments)
+    except TypeError as error:
+        what = f"must be made from keyword arguments, {sorted(arguments) or 'none'} here; {first_line(error)}"
+        raise AssertionError(f"{name_of(make)}: {what}. Give a functools.partial with the others.") from error
 
 
 def require(holds: Any, make: Make, what: str, received: Any) -> None:

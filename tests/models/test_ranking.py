@@ -55,7 +55,7 @@ def logits_of_count(features, columns, **arguments):
         ({"hidden_units": "64"}, "hidden_units must be a list of widths"),
         ({"hidden_units": [64, 0]}, r"hidden_units must be a list of widths of 1 or more; received \(64, 0\)"),
         ({"bottom_units": [2.0]}, "bottom_units must be a list of widths"),
-        ({"embedding_dim": 0}, "needs embedding_dim of 1 or more"),
+        ({"embedding_dim": 0}, "embedding_dim must be a whole number of 1 or more; received 0"),
         ({"embedding_l2": -1.0}, "l2 and stddev of 0 or more"),
         ({"task": "clicks"}, 'task must be "binary", "regression" or a tfrs.tasks.Ranking; received \'clicks\''),
         ({"interaction": 3}, "interaction must be a block's name, .* or an InteractionBlock; received 3"),

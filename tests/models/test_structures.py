@@ -11,7 +11,7 @@ from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeatur
 from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.models.ranking import RankingModel
 from nfm_tfrs.testing import example_features, example_rows
-from tfrs_registry import blocks
+from tfrs_registry import blocks, get_block
 
 PAIR = [CategoricalFeature("a", vocabulary_size=9), CategoricalFeature("b", vocabulary_size=9)]
 BATCH = {"a": np.array([1, 2, 3]), "b": np.array([0, 1, 20])}
@@ -182,6 +182,20 @@ def test_blocks_must_be_one_or_more_and_each_its_own():
     for interaction in ([], [block, block]):
         with pytest.raises(ValueError, match=message):
             model_of(interaction=interaction)
+
+
+def test_arguments_that_a_block_does_not_take_are_named():
+    with pytest.raises(TypeError, match=r"The block 'cross' cannot be made with {'layers': 2}: .*layers"):
+        model_of(interaction={"name": "cross", "config": {"layers": 2}})
+    with pytest.raises(ValueError, match="interaction must be a block's name"):
+        model_of(interaction={"name": "cross", "config": [1]})
+
+
+def test_a_block_that_was_built_for_another_shape_is_refused():
+    block = get_block("cross", name="crosses")
+    block(tf.ones([2, 3, 4]))
+    with pytest.raises(ValueError, match=r'layer "crosses" is incompatible .* expected axis 1 .* value 3'):
+        model_of(interaction=block)
 
 
 def test_a_list_that_holds_something_else_is_refused():
