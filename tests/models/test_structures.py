@@ -35,7 +35,7 @@ def terms(model, columns):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "structure"), itertools.product(OURS, STRUCTURES))
+@pytest.mark.parametrize(("name", "structure"), list(itertools.product(OURS, STRUCTURES)))
 def test_every_block_trains_in_every_structure(name, structure):
     keras.utils.set_random_seed(0)
     columns, labels = example_rows(64)
@@ -48,7 +48,7 @@ def test_every_block_trains_in_every_structure(name, structure):
     assert np.mean(losses[-3:]) < losses[0]
 
 
-@pytest.mark.parametrize(("name", "structure"), itertools.product(OURS, STRUCTURES))
+@pytest.mark.parametrize(("name", "structure"), list(itertools.product(OURS, STRUCTURES)))
 def test_without_a_tower_every_block_still_has_a_logit(name, structure):
     model = model_of(interaction=name, structure=structure, hidden_units=())
     logits = model(BATCH).numpy()
@@ -56,7 +56,7 @@ def test_without_a_tower_every_block_still_has_a_logit(name, structure):
     assert len(np.unique(logits)) == 3
 
 
-@pytest.mark.parametrize(("name", "structure"), itertools.product(OURS, STRUCTURES))
+@pytest.mark.parametrize(("name", "structure"), list(itertools.product(OURS, STRUCTURES)))
 def test_bags_without_a_length_fit_or_say_at_build_time_why_not(name, structure):
     fits = blocks.load(name).dynamic_fields and structure == "stacked"
     if fits:
