@@ -17,6 +17,14 @@ def widths(argument: str, units: Any) -> tuple[int, ...]:
     return _whole_numbers(argument, units, 1, "a list of widths of 1 or more")
 
 
+def layers(argument: str, units: Any) -> tuple[int, ...]:
+    """Returns the widths of one layer or more as a tuple; raises ValueError for anything else."""
+    found = widths(argument, units)
+    if not found:
+        raise ValueError(f"{argument} must name one layer or more; received ().")
+    return found
+
+
 def positions(argument: str, numbers: Any) -> tuple[int, ...]:
     """Returns the numbers of fields as a tuple, none included; raises ValueError for anything else."""
     return _whole_numbers(argument, numbers, 0, "a list of numbers of fields, from 0")

@@ -388,6 +388,15 @@ def test_a_constructor_with_other_arguments_needs_a_partial():
         testing.check_block(NeedsUnits)
 
 
+def test_what_a_constructor_raises_itself_comes_through():
+    class Fails(Sum):
+        def __init__(self, **kwargs):
+            raise TypeError("a fault of its own")
+
+    with pytest.raises(TypeError, match=r"^a fault of its own$"):
+        testing.check_block(Fails)
+
+
 def test_check_block_stops_at_the_first_check_that_does_not_hold():
     with pytest.raises(AssertionError, match="HasAnIdleWeight: no gradient reaches"):
         testing.check_block(HasAnIdleWeight)

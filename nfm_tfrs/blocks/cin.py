@@ -50,11 +50,9 @@ class CIN(InteractionBlock):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.layer_sizes = arguments.widths("layer_sizes", layer_sizes)
+        self.layer_sizes = arguments.layers("layer_sizes", layer_sizes)
         self.split_half = arguments.switch("split_half", split_half)
         self.activation = arguments.activation("activation", activation)
-        if not self.layer_sizes:
-            raise ValueError("layer_sizes must name one layer or more; received ().")
         if split_half and any(size % 2 for size in self.layer_sizes[:-1]):
             raise ValueError(
                 f"split_half needs even layer_sizes but for the last; received {self.layer_sizes}. "

@@ -61,16 +61,14 @@ class TwoStream(InteractionBlock):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.first_units = arguments.widths("first_units", first_units)
-        self.second_units = arguments.widths("second_units", second_units)
+        self.first_units = arguments.layers("first_units", first_units)
+        self.second_units = arguments.layers("second_units", second_units)
         self.num_heads = arguments.count("num_heads", num_heads)
         self.first_context = arguments.positions("first_context", first_context)
         self.second_context = arguments.positions("second_context", second_context)
         self.gate_units = arguments.count("gate_units", gate_units)
         self.activation = arguments.activation("activation", activation)
         for argument, units in (("first_units", self.first_units), ("second_units", self.second_units)):
-            if not units:
-                raise ValueError(f"{argument} must name one layer or more; received ().")
             if units[-1] % num_heads:
                 raise ValueError(
                     f"num_heads must divide the streams' last widths; received {num_heads} for {argument}={units}."

@@ -50,7 +50,10 @@ def _block(interaction: Any, policy: str) -> InteractionBlock:
 
 
 def interaction_config(interaction: Any, policy: str) -> Any:
-    """Returns a registered block by its name and the distribution to install for it, any other as Keras writes it."""
+    """Returns a registered block by its name and the distribution to install for it, any other as Keras writes it.
+
+    Of a list, a list of these.
+    """
     if isinstance(interaction, list | tuple):
         return [interaction_config(block, policy) for block in interaction]
     name = blocks.name_of(type(interaction))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -28,12 +29,13 @@ def made(make: Make, **arguments: Any) -> Any:
     """Returns a component from one seed: a check says the same each time."""
     if not callable(make) or isinstance(make, keras.layers.Layer):
         raise AssertionError(f"Give a class, or a functools.partial of one; received {make!r}.")
-    keras.utils.set_random_seed(0)
     try:
-        return make(**arguments)
+        signature(make).bind(**arguments)  # not by calling it: what the constructor itself raises comes through
     except TypeError as error:
         what = f"must be made from keyword arguments, {sorted(arguments) or 'none'} here; {first_line(error)}"
         raise AssertionError(f"{name_of(make)}: {what}. Give a functools.partial with the others.") from error
+    keras.utils.set_random_seed(0)
+    return make(**arguments)
 
 
 def require(holds: Any, make: Make, what: str, received: Any) -> None:
