@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nfm_tfrs.models.nfm import NFM
     from nfm_tfrs.models.ranking import RankingModel
     from nfm_tfrs.models.saving import load_model
+    from nfm_tfrs.optimizers import LazyAdagrad, LazyAdam
 
     __version__: str
 
@@ -27,6 +28,8 @@ _HOMES = {
     "FeatureEncoder": "nfm_tfrs.features.encoder",
     "FeatureSpec": "nfm_tfrs.features.spec",
     "InteractionBlock": "nfm_tfrs.blocks.base",
+    "LazyAdagrad": "nfm_tfrs.optimizers",
+    "LazyAdam": "nfm_tfrs.optimizers",
     "MultiCategoricalFeature": "nfm_tfrs.features.feature",
     "NFM": "nfm_tfrs.models.nfm",
     "NumericFeature": "nfm_tfrs.features.feature",
@@ -41,6 +44,8 @@ __all__ = [
     "FeatureEncoder",
     "FeatureSpec",
     "InteractionBlock",
+    "LazyAdagrad",
+    "LazyAdam",
     "MultiCategoricalFeature",
     "NumericFeature",
     "RankingModel",

@@ -117,7 +117,7 @@ class _ProgressBar(keras.callbacks.Callback):
         self.progress.reset(self.bar, total=self.params["steps"], description=f"epoch {epoch + 1}{best}")
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        self.progress.advance(self.bar)
+        self.progress.update(self.bar, completed=batch + 1)  # an execution is several batches
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self.scores.append((logs or {})[self.monitor])

@@ -101,6 +101,45 @@ class InteractionBlock(keras.layers.Layer):
         return Cost(twin.count_params(), flops)
 
 
+class PooledBlock(InteractionBlock):
+    """A block that needs the embeddings v of the fields by Σ v and Σ v² only, as FM and Bi-Interaction do.
+
+    A subclass writes `from_sums` instead of `call`. A model in training can then take both sums from the table's
+    distinct rows, without the `[batch, fields, dim]` of their embeddings. A subclass that writes `call` after all is
+    called with embeddings, like any block.
+    """
+
+    dynamic_fields = True
+
+    def from_sums(self, total: tf.Tensor, squares: tf.Tensor) -> tf.Tensor:
+        """Returns the interactions, float32 `[batch, units]`.
+
+        Args:
+            total: Σ v, float32 `[batch, dim]`.
+            squares: Σ v², element by element, float32 `[batch, dim]`.
+        """
+        raise NotImplementedError
+
+    def call(self, embeddings: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
+        # float32 before the sum and the square: half precision overflows at means of 8.
+        return self.from_sums(*_sums(present(embeddings, mask)))
+
+
+def by_sums(block: Any) -> bool:
+    """Returns whether a block is given sums instead of embeddings."""
+    return isinstance(block, PooledBlock) and type(block).call is PooledBlock.call
+
+
+@tf.custom_gradient
+def _sums(embeddings: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], Any]:
+    """[batch, fields, dim] → Σ v and Σ v², [batch, dim], with one gradient for both."""
+
+    def gradient(total: tf.Tensor, squares: tf.Tensor) -> tf.Tensor:
+        return total[:, None, :] + 2.0 * squares[:, None, :] * embeddings
+
+    return (tf.reduce_sum(embeddings, axis=1), tf.reduce_sum(embeddings * embeddings, axis=1)), gradient
+
+
 def present(embeddings: tf.Tensor, mask: tf.Tensor | None, dtype: Any = tf.float32) -> tf.Tensor:
     """Returns the embeddings in `dtype`, with zeros where the mask is False."""
     embeddings = tf.cast(embeddings, dtype)

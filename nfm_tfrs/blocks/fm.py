@@ -28,5 +28,5 @@ class FM(BiInteraction):
 
     returns_logit = True
 
-    def call(self, embeddings: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
-        return tf.reduce_sum(super().call(embeddings, mask), axis=1, keepdims=True)
+    def from_sums(self, total: tf.Tensor, squares: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_sum(super().from_sums(total, squares), axis=1, keepdims=True)

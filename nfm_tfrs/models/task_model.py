@@ -1,9 +1,14 @@
 """A tfrs.Model around one ranking task: losses averaged right, in float32, and scaled under float16."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 from nfm_tfrs.keras_compat import keras, tf, tfrs
 from nfm_tfrs.models.tasks import ranking_task
+from nfm_tfrs.optimizers import LazyAdagrad
+
+_STEPS = 8  # an execution of `fit`: a tenth faster than one; 32 are no faster
 
 
 class TaskModel(tfrs.Model):
@@ -43,11 +48,22 @@ class TaskModel(tfrs.Model):
         self._regularization_loss = keras.metrics.Mean("regularization_loss")
         self._total_loss = keras.metrics.Mean("total_loss")
 
-    def compile(self, optimizer: Any = None, **kwargs: Any) -> None:
+    def compile(
+        self,
+        optimizer: Any = None,
+        *,
+        steps_per_execution: int | Literal["auto"] = "auto",
+        jit_compile: bool | Literal["auto"] | None = "auto",
+        **kwargs: Any,
+    ) -> None:
         """Compiles as Keras' `compile` does; the loss and the metrics are the task's.
 
         Args:
-            optimizer: A Keras optimizer or its name; Adagrad(0.05) if not given.
+            optimizer: A Keras optimizer or its name; LazyAdagrad(0.05) if not given.
+            steps_per_execution: Training steps between two looks of Keras at its callbacks and progress bar. `"auto"`
+                is 8 in `fit` on a dataset of known length, and 1 elsewhere.
+            jit_compile: Whether XLA compiles the steps. `"auto"` does not: on CPUs its matrix products take twice as
+                long as TensorFlow's own, and the look-ups of distinct rows are beyond it.
             **kwargs: As in Keras, without `loss`, `metrics`, `weighted_metrics` and `loss_weights`.
 
         Raises:
@@ -59,11 +75,52 @@ class TaskModel(tfrs.Model):
                     f"{argument} belongs to the task; received {kwargs[argument]!r} in compile. "
                     "Pass task=tfrs.tasks.Ranking(...) to the model."
                 )
-        # Chosen on validation: benchmarks/movielens.py
-        optimizer = keras.optimizers.get(keras.optimizers.Adagrad(0.05) if optimizer is None else optimizer)
+        # Chosen on validation: benchmarks/movielens.py, benchmarks/optimizers.py
+        optimizer = keras.optimizers.get(LazyAdagrad(0.05) if optimizer is None else optimizer)
         if self.compute_dtype == "float16" and not isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer):
             optimizer = keras.mixed_precision.LossScaleOptimizer(optimizer)
-        super().compile(optimizer=optimizer, **kwargs)
+        self._auto_steps = steps_per_execution == "auto"
+        super().compile(
+            optimizer=optimizer,
+            steps_per_execution=1 if steps_per_execution == "auto" else steps_per_execution,
+            jit_compile=False if jit_compile == "auto" else jit_compile,
+            **kwargs,
+        )
+
+    def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Trains as Keras' `fit` does."""
+        length = int(x.cardinality()) if isinstance(x, tf.data.Dataset) else 0
+        with self._steps_an_execution(max(1, min(_STEPS, length))):
+            return super().fit(x, *args, **kwargs)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """Evaluates as Keras' `evaluate` does."""
+        with self._steps_an_execution(1):
+            return super().evaluate(*args, **kwargs)
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        """Predicts as Keras' `predict` does."""
+        with self._steps_an_execution(1):
+            return super().predict(*args, **kwargs)
+
+    def make_train_function(self, force: bool = False) -> Any:
+        """Returns Keras' function for any number of steps an execution; the one it makes for one step has no loop."""
+        with self._steps_an_execution(_STEPS):
+            return super().make_train_function(force)
+
+    @contextmanager
+    def _steps_an_execution(self, steps: int) -> Iterator[None]:
+        """Sets Keras' number while `steps_per_execution` is "auto"."""
+        before = self._steps_per_execution
+        if before is None or not self._auto_steps:
+            yield
+            return
+        was = before.numpy().item()
+        before.assign(steps)
+        try:
+            yield
+        finally:
+            before.assign(was)
 
     @property
     def is_binary(self) -> bool:
@@ -134,6 +191,12 @@ class TaskModel(tfrs.Model):
                 "Give (columns, label) batches, or label= for one inside the columns."
             )
         return columns, labels, weights
+
+    def get_compile_config(self) -> dict[str, Any]:
+        config = super().get_compile_config()
+        if config and self._auto_steps:
+            config["steps_per_execution"] = "auto"
+        return config
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles a loaded model as the saved one was; Keras skips this where `compile` is overridden."""

@@ -268,7 +268,7 @@ def test_compile_takes_an_optimizer_its_name_or_nothing():
     model.compile(optimizer=keras.optimizers.SGD(0.25))
     assert float(model.optimizer.learning_rate) == 0.25
     model.compile()
-    assert type(model.optimizer).__name__ == "Adagrad"
+    assert type(model.optimizer).__name__ == "LazyAdagrad"
     assert float(model.optimizer.learning_rate) == pytest.approx(0.05)
 
 
