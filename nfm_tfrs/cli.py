@@ -14,7 +14,7 @@ import typer
 from pyarrow import csv, parquet
 
 from nfm_tfrs.data.label import Label
-from nfm_tfrs.data.read import iterate_batches, read_table
+from nfm_tfrs.data.read import read_table
 from nfm_tfrs.data.split import parse_split
 from nfm_tfrs.features.infer import MIN_COUNT
 from nfm_tfrs.features.spec import FeatureSpec
@@ -124,13 +124,18 @@ def train(
         list[str] | None, typer.Option("--set", help="Model argument NAME=VALUE: --set embedding_dim=32.")
     ] = None,
     task: Annotated[str, typer.Option(help="binary or regression.")] = "binary",
-    optimizer: Annotated[str | None, typer.Option(help="A Keras optimizer's name; the package's if not given.")] = None,
+    optimizer: Annotated[
+        str | None, typer.Option(help="lazyadagrad (if not given), lazyadam, or a Keras optimizer's name.")
+    ] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Its rate; its default if not given.")] = None,
     batch_size: Annotated[int, typer.Option(min=1)] = BATCH_SIZE,
     epochs: Annotated[int, typer.Option(min=1)] = 50,
     patience: Annotated[int, typer.Option(min=0, help="Epochs to wait for a better validation score.")] = PATIENCE,
     seed: int = 0,
     format: Format = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder for encoded rows: the next run on the same files starts from them.")
+    ] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard logs.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -145,25 +150,26 @@ def train(
     binary = task == "binary"
     arguments = {"task": task, **_model_arguments(set_ or [])}
     spec, rules = _features(features, columns, min_count)
-    types = spec.dtypes if spec else {}
-    from nfm_tfrs.data import encoded, streaming
-    from nfm_tfrs.features.encoder import FeatureEncoder
+    cut = parse_split(split or "random", seed)
+    from nfm_tfrs.data import streaming
+    from nfm_tfrs.data.files import prepare_files
     from nfm_tfrs.training import judge
 
-    if valid is None:
-        cut = parse_split(split or "random", seed)
-        table = read_table(data, format=format, types=types)
-        parts = encoded.prepare(table, label, cut, features=spec, weight=weight, binary=binary, **rules)
-    else:
-        tables = {"valid": read_table(valid, format=format, types=types)}
-        if test is not None:
-            tables["test"] = read_table(test, format=format, types=types)
-        if not stream:
-            tables["train"] = read_table(data, format=format, types=types)
-        if spec is None:
-            batches = iterate_batches(data, format="parquet") if stream else tables["train"].to_batches()
-            spec = FeatureSpec.from_batches(batches, **encoded.inference_rules(label, weight, **rules))
-        parts = encoded.encode_tables(tables, FeatureEncoder(spec), label, weight=weight, binary=binary)
+    parts = prepare_files(
+        data,
+        label,
+        cut,
+        valid=valid,
+        test=test,
+        stream=stream,
+        features=spec,
+        weight=weight,
+        binary=binary,
+        format=format,
+        cache=cache,
+        keep=[groups] if groups else [],
+        **rules,
+    )
     console.print(str(parts.features))
     if stream:
         train_data = streaming.stream(
@@ -176,6 +182,7 @@ def train(
             seed=seed,
             binary=binary,
             transform=parts.encoder.encode_arrays,
+            encoded=parts.encoded.get("train"),
         )
     else:
         train_data = parts.train.dataset(batch_size, shuffle=True, seed=seed)
@@ -369,9 +376,14 @@ def _optimizer(name: str | None, learning_rate: float | None) -> Any:
     if name is None and learning_rate is None:
         return None
     from nfm_tfrs.keras_compat import keras
+    from nfm_tfrs.optimizers import LazyAdagrad, LazyAdam
 
     config = {} if learning_rate is None else {"learning_rate": learning_rate}
-    return keras.optimizers.get({"class_name": name or "adagrad", "config": config})
+    row_wise = {"lazyadam": LazyAdam, "lazyadagrad": LazyAdagrad}
+    name = (name or "lazyadagrad").lower()
+    if name in row_wise:
+        return row_wise[name](**config)
+    return keras.optimizers.get({"class_name": name, "config": config})
 
 
 def _names(text: str | None) -> list[str] | None:

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from nfm_tfrs.cli import app
 from nfm_tfrs.data import parse_split
+from nfm_tfrs.models.saving import load_model
 from nfm_tfrs.run import unfinished
 
 
@@ -244,6 +245,52 @@ def test_streamed_and_read_training_rows_agree_on_features_and_reach_the_same_qu
     losses = metrics["streamed"]["history"]["loss"]
     assert losses[-1] < losses[0]
     assert losses == pytest.approx(metrics["read"]["history"]["loss"], abs=0.03)  # the same rows in another order
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_cache_changes_no_result(ratings, tmp_path, stream):
+    table = pq.read_table(ratings)
+    for name, part in (("train", table.slice(0, 700)), ("valid", table.slice(700))):
+        pq.write_table(part, tmp_path / f"{name}.parquet", row_group_size=200)
+    separate = ("--data", tmp_path / "train.parquet", "--valid", tmp_path / "valid.parquet", "--stream")
+    files = separate if stream else ("--data", ratings)
+    common = ("--label", "rating>=4", "--columns", "user_id,film,genres,price", "--weight", "weight", "--epochs", 2)
+    runs = {"without": (), "written": ("--cache", tmp_path / "cache"), "opened": ("--cache", tmp_path / "cache")}
+    for name, cache in runs.items():
+        result = run("train", *files, *common, "--groups", "user_id", *cache, "--out", tmp_path / name)
+        assert result.exit_code == 0, result.output
+    for file in ("metrics.json", "features.json", "run.json"):
+        assert len({(tmp_path / name / file).read_text() for name in runs}) == 1
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    models = [load_model(tmp_path / name / "model.keras") for name in runs]
+    for weights in zip(*(model.get_weights() for model in models), strict=True):
+        np.testing.assert_array_equal(weights[0], weights[1])
+        np.testing.assert_array_equal(weights[0], weights[2])
+
+
+def test_a_cache_that_cannot_be_is_refused(ratings, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for cache, line in (
+        (tmp_path / "file", f"The cache {tmp_path / 'file'} is a file. Choose a folder."),
+        (tmp_path / "file" / "cache", "cannot be written: Not a directory. Choose another folder."),
+    ):
+        arguments = ("--data", ratings, "--label", "rating>=4", "--cache", cache, "--out", tmp_path / "run")
+        assert line in refused("train", *arguments)
+    line = refused(
+        "train",
+        "--data",
+        ratings,
+        "--label",
+        "rating>=4",
+        "--groups",
+        "person",
+        "--cache",
+        tmp_path / "c",
+        "--out",
+        tmp_path / "run",
+    )
+    assert "There is no column 'person'" in line
+    assert list((tmp_path / "c").iterdir()) == []
 
 
 @pytest.mark.parametrize(

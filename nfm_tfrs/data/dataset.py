@@ -1,6 +1,7 @@
 """Batches for Keras from columns in memory, each gathered whole by a permutation."""
 
 import itertools
+import mmap
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -52,9 +53,36 @@ def batches(
         raise ValueError("weights were given without labels. Give labels too, or leave the weights out.")
     num_rows = _num_rows(columns, labels, weights)
     check_batch_size(batch_size)
-    num_batches = num_rows // batch_size if drop_remainder else -(-num_rows // batch_size)
-    if not num_batches:
+    if drop_remainder and num_rows < batch_size:
         raise ValueError(f"{num_rows} rows are no whole batch of {batch_size}. Lower batch_size or keep the remainder.")
+
+    def permutation(epoch: int) -> np.ndarray:
+        return np.random.default_rng([seed, epoch]).permutation(num_rows)
+
+    return batches_in_order(
+        columns,
+        labels,
+        weights,
+        permutation if shuffle else None,
+        batch_size=batch_size,
+        drop_remainder=drop_remainder,
+    )
+
+
+def batches_in_order(
+    columns: Columns,
+    labels: np.ndarray | None,
+    weights: np.ndarray | None,
+    order: Callable[[int], np.ndarray] | None,
+    *,
+    batch_size: int,
+    drop_remainder: bool = False,
+) -> tf.data.Dataset:
+    """Returns batches as `batches` does, the rows of epoch e in the order `order(e)`, `[n]` int64.
+
+    Memory-mapped columns stay where they are.
+    """
+    num_rows = _num_rows(columns, labels, weights)
     # The map functions below capture these tensors: Dataset passes captured tensors by reference, neither as
     # constants of a graph (limited to 2 GB) nor as one slice a row. On the CPU, since an epoch would otherwise
     # travel to the GPU and back.
@@ -66,26 +94,30 @@ def batches(
     def unpacked(packed: dict[str, Any], *targets: tf.Tensor) -> Any:
         return (packing.unpack(packed), *targets) if targets else packing.unpack(packed)
 
-    cut = partial(cut_batches, (packed, *targets), unpacked, num_rows, batch_size, drop_remainder)
-    if shuffle:
+    cut = partial(_cut, (packed, *targets), unpacked, num_rows, batch_size, drop_remainder)
+    if order is None:
+        dataset = cut(None)
+    else:
         epochs = itertools.count()
 
-        def permutation(_: np.ndarray) -> np.ndarray:
-            return np.random.default_rng([seed, next(epochs)]).permutation(num_rows)
+        def rows_of_epoch(_: np.ndarray) -> np.ndarray:
+            return order(next(epochs))
 
         def epoch(start: tf.Tensor) -> tf.data.Dataset:
-            order = tf.numpy_function(permutation, [start], tf.int64)
-            return cut(tf.ensure_shape(order, [num_rows]))
+            return cut(tf.ensure_shape(tf.numpy_function(rows_of_epoch, [start], tf.int64), [num_rows]))
 
-        # Not from_generator: its kernel lowers malloc's trim threshold to 128 KB for the whole process, and each
-        # training step then takes its memory from the system anew (7,000 page faults, half of the step's time).
+        # Not from_generator: see `dataset_of`.
         dataset = tf.data.Dataset.range(1).flat_map(epoch)
-    else:
-        dataset = cut(None)
-    return dataset.apply(tf.data.experimental.assert_cardinality(num_batches)).prefetch(BATCHES_AHEAD)
+    num_batches = num_rows // batch_size if drop_remainder else -(-num_rows // batch_size)
+    options = tf.data.Options()
+    # There is nothing to tune, and an iterator with autotuning waits at its end for a thread that sleeps for up to as
+    # long as the epoch lasted.
+    options.autotune.enabled = False
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(num_batches))
+    return dataset.prefetch(BATCHES_AHEAD).with_options(options)
 
 
-def cut_batches(
+def _cut(
     data: tuple[Any, ...],
     finish: Callable[..., Any],
     num_rows: Any,
@@ -149,10 +181,11 @@ class Packing:
 
 
 def to_tensor(column: np.ndarray | Bag) -> Any:
-    """Returns an array as a tensor, a bag as a ragged tensor."""
+    """Returns an array as a tensor, a bag as a ragged tensor; both on the memory of a file that is mapped whole."""
     if isinstance(column, Bag):
-        splits = tf.constant(column.row_splits, tf.int64)
-        return tf.RaggedTensor.from_row_splits(tf.constant(column.values), splits, validate=False)
+        return tf.RaggedTensor.from_row_splits(to_tensor(column.values), to_tensor(column.row_splits), validate=False)
+    if isinstance(column, np.memmap) and column.ctypes.data % mmap.PAGESIZE == 0:  # of a part, TensorFlow may die
+        return tf.experimental.dlpack.from_dlpack(column.__dlpack__())
     return tf.constant(column)
 
 

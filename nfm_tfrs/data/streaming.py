@@ -1,33 +1,34 @@
 """Batches for Keras from Parquet files of any size, a window of rows in memory at a time."""
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from nfm_tfrs.data.dataset import BATCHES_AHEAD, Packing, check_batch_size, cut_batches
+from nfm_tfrs.data.dataset import Packing, batches_in_order, check_batch_size
+from nfm_tfrs.data.encoded import EncodedPart
+from nfm_tfrs.data.generator import Elements, dataset_of
 from nfm_tfrs.data.label import Label, check_binary, example_weights
 from nfm_tfrs.data.parquet import ParquetFiles, RowGroup
 from nfm_tfrs.data.read import find_files
-from nfm_tfrs.features.columns import Bag, Columns, checked_arrays, raw_columns
+from nfm_tfrs.features.columns import Bag, Columns, checked_arrays, decoded, raw_columns
 from nfm_tfrs.keras_compat import tf
 
 if TYPE_CHECKING:
     from nfm_tfrs.features.spec import FeatureSpec
 
-_READ_ROWS = 1 << 14  # rows a record batch: small beside a window, many enough to be handled by columns
-_WINDOWS_AHEAD = 1
 _WINDOW_BYTES = 24_000_000  # as Arrow; with NumPy's, Python's strings' and TensorFlow's copies about ten times that
+_SAMPLE_ROWS = 1 << 14  # read at first, to know the types and the size of a row
 
+Paths = str | Path | Sequence[str | Path]
+Transform = Callable[[dict[str, pa.Array]], Columns]
 Window = tuple[pa.Table, np.ndarray]  # checked feature columns; label and, where there is one, weight [n, 1 or 2]
 
 
 def stream(
-    paths: str | Path | Sequence[str | Path],
+    paths: Paths,
     spec: "FeatureSpec",
     label: str | Label,
     *,
@@ -36,7 +37,8 @@ def stream(
     shuffle: bool,
     seed: int,
     binary: bool = True,
-    transform: Callable[[dict[str, pa.Array]], Columns] | None = None,
+    transform: Transform | None = None,
+    encoded: EncodedPart | None = None,
     window_rows: int | None = None,
 ) -> tf.data.Dataset:
     """Returns Parquet files as a dataset of (features, label[, weight]) batches that never holds a whole file.
@@ -56,6 +58,8 @@ def stream(
         seed: Of the orders.
         binary: Whether the label must be 0 or 1.
         transform: What to make of the arrays `checked_arrays` returns; `raw_columns` if not given.
+        encoded: All rows in the order of the files, as `encode_windows` gives them and a cache holds them. The
+            batches are the same, but come from there.
         window_rows: Rows permuted together, rounded down to whole batches, at least one batch. Resident memory grows
             by several times a window. None takes as many rows as fill about 24 MB.
 
@@ -64,74 +68,117 @@ def stream(
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: Not whole Parquet files, no rows, or a first batch that is not what is declared. Later batches
-            raise the same line from inside the pipeline, wrapped by TensorFlow: `plain_errors` unwraps it.
+        ValueError: Not whole Parquet files, no rows, a first batch that is not what is declared, or another number of
+            encoded rows. Later batches raise the same line from inside the pipeline, wrapped by TensorFlow:
+            `plain_errors` unwraps it.
     """
     check_batch_size(batch_size)
-    expression = label if isinstance(label, Label) else Label.parse(label)
-    wanted = [*spec.columns, expression.column, *([weight] if weight else [])]
-    files = ParquetFiles(find_files(paths, format="parquet"), wanted)
-    reader = _Reader(files, spec, expression, weight, binary)
-    to_columns = transform or (lambda arrays: raw_columns(arrays, spec))
+    reader = _Reader(paths, spec, label, weight, binary, transform, min(batch_size, _SAMPLE_ROWS))
+    groups, num_rows = reader.files.row_groups, reader.files.num_rows
+    window_rows = max((window_rows or reader.window_rows) // batch_size, 1) * batch_size
 
-    def columns_of(table: pa.Table) -> Columns:
-        return to_columns({name: _one_chunk(table.column(name)) for name in table.column_names})
-
-    sample, targets = next(reader.windows(files.row_groups, min(batch_size, _READ_ROWS)))
-    reader.schema = sample.schema
-    if window_rows is None:
-        window_rows = _WINDOW_BYTES * sample.num_rows // max(sample.nbytes, 1)
-    window_rows = max(window_rows // batch_size, 1) * batch_size
-    sample_columns = columns_of(sample)
-    packing = Packing(sample_columns)
-    structure = packing.pack(sample_columns)
-    epochs = itertools.count()
-
-    def windows() -> Iterator[tuple[np.ndarray, ...]]:
-        random = np.random.default_rng([seed, next(epochs)])
-        groups = files.row_groups
-        if shuffle:
-            groups = [groups[number] for number in random.permutation(len(groups))]
-        for table, targets in _gathered(reader.windows(groups, _READ_ROWS), window_rows):
-            rows = random.permutation(table.num_rows) if shuffle else np.arange(table.num_rows)
-            yield *_flat(packing.pack(columns_of(table)), structure), targets, rows
-
-    signature = (
-        *(_spec(part) for part in _flat(structure, structure)),
-        tf.TensorSpec([None, targets.shape[1]], tf.float32),
-        tf.TensorSpec([None], tf.int64),
-    )
-
-    def unpacked(packed: dict[str, Any], targets: tf.Tensor) -> tuple[Any, ...]:
-        return (packing.unpack(packed), *tf.unstack(targets, axis=1))
-
-    def batches_of(*parts: tf.Tensor) -> tf.data.Dataset:
-        *flat, targets, rows = parts
-        return cut_batches(
-            (_unflat(flat, structure), targets), unpacked, tf.size(rows, tf.int64), batch_size, False, rows
+    def shuffled(epoch: int) -> tuple[list[RowGroup], Callable[[int], np.ndarray]]:
+        """The row groups in the epoch's order, and what orders each window."""
+        random = np.random.default_rng([seed, epoch])
+        return (
+            ([groups[n] for n in random.permutation(len(groups))], random.permutation)
+            if shuffle
+            else (groups, np.arange)
         )
 
-    dataset = tf.data.Dataset.from_generator(windows, output_signature=signature)
-    dataset = dataset.prefetch(_WINDOWS_AHEAD).flat_map(batches_of)
-    num_batches = -(-files.num_rows // batch_size)
-    return dataset.apply(tf.data.experimental.assert_cardinality(num_batches)).prefetch(BATCHES_AHEAD)
+    if encoded is not None:
+        if len(encoded) != num_rows:
+            raise ValueError(f"The files have {num_rows} rows, but {len(encoded)} were encoded. Encode them again.")
+        starts = dict(zip(groups, np.cumsum([0, *(group.num_rows for group in groups)]).tolist(), strict=False))
+
+        def order(epoch: int) -> np.ndarray:
+            shuffled_groups, permutation = shuffled(epoch)
+            rows = np.concatenate([starts[group] + np.arange(group.num_rows) for group in shuffled_groups])
+            for start in range(0, num_rows, window_rows):
+                window = rows[start : start + window_rows]
+                window[:] = window[permutation(len(window))]
+            return rows
+
+        return batches_in_order(
+            encoded.columns, encoded.labels, encoded.weights, order if shuffle else None, batch_size=batch_size
+        )
+    packing = Packing(reader.columns(reader.sample[0]))
+    sample = packing.pack(reader.columns(reader.sample[0]))
+    signature = [
+        *(_spec(part) for part in _flat(sample, sample)),
+        tf.TensorSpec([None, reader.sample[1].shape[1]], tf.float32),
+    ]
+
+    def elements(epoch: int) -> Elements:
+        shuffled_groups, permutation = shuffled(epoch)
+        for table, targets in reader.gathered(shuffled_groups, window_rows):
+            columns = packing.pack(reader.columns(table))
+            order = permutation(table.num_rows)
+            for start in range(0, table.num_rows, batch_size):
+                rows = order[start : start + batch_size]
+                yield [*_flat({name: _taken(column, rows) for name, column in columns.items()}, sample), targets[rows]]
+
+    def unpacked(*parts: tf.Tensor) -> tuple[Any, ...]:
+        *flat, targets = parts
+        return (packing.unpack(_unflat(flat, sample)), *tf.unstack(targets, axis=1))
+
+    # A window of batches ahead: while a window is read, training goes on with the last one.
+    num_batches = -(-num_rows // batch_size)
+    return dataset_of(elements, signature, size=num_batches, ahead=window_rows // batch_size).map(unpacked)
 
 
-@dataclass
+def encode_windows(
+    paths: Paths,
+    spec: "FeatureSpec",
+    label: str | Label,
+    transform: Transform,
+    *,
+    weight: str | None = None,
+    binary: bool = True,
+) -> Iterator[EncodedPart]:
+    """Yields the rows of Parquet files in their order, encoded window by window; see `stream` for the arguments."""
+    reader = _Reader(paths, spec, label, weight, binary, transform, _SAMPLE_ROWS)
+    for table, targets in reader.gathered(reader.files.row_groups, reader.window_rows):
+        yield EncodedPart(reader.columns(table), targets[:, 0], targets[:, 1] if weight else None)
+
+
 class _Reader:
     """Row groups as checked windows; each error names the file."""
 
-    files: ParquetFiles
-    spec: "FeatureSpec"
-    label: Label
-    weight: str | None
-    binary: bool
-    schema: pa.Schema | None = None  # of the first window: what later ones must be
+    def __init__(
+        self,
+        paths: Paths,
+        spec: "FeatureSpec",
+        label: str | Label,
+        weight: str | None,
+        binary: bool,
+        transform: Transform | None,
+        sample_rows: int,
+    ) -> None:
+        self.label = label if isinstance(label, Label) else Label.parse(label)
+        wanted = [*spec.columns, self.label.column, *([weight] if weight else [])]
+        self.files = ParquetFiles(find_files(paths, format="parquet"), wanted)
+        self.spec, self.weight, self.binary, self.transform = spec, weight, binary, transform
+        self.schema: pa.Schema | None = None
+        self.sample = next(self.windows(self.files.row_groups, sample_rows))  # the first rows
+        self.schema = self.sample[0].schema  # what that of later windows must be
+        self.window_rows = max(_WINDOW_BYTES * self.sample[0].num_rows // max(self.sample[0].nbytes, 1), 1)
+
+    def columns(self, table: pa.Table) -> Columns:
+        """The columns of a window."""
+        arrays = {name: _one_chunk(table.column(name)) for name in table.column_names}
+        return raw_columns(arrays, self.spec) if self.transform is None else self.transform(arrays)
+
+    def gathered(self, row_groups: Iterable[RowGroup], num_rows: int) -> Iterator[Window]:
+        """Windows of `num_rows`, across row groups; the last holds what is left."""
+        return _gathered(self.windows(row_groups, num_rows), num_rows)
 
     def windows(self, row_groups: Iterable[RowGroup], batch_rows: int) -> Iterator[Window]:
+        """Windows of at most `batch_rows`, none of two row groups."""
         for group, row, batch in self.files.batches(row_groups, batch_rows):
             try:
-                table = self._typed(pa.table(checked_arrays(batch, self.spec, first_row=row)))
+                arrays = checked_arrays(batch, self.spec, first_row=row)
+                table = self._typed(pa.table({name: decoded(array) for name, array in arrays.items()}))
                 targets = [self.label.values(batch, first_row=row)]
                 if self.binary:
                     check_binary(targets[0], self.label)
@@ -170,6 +217,10 @@ def _gathered(windows: Iterable[Window], num_rows: int) -> Iterator[Window]:
             waiting -= num_rows
     if waiting:
         yield pa.concat_tables(tables), np.concatenate(targets)
+
+
+def _taken(column: np.ndarray | Bag, rows: np.ndarray) -> np.ndarray | Bag:
+    return column.take(rows) if isinstance(column, Bag) else column.take(rows, axis=0)
 
 
 def _one_chunk(column: pa.ChunkedArray) -> pa.Array:

@@ -47,7 +47,8 @@ class Bag:
 
     def take(self, rows: np.ndarray) -> "Bag":
         """Returns the bag of the given rows, `[n]` int64, in their order."""
-        starts, lengths = self.row_splits[rows], np.diff(self.row_splits)[rows]
+        starts = self.row_splits[rows]
+        lengths = self.row_splits[rows + 1] - starts
         splits = _splits(lengths)
         positions = np.arange(splits[-1]) + np.repeat(starts - splits[:-1], lengths)
         return Bag(self.values[positions], splits)
@@ -70,7 +71,7 @@ def checked_arrays(table: pa.Table | pa.RecordBatch, spec: "FeatureSpec", *, fir
 
     | declared | normal type |
     |---|---|
-    | category | int64 or string; a float column must hold whole numbers, its NaN become null |
+    | category | int64, string or dictionary of string; floats must be whole numbers, their NaN become null |
     | number | float32 without nulls: null and NaN are both NaN |
     | bag | list of int64 or string; a scalar column is taken as bags of one; nulls inside are kept |
     | weights of a bag | list of float32, shaped as the bag; NaN only beside a null value |
@@ -88,15 +89,15 @@ def checked_arrays(table: pa.Table | pa.RecordBatch, spec: "FeatureSpec", *, fir
     for feature in spec:
         array = _column(table, feature.name)
         if isinstance(feature, NumericFeature):
-            arrays[feature.name] = _numbers(feature.name, _dense(feature, array), first_row)
+            arrays[feature.name] = _numbers(feature.name, _dense(feature, decoded(array)), first_row)
         elif isinstance(feature, MultiCategoricalFeature):
-            arrays[feature.name] = _bag(feature, array, first_row)
+            arrays[feature.name] = _bag(feature, decoded(array), first_row)
         else:
             rows = np.arange(first_row, first_row + len(array))
             arrays[feature.name] = _categories(feature, _dense(feature, array), rows)
     for bag in spec.bags:
         if bag.weights:
-            arrays[bag.weights] = _weights(bag, _column(table, bag.weights), arrays[bag.name], first_row)
+            arrays[bag.weights] = _weights(bag, decoded(_column(table, bag.weights)), arrays[bag.name], first_row)
     return arrays
 
 
@@ -145,6 +146,11 @@ def _column(table: pa.Table | pa.RecordBatch, name: str) -> pa.Array:
     array = table.column(name)
     if isinstance(array, pa.ChunkedArray):
         array = array.chunk(0) if array.num_chunks == 1 else pa.concat_arrays(array.unify_dictionaries().chunks)
+    return array
+
+
+def decoded(array: pa.Array) -> pa.Array:
+    """Returns the array with the values themselves where it holds a dictionary and indices."""
     return array.cast(array.type.value_type) if types.is_dictionary(array.type) else array
 
 
@@ -160,8 +166,13 @@ def _dense(feature: Feature, array: pa.Array) -> pa.Array:
 
 
 def _categories(feature: Feature, array: pa.Array, rows: np.ndarray) -> pa.Array:
-    """Returns int64 or string; `rows` holds the row of each value, for messages."""
+    """Returns int64, string or dictionary of string; `rows` holds the row of each value, for messages."""
     name, declared = feature.name, getattr(feature, "dtype", None)
+    if types.is_dictionary(array.type):
+        if is_text(array.type.value_type) and not array.dictionary.null_count:
+            distinct = _categories(feature, array.dictionary, rows)
+            return pa.DictionaryArray.from_arrays(array.indices.cast(pa.int32()), distinct)
+        array = decoded(array)
     if types.is_null(array.type):
         return array.cast(pa.string() if declared == "string" else pa.int64())
     if is_text(array.type):
@@ -231,8 +242,7 @@ def _bag(feature: MultiCategoricalFeature, array: pa.Array, first_row: int) -> p
     lengths, values = _rows_of(array)
     if is_list(values.type):
         raise ValueError(f"Column {feature.name!r} holds lists of lists ({array.type}). Give one flat list a row.")
-    values = values.cast(values.type.value_type) if types.is_dictionary(values.type) else values
-    values = _categories(feature, values, np.repeat(np.arange(first_row, first_row + len(array)), lengths))
+    values = _categories(feature, decoded(values), np.repeat(np.arange(first_row, first_row + len(array)), lengths))
     return _listed(array, lengths, values)
 
 

@@ -1,6 +1,10 @@
 """Parquet streams: the rows of the files in bounded windows, and readers' errors through the pipeline."""
 
+import gc
+import os
 import re
+import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -8,9 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from nfm_tfrs.data import plain_errors, streaming
+from nfm_tfrs.data.encoded import encode_part
 from nfm_tfrs.data.label import Label
-from nfm_tfrs.data.streaming import stream
+from nfm_tfrs.data.streaming import encode_windows, stream
 from nfm_tfrs.features.columns import Bag, raw_columns
+from nfm_tfrs.features.encoder import FeatureEncoder
 from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeature, NumericFeature
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import keras, tf
@@ -39,11 +45,6 @@ def table_of(num_rows=ROWS, start=0):
             "weight": [row + 1.0 for row in rows],
         }
     )
-
-
-@pytest.fixture(autouse=True)
-def _small_reads(monkeypatch):
-    monkeypatch.setattr(streaming, "_READ_ROWS", 4)
 
 
 @pytest.fixture
@@ -180,7 +181,7 @@ def late(tmp_path, **columns):
             "rating>=2",
             "Column 'number' is infinite (inf) in row 59. Clip it, or set it to null",
         ),
-        ({"rating": None}, "rating>=2", "Label column 'rating' has no value in 1 of 2 rows, the first in row 59."),
+        ({"rating": None}, "rating>=2", "Label column 'rating' has no value in 1 of 10 rows, the first in row 59."),
         ({"weight": -1.0}, "rating>=2", "Weight column 'weight' is -1.0 in row 59. Give finite weights of 0 or more."),
         ({"weight": None}, "rating>=2", "Weight column 'weight' is nan in row 59."),
         ({"w": [1.0]}, "rating>=2", "Column 'w' weighs 'bag', but row 59 has 1 weights for 2 values."),
@@ -248,3 +249,76 @@ def test_bags_of_a_transform_may_hold_rows_of_numbers(path):
 
     features, _ = next(iter(make(path, transform=pairs, shuffle=False)))
     assert features["pairs"].to_list()[:3] == [[], [[1, 1]], [[2, 2], [2, 2]]]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_files_are_open_only_while_they_are_streamed(path):
+    def is_open():
+        gc.collect()
+        tf.constant(0)  # where TensorFlow lets go of arrays
+        return any(str(path) == os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink())
+
+    dataset = make(path, window_rows=8)
+    iterator = iter(dataset)
+    next(iterator)
+    assert is_open()
+    del iterator
+    assert not is_open()
+    rows_of(dataset)
+    assert not is_open()
+
+
+def test_iterators_open_at_once_are_different_epochs(path):
+    dataset, again = make(path), make(path)
+    pairs = list(zip(dataset, dataset, strict=True))
+    for position in range(2):
+        rows = [row for pair in pairs for row in pair[position][0]["row"].numpy().tolist()]
+        assert rows == rows_of(again)
+
+
+ENCODE = FeatureEncoder(SPEC).encode_arrays
+
+
+@pytest.mark.parametrize("window_bytes", [1, 700, 10**6])
+def test_windows_encoded_one_by_one_are_the_rows_in_order(path, monkeypatch, window_bytes):
+    monkeypatch.setattr(streaming, "_WINDOW_BYTES", window_bytes)
+    parts = list(encode_windows(path, SPEC, "rating>=2", ENCODE, weight="weight"))
+    assert (len(parts) == 1) is (window_bytes == 10**6)
+    whole = encode_part(table_of(), FeatureEncoder(SPEC), Label.parse("rating>=2"), weight="weight")
+    start = 0
+    for part in parts:
+        rows = np.arange(start, start + len(part))
+        for name, column in whole.columns.items():
+            expected = column.take(rows) if isinstance(column, Bag) else column[rows]
+            for one, other in zip(
+                *((c.values, c.row_splits) if isinstance(c, Bag) else (c,) for c in (part.columns[name], expected)),
+                strict=True,
+            ):
+                np.testing.assert_array_equal(one, other)
+        np.testing.assert_array_equal(part.labels, whole.labels[rows])
+        np.testing.assert_array_equal(part.weights, whole.weights[rows])
+        start += len(part)
+    assert start == ROWS
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("weight", ["weight", None])
+@pytest.mark.parametrize(("group_rows", "window_rows"), [(9, 17), (9, 1000), (ROWS, 16), (1, None)])
+def test_rows_encoded_before_come_in_the_same_batches(tmp_path, group_rows, window_rows, shuffle, weight):
+    pq.write_table(table_of(25), tmp_path / "0.parquet", row_group_size=group_rows)
+    pq.write_table(table_of(ROWS - 25, 25), tmp_path / "1.parquet", row_group_size=group_rows)
+    (encoded,) = encode_windows(tmp_path, SPEC, "rating>=2", ENCODE, weight=weight)
+    options = {"shuffle": shuffle, "weight": weight, "window_rows": window_rows, "transform": ENCODE}
+    read, before = make(tmp_path, **options), make(tmp_path, **options, encoded=encoded)
+    assert before.element_spec == read.element_spec
+    for _ in range(2):  # epochs
+        for pair in zip(read, before, strict=True):
+            for one, other in zip(*(tf.nest.flatten(batch, expand_composites=True) for batch in pair), strict=True):
+                np.testing.assert_array_equal(one.numpy(), other.numpy())
+
+
+def test_rows_encoded_from_another_file_are_refused(path, tmp_path):
+    pq.write_table(table_of(9), tmp_path / "other.parquet")
+    (encoded,) = encode_windows(tmp_path / "other.parquet", SPEC, "rating>=2", ENCODE)
+    with pytest.raises(ValueError, match=r"The files have 60 rows, but 9 were encoded\. Encode them again\."):
+        make(path, encoded=encoded)

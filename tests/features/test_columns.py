@@ -75,7 +75,6 @@ def test_booleans_are_zero_and_one():
         pa.array(["x", None, "ÿ"], pa.large_string()),
         pa.array(["x", None, "ÿ"], pa.string_view()),
         pa.array([b"x", None, "ÿ".encode()]),
-        pa.array(["x", None, "ÿ"]).dictionary_encode(),
     ],
     ids=lambda column: str(column.type),
 )
@@ -84,6 +83,27 @@ def test_every_kind_of_string_becomes_string_with_nulls(feature, column):
     array = checked(feature, a=column)
     assert array.type == pa.string()
     assert array.to_pylist() == ["x", None, "ÿ"]
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.binary()], ids=str)
+@pytest.mark.parametrize("indices", [pa.int8(), pa.uint32(), pa.int64()], ids=str)
+def test_a_dictionary_of_strings_stays_one(kind, indices):
+    column = pa.DictionaryArray.from_arrays(pa.array([1, None, 0], indices), pa.array(["ÿ", "x"]).cast(kind))
+    array = checked(ANY, a=column)
+    assert array.type == pa.dictionary(pa.int32(), pa.string())
+    assert array.to_pylist() == ["x", None, "ÿ"]
+
+
+def test_chunks_of_different_dictionaries_share_one():
+    chunks = [pa.array(["x", "y"]).dictionary_encode(), pa.array(["z", None, "y"]).dictionary_encode()]
+    array = checked(ANY, a=pa.chunked_array(chunks))
+    assert array.to_pylist() == ["x", "y", "z", None, "y"]
+    assert array.dictionary.to_pylist() == ["x", "y", "z"]
+
+
+def test_a_dictionary_that_holds_null_becomes_string():
+    column = pa.DictionaryArray.from_arrays(pa.array([0, 1, None]), pa.array(["x", None]))
+    assert checked(ANY, a=column) == pa.array(["x", None, None])
 
 
 @pytest.mark.parametrize(("feature", "kind"), [(STRING, pa.string()), (INTEGER, pa.int64()), (ANY, pa.int64())])

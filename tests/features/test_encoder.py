@@ -435,9 +435,50 @@ def test_raw_path_encoded_path_and_a_dict_agree_bit_for_bit(case):
         np.testing.assert_array_equal(whole[key].row_splits, raw[key].row_splits.numpy())
 
 
-def test_numbers_encode_to_the_same_bits_whatever_batch_they_come_in():
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"vocabulary_size": 5},
+        {"vocabulary": [4, 0, 7]},
+        {"vocabulary": [0, 9]},
+        {"vocabulary": [3, 2**40]},
+        {"vocabulary": [2**63 - 1]},
+        {"num_hash_buckets": 3},
+    ],
+    ids=str,
+)
+def test_whole_columns_of_integers_have_the_ids_of_a_batch(how):
+    integers = [0, 1, 3, 4, 5, 7, 8, 9, 10, 2**40, 2**40 + 1, 2**63 - 1, -1, -7, -(2**63)]
+    spec = FeatureSpec(
+        [
+            CategoricalFeature("first", vocabulary_size=2),
+            CategoricalFeature("a", **how),
+            MultiCategoricalFeature("bag", **how),
+        ]
+    )
+    encoder = FeatureEncoder(spec)
+    rows, bags = [*integers, None], [[value] for value in integers]
+    whole = encoder.encode_arrays({"first": pa.array([0] * 16), "a": pa.array(rows), "bag": pa.array([*bags, None])})
+    values = tf.constant([*integers, -1], tf.int64)
+    batch = encoder({"first": tf.zeros([16], tf.int64), "a": values, "bag": values[:, None]})
+    np.testing.assert_array_equal(whole[IDS], batch[IDS].numpy())
+    np.testing.assert_array_equal(whole[bag_key("bag")].values, batch[bag_key("bag")].values.numpy())
+    assert whole[IDS].dtype == whole[bag_key("bag")].values.dtype == np.int64
+
+
+def test_whole_columns_of_a_dictionary_have_the_ids_of_a_batch():
+    values = ["b", None, "", "a", "b", "zz"]
+    for how in ({"vocabulary": ["a", "b"]}, {"num_hash_buckets": 50}):
+        encoder = FeatureEncoder(FeatureSpec([CategoricalFeature("a", **how)]))
+        whole = encoder.encode_arrays({"a": pa.array(values).dictionary_encode()})[IDS]
+        assert whole.tolist() == encoder({"a": [value or "" for value in values]})[IDS].numpy().tolist()
+
+
+@pytest.mark.parametrize("log", [True, False])
+def test_numbers_encode_to_the_same_bits_whatever_batch_they_come_in(log):
     values = np.random.default_rng(0).lognormal(2.0, 3.0, 1003).astype(np.float32)
-    spec = FeatureSpec([NumericFeature("x", mean=1.7, std=0.37, log=True)])
+    values[:4] = np.nan, -3e38, 3e38, 1e-45
+    spec = FeatureSpec([NumericFeature("x", mean=1.7, std=0.37, log=log)])
     encoder = FeatureEncoder(spec)
     whole = encoder.encode_arrays({"x": pa.array(values)})[NUMBERS][:, 0]
     in_graph = tf.function(encoder, reduce_retracing=True)

@@ -1,0 +1,232 @@
+"""Encoded rows on disk: written once, mapped into memory from then on."""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+
+from nfm_tfrs.data.encoded import EncodedPart, Prepared, Rates
+from nfm_tfrs.features.columns import Bag, missing_column
+from nfm_tfrs.features.encoder import FeatureEncoder
+from nfm_tfrs.features.spec import FeatureSpec
+
+_FORMAT = 1  # to be raised with each change of what is written here, or of what columns are encoded to
+_PACKAGES = ("nfm-tfrs", "tensorflow", "numpy", "pyarrow")
+_UNFINISHED = ".unfinished-"
+_LEFT_SECONDS = 86_400  # an unfinished entry that nobody has written to for so long was left by a process that died
+_CONTENTS = "entry.json"
+
+
+def cached(
+    folder: str | Path,
+    files: Mapping[str, Sequence[Path]],
+    settings: Mapping[str, Any],
+    prepare: Callable[[], Prepared],
+    *,
+    windows: Callable[[Prepared], Iterable[EncodedPart]] | None = None,
+    keep: Sequence[str] = (),
+) -> Prepared:
+    """Returns what `prepare` returns, from the cache where the same was prepared before.
+
+    What was prepared from files that have changed since, by other settings or by other versions of the packages that
+    encode is not taken, but replaced. A file has changed if its path, size, inode or one of the times of its last
+    changes differs. A program that writes to a file cannot set the time of the last change of its inode, so this
+    misses nothing that a hash of the content would find, and reads nothing; a copied or touched file is encoded anew.
+
+    Processes may use one cache at once: an entry is written under another name, and renamed when it is whole.
+
+    Args:
+        folder: The cache; made if it is not there.
+        files: What `prepare` reads, by role.
+        settings: All else that its result depends on, as plain JSON types.
+        prepare: Reads and encodes.
+        windows: Of what was prepared, the rows of the part `train`, where they do not fit into memory at once.
+        keep: The columns of the raw tables that the result shall have.
+
+    Returns:
+        The parts, their arrays mapped from files; the raw tables with the columns of `keep` alone.
+
+    Raises:
+        ValueError: The folder is a file or cannot be written, or a file changed while it was read.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"The cache {folder} is a file. Choose a folder.")
+    states = _states(files)
+    where = {role: [str(path.resolve()) for path in paths] for role, paths in files.items()}
+    versions = {name: metadata.version(name) for name in _PACKAGES} | {"format": str(_FORMAT)}
+    question = _digest([where, dict(settings), list(keep)])
+    entry = folder / f"{question}-{_digest([states, versions])}"
+    damaged = False
+    if entry.exists():
+        try:
+            return _open(entry)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            damaged = True
+            warnings.warn(f"The cache's entry {entry} is damaged and made anew: {error}.", stacklevel=2)
+    prepared = prepare()
+    unfinished = folder / f"{_UNFINISHED}{uuid.uuid4().hex}"
+    try:
+        unfinished.mkdir(parents=True)
+        _write(unfinished, prepared, windows, keep)
+        if _states(files) != states:
+            raise ValueError("A file changed while it was read. Run again when it is written.")
+        opened = _open(unfinished)  # before the renaming: from then on another process may replace it
+        _put(unfinished, entry, replace=damaged)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ValueError(f"The cache {folder} cannot be written: {reason}. Choose another folder.") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return opened
+
+
+def _states(files: Mapping[str, Sequence[Path]]) -> list[list[Any]]:
+    states = []
+    for path in (path for paths in files.values() for path in paths):
+        found = path.stat() if path.exists() else None
+        states.append([found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns] if found else [])
+    return states
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _put(unfinished: Path, entry: Path, *, replace: bool) -> None:
+    """Puts an entry in the place of all others to the same question, and removes what dead processes left."""
+    for path in entry.parent.iterdir():
+        same_question = path.name.partition("-")[0] == entry.name.partition("-")[0]
+        # Another process may do the same at this moment.
+        with suppress(FileNotFoundError):
+            if same_question and (replace or path != entry):
+                removed = path.rename(path.with_name(f"{_UNFINISHED}{uuid.uuid4().hex}"))  # no entry from now on
+                shutil.rmtree(removed, ignore_errors=True)
+            elif path.name.startswith(_UNFINISHED):
+                written = max(one.stat().st_mtime for one in (path, *path.iterdir()))
+                if time.time() - written > _LEFT_SECONDS:
+                    shutil.rmtree(path, ignore_errors=True)
+    try:
+        unfinished.rename(entry)
+    except OSError:
+        if not entry.exists():  # else another process was faster, and has written the same
+            raise
+
+
+def _write(
+    folder: Path,
+    prepared: Prepared,
+    windows: Callable[[Prepared], Iterable[EncodedPart]] | None,
+    keep: Sequence[str],
+) -> None:
+    contents: dict[str, Any] = {"features": prepared.features.to_dict(), "rates": {}, "tables": {}}
+    for number, (name, table) in enumerate(prepared.tables.items() if keep else ()):
+        contents["tables"][name] = f"{number}.arrow"
+        for column in keep:
+            if column not in table.column_names:
+                raise missing_column(column, table.column_names)
+        table = table.select(list(keep)).unify_dictionaries()  # a file takes one dictionary a column
+        with pa.ipc.new_file(folder / f"{number}.arrow", table.schema) as file:
+            file.write_table(table)
+    with ExitStack() as stack:
+        arrays = _Arrays(folder, stack)
+        for name, part in prepared.encoded.items():
+            contents["rates"][name] = [asdict(rates) for rates in part.rates]
+            arrays.append(name, part)
+        for part in windows(prepared) if windows else ():
+            contents["rates"]["train"] = []
+            arrays.append("train", part)
+        contents["arrays"] = arrays.contents
+    contents["bytes"] = {path.name: path.stat().st_size for path in folder.iterdir()}
+    (folder / _CONTENTS).write_text(json.dumps(contents))
+    for path in folder.iterdir():
+        with path.open("r+b") as file:
+            os.fsync(file)  # after a power cut there is the whole entry or none, not its name with files of zeros
+
+
+def _open(folder: Path) -> Prepared:
+    contents = json.loads((folder / _CONTENTS).read_text())
+    for name, size in contents["bytes"].items():
+        if (found := (folder / name).stat().st_size) != size:
+            raise ValueError(f"{name} has {found:,} bytes instead of {size:,}")
+    parts: dict[str, dict[str, Any]] = {name: {"columns": {}} for name in contents["rates"]}
+    bags: dict[tuple[str, str], dict[str, np.ndarray]] = {}
+    for array in contents["arrays"]:
+        part, kind, name = array["of"]
+        mapped = _mapped(folder / array["file"], np.dtype(array["dtype"]), tuple(array["shape"]))
+        if kind == "columns":
+            parts[part]["columns"][name] = mapped
+        elif kind in ("values", "row_splits"):
+            bag = bags.setdefault((part, name), {})
+            bag[kind] = mapped
+            if len(bag) == 2:
+                parts[part]["columns"][name] = Bag(**bag)
+        else:
+            parts[part][kind] = mapped
+    encoded = {
+        name: EncodedPart(**parts[name], rates=[Rates(**one) for one in rates])
+        for name, rates in contents["rates"].items()
+    }
+    tables = {name: _table(folder / file) for name, file in contents["tables"].items()}
+    return Prepared(FeatureEncoder(FeatureSpec.from_dict(contents["features"])), tables, encoded)
+
+
+def _table(path: Path) -> pa.Table:
+    with pa.memory_map(str(path)) as file:
+        return pa.ipc.open_file(file).read_all()
+
+
+def _mapped(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+    # "c": TensorFlow takes no read-only memory; what would be written stays in this process.
+    return np.memmap(path, dtype, "c", shape=shape) if np.prod(shape) else np.empty(shape, dtype)
+
+
+class _Arrays:
+    """The files of a new entry, one an array, written piece by piece."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self._folder = folder
+        self._stack = stack
+        self._files: dict[tuple[str, str, str], BinaryIO] = {}
+        self._contents: dict[tuple[str, str, str], dict[str, Any]] = {}
+        self._totals: dict[tuple[str, str], int] = {}
+
+    @property
+    def contents(self) -> list[dict[str, Any]]:
+        """What each file holds."""
+        return list(self._contents.values())
+
+    def append(self, part: str, piece: EncodedPart) -> None:
+        """Adds rows to a part."""
+        for name, column in piece.columns.items():
+            if isinstance(column, Bag):
+                self._append((part, "values", name), column.values)
+                total = self._totals.get((part, name))
+                splits = column.row_splits if total is None else column.row_splits[1:] + total
+                self._append((part, "row_splits", name), splits)
+                self._totals[part, name] = int(total or 0) + len(column.values)
+            else:
+                self._append((part, "columns", name), column)
+        for kind, values in (("labels", piece.labels), ("weights", piece.weights)):
+            if values is not None:
+                self._append((part, kind, ""), values)
+
+    def _append(self, of: tuple[str, str, str], values: np.ndarray) -> None:
+        if of not in self._files:
+            file = f"{len(self._files)}.array"
+            self._files[of] = self._stack.enter_context((self._folder / file).open("wb"))
+            self._contents[of] = {"of": of, "file": file, "dtype": values.dtype.str, "shape": [0, *values.shape[1:]]}
+        self._files[of].write(np.ascontiguousarray(values).data)
+        self._contents[of]["shape"][0] += len(values)

@@ -1,0 +1,88 @@
+"""From files to the encoded parts a model trains, is chosen and is judged on; through a cache where there is one."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from nfm_tfrs.data.cache import cached
+from nfm_tfrs.data.encoded import EncodedPart, Prepared, encode_tables, inference_rules, prepare
+from nfm_tfrs.data.read import find_files, iterate_batches, read_table
+from nfm_tfrs.data.split import Split
+from nfm_tfrs.data.streaming import encode_windows
+from nfm_tfrs.features.encoder import FeatureEncoder
+from nfm_tfrs.features.spec import FeatureSpec
+
+Paths = str | Path | Sequence[str | Path]
+
+
+def prepare_files(
+    data: Paths,
+    label: str,
+    split: Split,
+    *,
+    valid: Paths | None = None,
+    test: Paths | None = None,
+    stream: bool = False,
+    features: FeatureSpec | None = None,
+    weight: str | None = None,
+    binary: bool = True,
+    format: str | None = None,
+    cache: str | Path | None = None,
+    keep: Sequence[str] = (),
+    **rules: Any,
+) -> Prepared:
+    """Reads files and encodes their parts train, valid and test.
+
+    Args:
+        data: The files to train on, and where there is no `valid`, to choose and judge on.
+        label: An expression such as `rating>=4`.
+        split: How `data` is split where there is no `valid`.
+        valid: Files of the rows to choose on.
+        test: Files of the rows to judge on, with `valid`.
+        stream: With `valid`: whether the training rows, Parquet, are too many for memory. They are then among the
+            parts only where there is a cache, in the order of the files, for `nfm_tfrs.data.stream` to take.
+        features: The features; inferred from the training rows if not given.
+        weight: The column of example weights.
+        binary: Whether the label must be 0 or 1.
+        format: The files' format, where their suffix does not tell.
+        cache: A folder that keeps the encoded parts; see `nfm_tfrs.data.cache.cached`.
+        keep: The columns of the raw tables that a cache keeps.
+        **rules: See `nfm_tfrs.features.infer.Inference`.
+
+    Raises:
+        ValueError: See `nfm_tfrs.data.prepare`, `read_table` and `cached`.
+    """
+
+    def read(paths: Paths) -> Any:
+        return read_table(paths, format=format, types=features.dtypes if features else {})
+
+    def prepared() -> Prepared:
+        if valid is None:
+            return prepare(read(data), label, split, features=features, weight=weight, binary=binary, **rules)
+        given = {"valid": valid, "test": test, "train": None if stream else data}
+        tables = {name: read(paths) for name, paths in given.items() if paths is not None}
+        spec = features
+        if spec is None:
+            batches = iterate_batches(data, format="parquet") if stream else tables["train"].to_batches()
+            spec = FeatureSpec.from_batches(batches, **inference_rules(label, weight, **rules))
+        return encode_tables(tables, FeatureEncoder(spec), label, weight=weight, binary=binary)
+
+    def windows(parts: Prepared) -> Iterator[EncodedPart]:
+        encode = parts.encoder.encode_arrays
+        return encode_windows(data, parts.features, label, encode, weight=weight, binary=binary)
+
+    if cache is None:
+        return prepared()
+    given = {"data": data, "valid": valid, "test": test}
+    settings: dict[str, Any] = {"label": label, "weight": weight, "binary": binary, "format": format, "stream": stream}
+    settings["features"] = features.to_dict() if features else rules
+    settings["split"] = asdict(split) if valid is None else None
+    return cached(
+        cache,
+        {role: find_files(paths, format=format) for role, paths in given.items() if paths is not None},
+        settings,
+        prepared,
+        windows=windows if stream else None,
+        keep=keep,
+    )

@@ -1,0 +1,64 @@
+"""Whole Arrow columns as NumPy, on their way to ids."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from nfm_tfrs.features.columns import INT_MISSING, Bag
+from nfm_tfrs.features.feature import Feature, MultiCategoricalFeature, NumericFeature
+
+_DENSE = 8  # times its size is above a dense vocabulary's largest value: 64 bytes a value, as an embedding of 16
+
+
+def rows_of_integers(feature: Feature) -> np.ndarray | None:
+    """Returns the rows of the integers 0, 1, …, counted from the feature's first, and at the end 0, that of all others.
+
+    None for what is no vocabulary of integers, or none of a dense range.
+    """
+    if isinstance(feature, NumericFeature) or feature.vocabulary is None or feature.dtype != "int64":
+        return None
+    vocabulary = np.array(feature.vocabulary, np.int64)
+    if vocabulary.max() >= _DENSE * len(vocabulary):
+        return None
+    rows: np.ndarray = np.zeros(vocabulary.max() + 2, np.int64)
+    rows[vocabulary] = np.arange(1, len(vocabulary) + 1)
+    return rows
+
+
+def host_bag(feature: MultiCategoricalFeature, arrays: Mapping[str, Any]) -> tuple[pa.Array, Any, Bag | None]:
+    """Returns the present values of each bag, at most `max_length`, their row splits `[n + 1]`, and their weights."""
+    lists = arrays[feature.name]
+    values = lists.flatten()
+    rows: np.ndarray = np.repeat(
+        np.arange(len(lists)), pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
+    )
+    present = pc.not_equal(values, "") if pa.types.is_string(values.type) else pc.greater_equal(values, 0)
+    kept = np.flatnonzero(present.fill_null(False).to_numpy(zero_copy_only=False))
+    splits = _row_splits(rows[kept], len(lists))
+    if feature.max_length is not None:
+        kept = kept[np.arange(len(kept)) - splits[rows[kept]] < feature.max_length]
+        splits = _row_splits(rows[kept], len(lists))
+    weights = Bag(floats(arrays[feature.weights].flatten())[kept], splits) if feature.weights else None
+    return values.take(pa.array(kept)), splits, weights
+
+
+def _row_splits(rows: np.ndarray, num_rows: int) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=num_rows))]).astype(np.int64)
+
+
+def integers(array: Any) -> np.ndarray:
+    """Returns int64 `[n]`, missing ones negative."""
+    return array.fill_null(INT_MISSING).to_numpy(zero_copy_only=False)
+
+
+def unsigned(values: np.ndarray) -> np.ndarray:
+    """Returns the same integers as uint64, negative ones from 2⁶³ on: beyond every limit."""
+    return values.view(np.uint64)
+
+
+def floats(array: Any) -> np.ndarray:
+    """Returns float32 `[n]`, missing ones NaN."""
+    return array.fill_null(float("nan")).to_numpy(zero_copy_only=False).astype(np.float32)

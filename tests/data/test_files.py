@@ -1,0 +1,120 @@
+"""Parts from files: split or given, read or streamed, with a cache or without, always the same."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from nfm_tfrs.data.files import prepare_files
+from nfm_tfrs.data.split import parse_split
+from nfm_tfrs.features.encoder import IDS, NUMBERS
+
+ROWS = 300
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    random = np.random.default_rng(0)
+    for name, rows in (("all", ROWS), ("train", ROWS), ("valid", 60), ("test", 50)):
+        frame = pd.DataFrame(
+            {
+                "user": random.integers(0, 9, rows),
+                "film": random.choice(["x", "y", "z"], rows),
+                "price": random.normal(size=rows).astype(np.float32),
+                "weight": random.random(rows),
+                "click": random.integers(0, 2, rows),
+            }
+        )
+        frame.to_parquet(folder / f"{name}.parquet", row_group_size=70)
+        frame.to_csv(folder / f"{name}.csv", index=False)
+    return folder
+
+
+def prepared(paths, suffix="parquet", separate=False, **arguments):
+    if separate:
+        arguments |= {"valid": paths / f"valid.{suffix}", "test": paths / f"test.{suffix}"}
+    data = paths / f"{'train' if separate else 'all'}.{suffix}"
+    return prepare_files(data, "click", parse_split("random:0.6,0.2,0.2", seed=4), weight="weight", **arguments)
+
+
+def assert_same(parts, expected):
+    assert parts.features == expected.features
+    assert set(parts.encoded) == set(expected.encoded)
+    for name, part in parts.encoded.items():
+        other = expected.encoded[name]
+        for one, two in ((part.columns[IDS], other.columns[IDS]), (part.columns[NUMBERS], other.columns[NUMBERS])):
+            np.testing.assert_array_equal(one, two)
+        np.testing.assert_array_equal(part.labels, other.labels)
+        np.testing.assert_array_equal(part.weights, other.weights)
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+@pytest.mark.parametrize("separate", [False, True], ids=["split", "separate"])
+def test_a_cache_changes_nothing(paths, tmp_path, suffix, separate):
+    expected = prepared(paths, suffix, separate)
+    assert [len(expected.encoded[name]) for name in ("train", "valid", "test")] == (
+        [300, 60, 50] if separate else [180, 60, 60]
+    )
+    for _ in range(2):
+        parts = prepared(paths, suffix, separate, cache=tmp_path, keep=["user"])
+        assert_same(parts, expected)
+        for name, table in parts.tables.items():
+            assert table["user"].to_pylist() == expected.tables[name]["user"].to_pylist()
+            assert parts.encoded[name].rates == expected.encoded[name].rates
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_streamed_training_rows_are_those_of_the_file_in_its_order(paths, tmp_path):
+    read = prepared(paths, separate=True)
+    assert set(prepared(paths, separate=True, stream=True).encoded) == {"valid", "test"}
+    for _ in range(2):
+        assert_same(prepared(paths, separate=True, stream=True, cache=tmp_path), read)
+
+
+def test_the_second_run_reads_no_data(paths, tmp_path, monkeypatch):
+    first = prepared(paths, cache=tmp_path)
+    monkeypatch.setattr("nfm_tfrs.data.files.read_table", None)
+    assert_same(prepared(paths, cache=tmp_path), first)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"weight": None},
+        {"binary": False},
+        {"min_count": 20},
+        {"exclude": ["film"]},
+        {"split": parse_split("random:0.6,0.2,0.2", seed=5)},
+        {"split": parse_split("random:0.5,0.3,0.2", seed=4)},
+        {"features": True},
+        {"label": "click>=1"},
+        {"keep": ["user"]},
+    ],
+    ids=str,
+)
+def test_whatever_decides_the_rows_decides_the_entry(paths, tmp_path, other):
+    split = parse_split("random:0.6,0.2,0.2", seed=4)
+    settings = {"label": "click", "split": split, "weight": "weight", "cache": tmp_path}
+    first = prepare_files(paths / "all.parquet", **settings)
+    if other.pop("features", False):
+        other["features"] = first.features
+    settings |= other
+    expected = prepare_files(paths / "all.parquet", **{**settings, "cache": None})
+    assert_same(prepare_files(paths / "all.parquet", **settings), expected)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_rows_to_train_and_to_choose_on_are_not_mistaken_for_each_other(paths, tmp_path):
+    one = prepared(paths, separate=True, cache=tmp_path)
+    other = prepare_files(
+        paths / "valid.parquet",
+        "click",
+        parse_split("random"),
+        valid=paths / "train.parquet",
+        test=paths / "test.parquet",
+        weight="weight",
+        features=one.features,
+        cache=tmp_path,
+    )
+    assert len(other.train) == 60
+    assert len(other.valid) == 300
