@@ -16,19 +16,15 @@ import importlib.util
 import inspect
 import io
 import json
-import math
-import os
 import platform
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
-from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
+from timing import LEAST_ROUNDS, Step, compare, machine, resident_megabytes, summary, take_turns, versions
 
 import tfrs_registry
 from nfm_tfrs.keras_compat import keras, tf
@@ -36,12 +32,8 @@ from nfm_tfrs.keras_compat import keras, tf
 RESULTS = Path(__file__).parent / "results" / "blocks.json"
 SHAPES = ((39, 16), (10, 64))  # fields, dim
 BATCH_SIZE, QUICK_BATCH_SIZE = 4096, 32
-LEAST_SECONDS = 0.05  # of a round of one side
-LEAST_ROUNDS = 6  # with fewer, not even all of them make a 95 % interval
 MEMORY_STEPS = 3
 SEED = 0
-
-Step = Callable[[], Any]
 
 
 class Peer(NamedTuple):
@@ -205,46 +197,6 @@ def training_step(layer: Any, inputs: Any) -> Step:
     return lambda: step(inputs, upstream)
 
 
-def take_turns(steps: Sequence[Step], rounds: int) -> np.ndarray:
-    """Milliseconds a call, `[rounds, steps]`: one round of the first, one of the second, and over again."""
-    for step in steps:
-        for _ in range(2):
-            step()
-    calls = [max(1, math.ceil(LEAST_SECONDS * 1e3 / milliseconds(step, 1))) for step in steps]
-    return np.array([[milliseconds(step, n) for step, n in zip(steps, calls, strict=True)] for _ in range(rounds)])
-
-
-def milliseconds(step: Step, calls: int) -> float:
-    start = time.perf_counter()
-    for _ in range(calls):
-        step()
-    return (time.perf_counter() - start) * 1e3 / calls
-
-
-def interval(values: Sequence[float]) -> list[float]:
-    """The 95 % interval of the median, between two order statistics; least and greatest of less than six values."""
-    count = len(values)
-    # Both sides of the median together: the chance that as few as `cut` values lie beyond it.
-    cuts = [cut for cut in range(count // 2) if 2 * sum(math.comb(count, k) for k in range(cut + 1)) <= 0.05 * 2**count]
-    cut = max(cuts, default=0)
-    ordered = sorted(values)
-    return [float(ordered[cut]), float(ordered[count - 1 - cut])]
-
-
-def compare(ours: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
-    """The ratio of times taken in the same rounds, and what its interval says of ours."""
-    ratios = ours / theirs
-    low, high = interval(ratios)
-    verdict = "slower" if low > 1 else "faster" if high < 1 else "undecided"
-    if len(ratios) < LEAST_ROUNDS:
-        verdict = "too few rounds"
-    return {"median": float(np.median(ratios)), "interval": [low, high], "verdict": verdict}
-
-
-def summary(values: Sequence[float]) -> dict[str, Any]:
-    return {"milliseconds": float(np.median(values)), "interval": interval(values)}
-
-
 def measure(entry: Entry, deepctr: Any, fields: int, dim: int, batch_size: int, rounds: int) -> dict[str, Any]:
     """Times of an entry at one shape, its size, and the ratio to DeepCTR's layer if there is one."""
     keras.backend.clear_session()
@@ -280,17 +232,12 @@ def own_peak_megabytes(name: str, side: str, fields: int, dim: int) -> int:
     inputs = embeddings(fields, dim, BATCH_SIZE, peer.takes if peer else "stacked")
     # Not ru_maxrss: a child's starts with its parent's.
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts here
-    before = _resident_megabytes("VmRSS")
+    before = resident_megabytes("VmRSS")
     layer = peer_layer(peer, deepctr, fields) if peer else our_block(entry)
     step = training_step(layer, inputs)
     for _ in range(MEMORY_STEPS):
         step()
-    return round(_resident_megabytes("VmHWM") - before)
-
-
-def _resident_megabytes(name: str) -> float:
-    status = Path("/proc/self/status").read_text()
-    return next(int(row.split()[1]) for row in status.splitlines() if row.startswith(name)) * 1024 / 1e6
+    return round(resident_megabytes("VmHWM") - before)
 
 
 def line(name: str, fields: int, dim: int, measured: dict[str, Any]) -> str:
@@ -307,14 +254,13 @@ def line(name: str, fields: int, dim: int, measured: dict[str, Any]) -> str:
 def settings(rounds: int, deepctr: Any) -> dict[str, Any]:
     """All but the entries that a result depends on."""
     packages = ["nfm-tfrs", "tensorflow", "tf-keras", "numpy"] + ["deepctr"] * (deepctr is not None)
-    cpu = [row for row in Path("/proc/cpuinfo").read_text().splitlines() if row.startswith("model name")]
     return {
         "batch_size": BATCH_SIZE,
         "rounds": rounds,
         "seed": SEED,
-        "machine": {"cpu": cpu[0].partition(": ")[2] if cpu else platform.machine(), "cores": os.cpu_count()},
+        "machine": machine(),
         "python": platform.python_version(),
-        "versions": {package: metadata.version(package) for package in packages},
+        "versions": versions(packages),
     }
 
 

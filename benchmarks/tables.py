@@ -1,15 +1,19 @@
-"""The Markdown table of the blocks' times and memory, from benchmarks/results/blocks.json into README.md.
+"""The README's tables of measurements, from benchmarks/results/*.json.
 
 usage: python benchmarks/tables.py
+
+Each stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->`, with NAME from `TABLES`.
 """
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results" / "blocks.json"
+from speed_table import RESULTS_OF_SPEED, speed_caption, speed_table
+
+RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parent.parent / "README.md"
-BEGIN, END = "<!-- blocks:begin -->", "<!-- blocks:end -->"
 
 
 def table(results: dict[str, Any]) -> str:
@@ -33,17 +37,63 @@ def caption(results: dict[str, Any]) -> str:
     )
 
 
-def placed(text: str, rendered: str) -> str:
-    """The text with what stands between its markers replaced.
+def blocks() -> str:
+    """The blocks' times and memory."""
+    results = json.loads((RESULTS / "blocks.json").read_text())
+    return caption(results) + table(results)
+
+
+def speed() -> str:
+    """What must be reached, and what was measured."""
+    paths = {name: RESULTS / f"{name}.json" for name in RESULTS_OF_SPEED}
+    results = {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
+    return speed_caption(results) + speed_table(results)
+
+
+def optimizers() -> str:
+    """Quality by optimizer at its rate, and what it is more or less than dense Adam's."""
+    results = json.loads((RESULTS / "optimizers.json").read_text())
+    rows = [["data", "optimizer", "rate", "validation AUC", "test AUC", "less Adam's", "log loss"], ["---"] * 7]
+    for data, measured in results["data"].items():
+        for name, summary in measured["summary"].items():
+            less = summary["differences"].get("Adam", {}).get("test_auc")
+            low, high = less["interval"] if less else (0.0, 0.0)
+            rows.append(
+                [
+                    data,
+                    name,
+                    f"{measured['chosen'][name]:g}",
+                    *(
+                        f"{summary[metric]['mean']:.4f} ± {summary[metric]['sd']:.4f}"
+                        for metric in ("valid_auc", "test_auc")
+                    ),
+                    f"{less['mean']:+.4f} [{low:+.4f}, {high:+.4f}]" if less else "",
+                    f"{summary['test_log_loss']['mean']:.4f} ± {summary['test_log_loss']['sd']:.4f}",
+                ]
+            )
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+TABLES: Mapping[str, Callable[[], str]] = {"blocks": blocks, "speed": speed, "optimizers": optimizers}
+
+
+def markers(name: str) -> tuple[str, str]:
+    """The lines around a table."""
+    return f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+
+
+def placed(text: str, name: str, rendered: str) -> str:
+    """The text with what stands between the markers of this name replaced.
 
     Raises:
-        ValueError: There are no markers.
+        ValueError: There are no such markers.
     """
-    head, begin, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
+    opening, closing = markers(name)
+    head, begin, rest = text.partition(opening)
+    _, end, tail = rest.partition(closing)
     if not begin or not end:
-        raise ValueError(f"The text has no {BEGIN} followed by {END}. Add both, each on a line of its own.")
-    return f"{head}{BEGIN}\n{rendered}{END}{tail}"
+        raise ValueError(f"The text has no {opening} followed by {closing}. Add both, each on a line of its own.")
+    return f"{head}{opening}\n{rendered}{closing}{tail}"
 
 
 def _parameters(measured: list[dict[str, Any]]) -> str:
@@ -68,8 +118,10 @@ def _number(value: float) -> str:
 
 
 def main() -> None:
-    results = json.loads(RESULTS.read_text())
-    README.write_text(placed(README.read_text(), caption(results) + table(results)))
+    text = README.read_text()
+    for name, render in TABLES.items():
+        text = placed(text, name, render())
+    README.write_text(text)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
 """The benchmark of the blocks runs, and its table says what it measured."""
 
-import runpy
+import sys
 from pathlib import Path
 
 import pytest
 
-BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
+
+import tables
+
+BENCHMARKS = Path(tables.__file__).parent
 RESULTS = BENCHMARKS / "results" / "blocks.json"
 SHAPES = [("39", "16"), ("10", "64")]
-TABLES = runpy.run_path(str(BENCHMARKS / "tables.py"))
 
 
 def side(milliseconds, peak):
@@ -33,6 +36,7 @@ def test_quick_run_measures_the_named_blocks_at_both_shapes_and_writes_nothing(r
     before = RESULTS.read_bytes() if RESULTS.exists() else None
     script = (
         "import runpy, sys\n"
+        f"sys.path.insert(0, {str(BENCHMARKS)!r})\n"
         "sys.argv[1:] = ['--quick', '--blocks', 'bi_interaction', 'fm']\n"
         f"runpy.run_path({str(BENCHMARKS / 'blocks.py')!r}, run_name='__main__')"
     )
@@ -44,7 +48,7 @@ def test_quick_run_measures_the_named_blocks_at_both_shapes_and_writes_nothing(r
 
 
 def test_table_has_a_row_a_block_and_leaves_empty_what_has_no_peer():
-    assert TABLES["table"](made_up_results()).splitlines() == [
+    assert tables.table(made_up_results()).splitlines() == [
         "| block | parameters | 39 x 16: ms | DeepCTR | ratio | MB / DeepCTR "
         "| 10 x 64: ms | DeepCTR | ratio | MB / DeepCTR |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
@@ -56,14 +60,17 @@ def test_table_has_a_row_a_block_and_leaves_empty_what_has_no_peer():
 
 def test_caption_names_the_machine_and_the_versions():
     results = {"machine": {"cpu": "Z80", "cores": 2}, "versions": {"numpy": "2.0"}, "rounds": 9, "seed": 7}
-    assert TABLES["caption"](results).startswith("Z80, 2 cores; numpy 2.0; medians of 9 rounds, seed 7; ")
+    assert tables.caption(results).startswith("Z80, 2 cores; numpy 2.0; medians of 9 rounds, seed 7; ")
 
 
-def test_table_takes_the_place_between_the_markers():
-    begin, end = TABLES["BEGIN"], TABLES["END"]
-    assert TABLES["placed"](f"a\n{begin}\nold\n{end}\nb\n", "new\n") == f"a\n{begin}\nnew\n{end}\nb\n"
+@pytest.mark.parametrize("name", ["blocks", "speed"])
+def test_table_takes_the_place_between_its_own_markers(name):
+    text = "a\n<!-- blocks:begin -->\nold\n<!-- blocks:end -->\n<!-- speed:begin -->\nold\n<!-- speed:end -->\nb\n"
+    begin, end = tables.markers(name)
+    changed = tables.placed(text, name, "new\n")
+    assert changed == text.replace(f"{begin}\nold\n{end}", f"{begin}\nnew\n{end}")
 
 
 def test_text_without_markers_is_refused():
-    with pytest.raises(ValueError, match="has no <!-- blocks:begin -->"):
-        TABLES["placed"]("text", "new\n")
+    with pytest.raises(ValueError, match="has no <!-- speed:begin -->"):
+        tables.placed("<!-- blocks:begin -->\n<!-- blocks:end -->", "speed", "new\n")

@@ -1,0 +1,108 @@
+"""This package's NFM as a runner of the speed benchmarks.
+
+Optimizers: "adam" and "adagrad" are the row-wise ones, "dense_adam" is LazyAdam(lazy=False), "keras_adam" and
+"keras_adagrad" are Keras'. Options:
+"definition" is "peer" (as DeepCTR defines its NFM: no BatchNorm, no dropout, numbers beside the interaction) or
+"paper" (the package's own defaults). W5 has a bag beside its fields, pooled by its mean.
+"""
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from interface import Runner, rows_of, serve, timed
+from workloads import BAG_VOCABULARY, Rows, Workload, generate_bags
+
+SEED = 0
+PEER_DEFINITION = {
+    "batch_norm": False,
+    "interaction_batch_norm": False,
+    "dropout": 0.0,
+    "interaction_dropout": 0.0,
+    "numeric": "concat",
+}
+DEFINITIONS: dict[str, dict[str, Any]] = {"peer": PEER_DEFINITION, "paper": {}}
+
+
+def load() -> type[Runner]:
+    """Imports the package; returns its runner."""
+    from nfm_tfrs.data import batches
+    from nfm_tfrs.features.columns import Columns
+    from nfm_tfrs.features.encoder import IDS, NUMBERS, bag_key
+    from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeature, NumericFeature
+    from nfm_tfrs.features.spec import FeatureSpec
+    from nfm_tfrs.keras_compat import keras, tf
+    from nfm_tfrs.models.nfm import NFM
+    from nfm_tfrs.optimizers import LazyAdagrad, LazyAdam
+
+    optimizers = {
+        "default": lambda: None,
+        "adam": lambda: LazyAdam(1e-3),
+        "adagrad": lambda: LazyAdagrad(0.01),
+        "dense_adam": lambda: LazyAdam(1e-3, lazy=False),
+        "keras_adam": lambda: keras.optimizers.Adam(1e-3),
+        "keras_adagrad": lambda: keras.optimizers.Adagrad(0.01),
+    }
+
+    class Own(Runner):
+        versions = ("nfm-tfrs", "tensorflow", "tf-keras", "numpy")
+
+        def __init__(self, workload: Workload, optimizer: str, options: dict[str, Any]) -> None:
+            super().__init__(workload, optimizer, options)
+            keras.utils.set_random_seed(SEED)
+            categories = [
+                CategoricalFeature(f"c{n}", vocabulary_size=s) for n, s in enumerate(workload.vocabulary_sizes)
+            ]
+            numbers = [NumericFeature(f"n{n}") for n in range(workload.numbers)]
+            bags = [MultiCategoricalFeature("bag", vocabulary_size=BAG_VOCABULARY)] if workload.name == "W5" else []
+            spec = FeatureSpec((*categories, *numbers, *bags))
+            self._bag_offset = spec.offsets["bag"] if bags else None
+            self._bag_seeds = itertools.count()
+            self._offsets = np.array([spec.offsets[feature.name] for feature in categories])
+            self._model = NFM(
+                spec,
+                embedding_dim=workload.embedding_dim,
+                hidden_units=workload.hidden_units,
+                **DEFINITIONS[options.get("definition", "peer")],
+            )
+            self._model.compile(optimizers[optimizer]())
+            self._train = tf.function(self._model.train_step, reduce_retracing=True)
+            self._infer = tf.function(lambda columns: self._model(columns, training=False))
+            self._datasets: dict[int, Any] = {}
+
+        def convert(self, rows: Rows) -> Any:
+            columns = tf.nest.map_structure(tf.constant, self._columns(rows))
+            if self._bag_offset is not None:
+                bags = generate_bags(len(rows.labels), next(self._bag_seeds))
+                ids = tf.constant(self._bag_offset + 1 + bags.values.astype(np.int64))
+                columns[bag_key("bag")] = tf.RaggedTensor.from_row_splits(ids, bags.row_splits)
+            return columns, tf.constant(rows.labels)
+
+        def step(self, number: int) -> None:
+            self._train(self.batches[number % len(self.batches)])["loss"].numpy()
+
+        def fit(self, num_rows: int) -> float:
+            if num_rows not in self._datasets:
+                rows = rows_of(self.workload, num_rows)
+                self._datasets[num_rows] = batches(
+                    self._columns(rows), rows.labels, batch_size=self.workload.batch_size, shuffle=True, seed=SEED
+                )
+            return timed(lambda: self._model.fit(self._datasets[num_rows], epochs=1, verbose=0))
+
+        def predict(self, num_rows: int) -> Callable[[], Any]:
+            columns = tf.nest.map_structure(tf.constant, self._columns(rows_of(self.workload, num_rows)))
+            return lambda: self._infer(columns).numpy()
+
+        def parameters(self) -> int:
+            return sum(int(np.prod(variable.shape)) for variable in self._model.trainable_variables)
+
+        def _columns(self, rows: Rows) -> Columns:
+            """As `FeatureEncoder.encode_arrays` returns them: row 0 of a feature is for unknown values."""
+            return {IDS: self._offsets + 1 + rows.ids.astype(np.int64), NUMBERS: rows.numbers}
+
+    return Own
+
+
+if __name__ == "__main__":
+    serve(load)

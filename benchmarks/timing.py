@@ -1,0 +1,91 @@
+"""What every benchmark of time shares: taking turns, intervals, ratios, and what a result depends on.
+
+NumPy and the standard library only. Linux only: reads /proc.
+"""
+
+import math
+import os
+import platform
+import time
+from collections.abc import Callable, Iterable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+LEAST_SECONDS = 0.05  # of a round of one side
+LEAST_ROUNDS = 6  # with fewer, not even all of them make a 95 % interval
+
+Step = Callable[[], Any]
+
+
+def take_turns(steps: Sequence[Step], rounds: int) -> np.ndarray:
+    """Milliseconds a call, `[rounds, steps]`: one round of the first, one of the second, and over again."""
+    for step in steps:
+        for _ in range(2):
+            step()
+    calls = [max(1, math.ceil(LEAST_SECONDS * 1e3 / milliseconds(step, 1))) for step in steps]
+    return np.array([[milliseconds(step, n) for step, n in zip(steps, calls, strict=True)] for _ in range(rounds)])
+
+
+def milliseconds(step: Step, calls: int) -> float:
+    """Of one call, on average."""
+    start = time.perf_counter()
+    for _ in range(calls):
+        step()
+    return (time.perf_counter() - start) * 1e3 / calls
+
+
+def interval(values: Iterable[float]) -> list[float]:
+    """The 95 % interval of the median, between two order statistics; least and greatest of less than six values."""
+    ordered = sorted(values)
+    count = len(ordered)
+    # Both sides of the median together: the chance that as few as `cut` values lie beyond it.
+    cuts = [cut for cut in range(count // 2) if 2 * sum(math.comb(count, k) for k in range(cut + 1)) <= 0.05 * 2**count]
+    cut = max(cuts, default=0)
+    return [float(ordered[cut]), float(ordered[count - 1 - cut])]
+
+
+def median(values: Iterable[float]) -> dict[str, Any]:
+    """The median and its 95 % interval."""
+    values = list(values)
+    return {"median": float(np.median(values)), "interval": interval(values)}
+
+
+def summary(values: Iterable[float]) -> dict[str, Any]:
+    """The same of milliseconds, as the results name them."""
+    found = median(values)
+    return {"milliseconds": found["median"], "interval": found["interval"]}
+
+
+def compare(ours: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
+    """The ratio ours / theirs of times taken in the same rounds, and what its interval says of ours."""
+    ratio = median(ours / theirs)
+    low, high = ratio["interval"]
+    verdict = "slower" if low > 1 else "faster" if high < 1 else "undecided"
+    if len(ours) < LEAST_ROUNDS:
+        verdict = "too few rounds"
+    return {**ratio, "verdict": verdict}
+
+
+def times_as_fast(ours: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
+    """The ratio theirs / ours of times taken in the same rounds."""
+    return median(theirs / ours)
+
+
+def machine() -> dict[str, Any]:
+    """The processor and its cores."""
+    cpu = [row for row in Path("/proc/cpuinfo").read_text().splitlines() if row.startswith("model name")]
+    return {"cpu": cpu[0].partition(": ")[2] if cpu else platform.machine(), "cores": os.cpu_count()}
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Of installed packages, by name."""
+    return {package: metadata.version(package) for package in packages}
+
+
+def resident_megabytes(name: str) -> float:
+    """A row of /proc/self/status: VmRSS, what this process holds, or VmHWM, its peak."""
+    status = Path("/proc/self/status").read_text()
+    return next(int(row.split()[1]) for row in status.splitlines() if row.startswith(name)) * 1024 / 1e6

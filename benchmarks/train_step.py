@@ -1,0 +1,60 @@
+"""Time of a training step: W1 and W2 against every peer, and against the least that this machine allows.
+
+usage: python benchmarks/train_step.py [--quick] [--rounds 9] [--peers NAME ...]
+
+A step reads a batch that lies ready in memory and is timed alone, its loss read back. Adagrad is the same algorithm
+everywhere; with Adam every peer walks its whole tables, ours the rows of the batch; "dense_adam"
+is ours over the whole table.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from floor import floor
+from reports import ALL_PEERS, Options, Pair, Report, comparison, pairs, parse, sides_of
+from runners import Process, Side, Start, ask_in_turn, fleet, median_call
+from timing import median
+from workloads import workload
+
+PEERS = ALL_PEERS
+ADAM, ADAGRAD, DENSE_ADAM = (Side("own", optimizer) for optimizer in ("adam", "adagrad", "dense_adam"))
+PAPER = Side("own", "adam", {"definition": "paper"})
+WITH_ADAGRAD = ("deepctr", "tutorial", "keras_rs")
+QUICK_ROWS = 1000
+
+
+def compared(peers: Sequence[str]) -> list[Pair]:
+    """What is measured of these peers."""
+    found = pairs(ADAM, peers, "adam")
+    found += pairs(ADAGRAD, [peer for peer in peers if peer in WITH_ADAGRAD], "adagrad")
+    return found + pairs(DENSE_ADAM, [peer for peer in peers if peer == "deepctr"], "adam")
+
+
+def measure(report: Report, options: Options, start: Start, least_time: Callable[..., Any] = floor) -> None:
+    """Both workloads, one after the other; all sides of one at once."""
+    chosen = compared(options.peers)
+    sides = sides_of([ADAM] if options.quick else [ADAM, ADAGRAD, DENSE_ADAM, PAPER], chosen)
+    report.measured["workloads"] = {}
+    for name in ("W1", "W2"):
+        print(f"{name}: milliseconds of a training step", flush=True)
+        rows = QUICK_ROWS if options.quick else None
+        least = least_time(workload(name, rows), quick=options.quick)
+        with fleet(sides, name, rows, start=start) as processes:
+            report.ran(processes)
+            times = ask_in_turn(processes, median_call("step"), options.rounds)
+        found = report.measured["workloads"][name] = comparison(times, chosen)
+        ours = [values for process, values in times.items() if process.side == ADAM]
+        share = [median(least["milliseconds"] / values) for values in ours]
+        found["floor"] = {**least, "share": share[0] if share else None}
+        print(f"  floor {least['milliseconds']:.2f} ms", *(f"of which we reach {s['median']:.0%}" for s in share))
+        report.write()
+
+
+def main(arguments: Sequence[str] | None = None, start: Start = Process) -> None:
+    """Measures, prints and writes."""
+    options = parse(__doc__, PEERS, arguments)
+    measure(Report("train_step", options), options, start)
+
+
+if __name__ == "__main__":
+    main()
