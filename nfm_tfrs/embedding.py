@@ -283,7 +283,8 @@ def _num_fields(bag: MultiCategoricalFeature) -> int | None:
 
 def _row_ids(bag: tf.RaggedTensor) -> tf.Tensor:
     """`bag.value_rowids()`, int64 [values], counted instead of masked: a tenth of its time, a sixth of pooling."""
-    starts = bag.row_splits[1:-1]  # of all rows but the first; behind the last value where the last rows are empty
+    # Of all rows but the first; behind the last value where the last rows are empty.
+    starts = tf.cast(bag.row_splits[1:-1], tf.int64)
     counts = tf.math.unsorted_segment_sum(tf.ones_like(starts), starts, tf.size(bag.values) + 1)
     return tf.cumsum(counts)[:-1]
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from nfm_tfrs.data.generator import untuned
 from nfm_tfrs.features.columns import Bag, Columns
 from nfm_tfrs.keras_compat import tf
 
@@ -109,12 +110,7 @@ def batches_in_order(
         # Not from_generator: see `dataset_of`.
         dataset = tf.data.Dataset.range(1).flat_map(epoch)
     num_batches = num_rows // batch_size if drop_remainder else -(-num_rows // batch_size)
-    options = tf.data.Options()
-    # There is nothing to tune, and an iterator with autotuning waits at its end for a thread that sleeps for up to as
-    # long as the epoch lasted.
-    options.autotune.enabled = False
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(num_batches))
-    return dataset.prefetch(BATCHES_AHEAD).with_options(options)
+    return untuned(dataset.apply(tf.data.experimental.assert_cardinality(num_batches)).prefetch(BATCHES_AHEAD))
 
 
 def _cut(

@@ -40,7 +40,18 @@ def dataset_of(
         return tf.data.Dataset.range(size).map(element).prefetch(ahead)
 
     dataset = tf.data.Dataset.range(1).flat_map(elements)
-    return dataset.apply(tf.data.experimental.assert_cardinality(size))
+    return untuned(dataset.apply(tf.data.experimental.assert_cardinality(size)))
+
+
+def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Returns the dataset without tf.data's autotuning.
+
+    There is nothing to tune, and an iterator with autotuning waits at its end for a thread that sleeps for up to as
+    long as the epoch lasted.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
 
 
 class _UnderWay:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nfm_tfrs.features.spec import FeatureSpec
 
 _WINDOW_BYTES = 24_000_000  # as Arrow; with NumPy's, Python's strings' and TensorFlow's copies about ten times that
+_READ_ROWS = 1 << 15  # a record batch: small beside a window; of 26 integers, half as many take a fifth longer a row
 _SAMPLE_ROWS = 1 << 14  # read at first, to know the types and the size of a row
 
 Paths = str | Path | Sequence[str | Path]
@@ -113,18 +114,20 @@ def stream(
         shuffled_groups, permutation = shuffled(epoch)
         for table, targets in reader.gathered(shuffled_groups, window_rows):
             columns = packing.pack(reader.columns(table))
-            order = permutation(table.num_rows)
-            for start in range(0, table.num_rows, batch_size):
+            del table  # as is `columns` below: else two windows were in memory while one is read
+            order = permutation(len(targets))
+            for start in range(0, len(targets), batch_size):
                 rows = order[start : start + batch_size]
                 yield [*_flat({name: _taken(column, rows) for name, column in columns.items()}, sample), targets[rows]]
+            del columns
 
     def unpacked(*parts: tf.Tensor) -> tuple[Any, ...]:
         *flat, targets = parts
         return (packing.unpack(_unflat(flat, sample)), *tf.unstack(targets, axis=1))
 
-    # A window of batches ahead: while a window is read, training goes on with the last one.
     num_batches = -(-num_rows // batch_size)
-    return dataset_of(elements, signature, size=num_batches, ahead=window_rows // batch_size).map(unpacked)
+    ahead = max(window_rows // batch_size // 2, 1)  # training goes on with half a window while the next one is read
+    return dataset_of(elements, signature, size=num_batches, ahead=ahead).map(unpacked)
 
 
 def encode_windows(
@@ -171,7 +174,7 @@ class _Reader:
 
     def gathered(self, row_groups: Iterable[RowGroup], num_rows: int) -> Iterator[Window]:
         """Windows of `num_rows`, across row groups; the last holds what is left."""
-        return _gathered(self.windows(row_groups, num_rows), num_rows)
+        return _gathered(self.windows(row_groups, min(num_rows, _READ_ROWS)), num_rows)
 
     def windows(self, row_groups: Iterable[RowGroup], batch_rows: int) -> Iterator[Window]:
         """Windows of at most `batch_rows`, none of two row groups."""
@@ -210,11 +213,13 @@ def _gathered(windows: Iterable[Window], num_rows: int) -> Iterator[Window]:
         tables.append(table)
         targets.append(target)
         waiting += table.num_rows
+        del table
         while waiting >= num_rows:
             all_tables, all_targets = pa.concat_tables(tables), np.concatenate(targets)
-            yield all_tables.slice(0, num_rows), all_targets[:num_rows]
             tables, targets = [all_tables.slice(num_rows)], [all_targets[num_rows:]]
             waiting -= num_rows
+            yield all_tables.slice(0, num_rows), all_targets[:num_rows]
+            del all_tables
     if waiting:
         yield pa.concat_tables(tables), np.concatenate(targets)
 

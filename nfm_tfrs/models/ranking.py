@@ -196,6 +196,8 @@ class RankingModel(TaskModel):
         del input_shape
         self._known_features()
 
+    # No layer here branches on a tensor, and AutoGraph's look for it took three fifths of the time to the first step.
+    @tf.autograph.experimental.do_not_convert
     def call(self, columns: Mapping[str, Any], training: bool | None = None) -> tf.Tensor:
         self._known_features()
         fields, terms, beside = self._fields(self.encoder(columns), training)

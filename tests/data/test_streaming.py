@@ -47,6 +47,11 @@ def table_of(num_rows=ROWS, start=0):
     )
 
 
+@pytest.fixture(autouse=True)
+def _small_reads(monkeypatch):
+    monkeypatch.setattr(streaming, "_READ_ROWS", 4)
+
+
 @pytest.fixture
 def path(tmp_path):
     path = tmp_path / "rows.parquet"
@@ -181,7 +186,7 @@ def late(tmp_path, **columns):
             "rating>=2",
             "Column 'number' is infinite (inf) in row 59. Clip it, or set it to null",
         ),
-        ({"rating": None}, "rating>=2", "Label column 'rating' has no value in 1 of 10 rows, the first in row 59."),
+        ({"rating": None}, "rating>=2", "Label column 'rating' has no value in 1 of 2 rows, the first in row 59."),
         ({"weight": -1.0}, "rating>=2", "Weight column 'weight' is -1.0 in row 59. Give finite weights of 0 or more."),
         ({"weight": None}, "rating>=2", "Weight column 'weight' is nan in row 59."),
         ({"w": [1.0]}, "rating>=2", "Column 'w' weighs 'bag', but row 59 has 1 weights for 2 values."),
