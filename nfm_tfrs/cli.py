@@ -378,7 +378,7 @@ def _optimizer(name: str | None, learning_rate: float | None) -> Any:
     from nfm_tfrs.keras_compat import keras
     from nfm_tfrs.optimizers import LazyAdagrad, LazyAdam
 
-    config = {} if learning_rate is None else {"learning_rate": learning_rate}
+    config: dict[str, Any] = {} if learning_rate is None else {"learning_rate": learning_rate}
     row_wise = {"lazyadam": LazyAdam, "lazyadagrad": LazyAdagrad}
     name = (name or "lazyadagrad").lower()
     if name in row_wise:
