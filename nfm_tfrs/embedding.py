@@ -143,9 +143,10 @@ class FusedEmbedding(keras.layers.Layer):
                 it once too. For training; XLA cannot compile it.
             sums: Whether to return `FieldSums` instead of `FieldEmbeddings`.
         """
-        looked_up, number_rows = self._look_up(encoded, distinct or self.l2 > 0)
+        looked_up, number_rows = self._look_up(encoded, distinct)
         if self.l2:
-            self.add_loss(self.l2 * self._squared_norm(encoded, looked_up[0].rows))
+            once = looked_up if distinct else self._look_up(encoded, True)[0]
+            self.add_loss(self.l2 * self._squared_norm(encoded, once[0].rows))
         single, *bags = looked_up
         pooled, unpooled, masks = self._bag_fields(encoded, bags)
         if sums:

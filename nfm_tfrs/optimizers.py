@@ -12,7 +12,8 @@ class RowWiseOptimizer(keras.optimizers.Optimizer):
 
     Where Keras' own optimizers clip each occurrence of a row by itself, decay the weights of the whole table, or
     compile anew for each number of rows, this one adds the occurrences up first, decays the rows it moves, and does
-    not compile. Everything else is Keras': schedules, clipping, loss scaling, checkpoints, strategies.
+    not compile. Everything else is Keras': schedules, clipping, loss scaling, checkpoints, strategies. XLA cannot
+    compile it, since the number of distinct rows differs by batch.
 
     A subclass writes `build`, `update_rows` and `update_dense`.
 

@@ -292,7 +292,8 @@ class RankingModel(TaskModel):
         """Compiles as `TaskModel.compile` does.
 
         Raises:
-            ValueError: A loss or metrics are given, or `jit_compile=True` for a number of fields that differs by batch.
+            ValueError: See `TaskModel.compile`; or `jit_compile=True` with `embedding_l2`, or for a number of fields
+                that differs by batch.
         """
         self._check_jit(kwargs.get("jit_compile") is True)
         super().compile(optimizer, **kwargs)
@@ -302,6 +303,11 @@ class RankingModel(TaskModel):
             raise ValueError(
                 "jit_compile=True needs the same number of fields in each batch; received features with combiner=None "
                 "and no max_length. Give them a max_length."
+            )
+        if jit_compile and self.embedding_l2:
+            raise ValueError(
+                f"XLA cannot find the distinct rows of a batch; received embedding_l2={self.embedding_l2} and "
+                "jit_compile=True. Leave one of them out."
             )
 
     # --- saving

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from nfm_tfrs.keras_compat import keras, tf, tfrs
 from nfm_tfrs.models.tasks import ranking_task
-from nfm_tfrs.optimizers import LazyAdagrad
+from nfm_tfrs.optimizers import LazyAdagrad, RowWiseOptimizer
 
 _STEPS = 8  # an execution of `fit`: a tenth faster than one; 32 are no faster
 
@@ -59,7 +59,7 @@ class TaskModel(tfrs.Model):
         """Compiles as Keras' `compile` does; the loss and the metrics are the task's.
 
         Args:
-            optimizer: A Keras optimizer or its name; LazyAdagrad(0.05) if not given.
+            optimizer: A Keras optimizer or its name; LazyAdagrad(0.05) if not given (with XLA Keras' Adagrad).
             steps_per_execution: Training steps between two looks of Keras at its callbacks and progress bar. `"auto"`
                 is 8 in `fit` on a dataset of known length, and 1 elsewhere.
             jit_compile: Whether XLA compiles the steps. `"auto"` does not: on CPUs its matrix products take twice as
@@ -67,7 +67,7 @@ class TaskModel(tfrs.Model):
             **kwargs: As in Keras, without `loss`, `metrics`, `weighted_metrics` and `loss_weights`.
 
         Raises:
-            ValueError: A loss or metrics are given.
+            ValueError: A loss or metrics are given, or XLA is to compile a row-wise optimizer.
         """
         for argument in ("loss", "metrics", "weighted_metrics", "loss_weights"):
             if kwargs.get(argument) is not None:
@@ -75,8 +75,15 @@ class TaskModel(tfrs.Model):
                     f"{argument} belongs to the task; received {kwargs[argument]!r} in compile. "
                     "Pass task=tfrs.tasks.Ranking(...) to the model."
                 )
-        # Chosen on validation: benchmarks/movielens.py, benchmarks/optimizers.py
-        optimizer = keras.optimizers.get(LazyAdagrad(0.05) if optimizer is None else optimizer)
+        if optimizer is None:  # chosen on validation: benchmarks/movielens.py, benchmarks/optimizers.py
+            optimizer = keras.optimizers.Adagrad(0.05) if jit_compile is True else LazyAdagrad(0.05)
+        optimizer = keras.optimizers.get(optimizer)
+        inner = getattr(optimizer, "inner_optimizer", optimizer)
+        if jit_compile is True and isinstance(inner, RowWiseOptimizer):
+            raise ValueError(
+                f"XLA cannot compile a row-wise optimizer; received {type(inner).__name__} with jit_compile=True. "
+                "Leave jit_compile out, or take a Keras optimizer."
+            )
         if self.compute_dtype == "float16" and not isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer):
             optimizer = keras.mixed_precision.LossScaleOptimizer(optimizer)
         self._auto_steps = steps_per_execution == "auto"
