@@ -215,8 +215,10 @@ class RankingModel(TaskModel):
 
     def _fields(self, encoded: Mapping[str, Any], training: bool | None) -> tuple[Any, list[Any], list[Any]]:
         """`FieldEmbeddings` or `FieldSums`; the first-order terms, each [batch, 1]; and what goes to the tower."""
-        # In training each row is read once; XLA cannot find the distinct ones.
-        distinct = bool(training) and not self._jit_compile
+        # In training each row is read once. Not under XLA, which cannot find the distinct rows, and not on several
+        # replicas, which would pad gradients of different lengths to join them.
+        alone = tf.distribute.get_strategy().num_replicas_in_sync == 1
+        distinct = bool(training) and not self._jit_compile and alone
         fields = self.embedding(encoded, distinct=distinct, sums=self._by_sums)
         terms = [] if fields.first_order is None else [fields.first_order]
         if self.numeric == "field" or not encoded[NUMBERS].shape[1]:

@@ -61,7 +61,7 @@ class TaskModel(tfrs.Model):
         Args:
             optimizer: A Keras optimizer or its name; LazyAdagrad(0.05) if not given (with XLA Keras' Adagrad).
             steps_per_execution: Training steps between two looks of Keras at its callbacks and progress bar. `"auto"`
-                is 8 in `fit` on a dataset of known length, and 1 elsewhere.
+                is 8 in `fit` on a dataset of known length and one replica, and 1 elsewhere.
             jit_compile: Whether XLA compiles the steps. `"auto"` does not: on CPUs its matrix products take twice as
                 long as TensorFlow's own, and the look-ups of distinct rows are beyond it.
             **kwargs: As in Keras, without `loss`, `metrics`, `weighted_metrics` and `loss_weights`.
@@ -97,7 +97,7 @@ class TaskModel(tfrs.Model):
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Trains as Keras' `fit` does."""
         length = int(x.cardinality()) if isinstance(x, tf.data.Dataset) else 0
-        with self._steps_an_execution(max(1, min(_STEPS, length))):
+        with self._steps_an_execution(max(1, min(self._most_steps, length))):
             return super().fit(x, *args, **kwargs)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
@@ -112,8 +112,13 @@ class TaskModel(tfrs.Model):
 
     def make_train_function(self, force: bool = False) -> Any:
         """Returns Keras' function for any number of steps an execution; the one it makes for one step has no loop."""
-        with self._steps_an_execution(_STEPS):
+        with self._steps_an_execution(self._most_steps):
             return super().make_train_function(force)
+
+    @property
+    def _most_steps(self) -> int:
+        # Replicas cannot join gradients of different lengths in a loop: TensorFlow aborts it.
+        return _STEPS if self.distribute_strategy.num_replicas_in_sync == 1 else 1
 
     @contextmanager
     def _steps_an_execution(self, steps: int) -> Iterator[None]:
