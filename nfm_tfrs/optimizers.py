@@ -107,8 +107,10 @@ class LazyAdam(RowWiseOptimizer):
         >>> table = tf.Variable(tf.ones([3, 2]))
         >>> gradient = tf.IndexedSlices(tf.ones([1, 2]), [1], table.shape)
         >>> _ = LazyAdam(0.1).apply_gradients([(gradient, table)])
-        >>> table.numpy().round(3).tolist()
-        [[1.0, 1.0], [0.9, 0.9], [1.0, 1.0]]
+        >>> print(table.numpy().round(3))
+        [[1.  1. ]
+         [0.9 0.9]
+         [1.  1. ]]
 
     Reference:
         Kingma & Ba, Adam, ICLR 2015, algorithm 1, and the text before section 2.1 for the form with ε outside.
@@ -207,8 +209,10 @@ class LazyAdagrad(RowWiseOptimizer):
         >>> table = tf.Variable(tf.ones([3, 2]))
         >>> gradient = tf.IndexedSlices(tf.ones([1, 2]), [1], table.shape)
         >>> _ = LazyAdagrad(0.1, initial_accumulator_value=0.0).apply_gradients([(gradient, table)])
-        >>> table.numpy().round(3).tolist()
-        [[1.0, 1.0], [0.9, 0.9], [1.0, 1.0]]
+        >>> print(table.numpy().round(3))
+        [[1.  1. ]
+         [0.9 0.9]
+         [1.  1. ]]
 
     Reference:
         Duchi, Hazan & Singer, Adaptive Subgradient Methods, JMLR 2011, section 1.

@@ -56,13 +56,15 @@ def added_rows(values: tf.Tensor, positions: tf.Tensor, num_rows: Any) -> tf.Ten
     """Returns `[num_rows, width]`: in row r the sum of the values whose position is r.
 
     Args:
-        values: float32 `[positions, width]`.
+        values: Floats `[positions, width]`.
         positions: int64 `[positions]`.
         num_rows: Number of rows.
     """
     count = tf.size(positions, tf.int64)
     entries = pairs(positions, tf.range(count))
-    return _product(entries, tf.ones([count]), tf.stack([tf.cast(num_rows, tf.int64), count]), values)
+    dtype = values.dtype if values.dtype == tf.float64 else tf.float32  # the product knows no half precision
+    shape = tf.stack([tf.cast(num_rows, tf.int64), count])
+    return tf.cast(_product(entries, tf.ones([count], dtype), shape, tf.cast(values, dtype)), values.dtype)
 
 
 def pairs(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
