@@ -125,6 +125,15 @@ def test_switches_and_small_batches_change_nothing_in_that(arguments, batch):
         assert difference(other, gradient) < 1e-6
 
 
+@pytest.mark.parametrize("distinct", [False, True])
+@pytest.mark.parametrize(("numbers", "kinds"), [([1.0, 2.0], [1]), ([np.nan, np.nan], [0]), ([np.nan, 2.0], [0, 1])])
+def test_a_row_of_a_number_counts_in_l2_only_where_the_batch_has_such_a_value(numbers, kinds, distinct):
+    layer = embedding([SINGLE[0], NUMBERS[1]], l2=0.3)
+    layer(FeatureEncoder(layer.features)({"a": [4, 4], "y": tf.constant(numbers)}), distinct=distinct)
+    held = layer.table.numpy().astype(np.float64)[[5, *(7 + kind for kind in kinds)], :5]
+    assert float(layer.losses[0]) == pytest.approx(0.3 * np.square(held).sum() / 2, rel=1e-6)
+
+
 def test_fields_are_the_same_one_by_one():
     layer, (columns, _) = embedding(EMBEDDED["everything"]), rows()
     encoded = FeatureEncoder(layer.features)(columns)
