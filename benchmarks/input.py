@@ -24,12 +24,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from reports import SEED, Options, Report, parse
 from timing import median, versions
-from workloads import Workload, generate, workload
+from workloads import PEER_DEFINITION, Workload, generate, workload
 
 from nfm_tfrs.data import Label, read_table, stream
 from nfm_tfrs.data.cache import cached
 from nfm_tfrs.data.encoded import Prepared, encode_part
-from nfm_tfrs.data.streaming import encode_windows
+from nfm_tfrs.data.windows import encode_windows
 from nfm_tfrs.features.columns import checked_arrays, raw_columns
 from nfm_tfrs.features.feature import CategoricalFeature, NumericFeature
 from nfm_tfrs.features.spec import FeatureSpec
@@ -40,13 +40,6 @@ from nfm_tfrs.optimizers import LazyAdam
 PACKAGES = ("nfm-tfrs", "tensorflow", "tf-keras", "numpy", "pyarrow")
 LABEL = "click"
 POOL = 16
-MODEL = {  # "peer" in peers/own.py
-    "batch_norm": False,
-    "interaction_batch_norm": False,
-    "dropout": 0.0,
-    "interaction_dropout": 0.0,
-    "numeric": "concat",
-}
 STEPS = 100  # of the bare step, before and after each epoch
 
 
@@ -124,8 +117,8 @@ class Sources:
         self.rows, self.batch_size, self.spec = sizes.rows, shape.batch_size, features(shape)
         write(self.path, shape, sizes.rows, sizes.group)
         write(strings, shape, sizes.strings, sizes.group, strings=True)
-        sides = {"embedding_dim": shape.embedding_dim, "hidden_units": shape.hidden_units}
-        self.model = NFM(self.spec, **sides, **MODEL)
+        sides: dict[str, Any] = {"embedding_dim": shape.embedding_dim, "hidden_units": shape.hidden_units}
+        self.model = NFM(self.spec, **sides, **PEER_DEFINITION)
         self.model.compile(LazyAdam(1e-3))
         spec = features(shape, strings=True)
         encode = NFM(spec, embedding_dim=1, hidden_units=()).encoder.encode_arrays
@@ -218,7 +211,8 @@ def training(sources: Sources, rounds: int, steps: int) -> dict[str, Any]:
     }
     bare()
     model.fit(sources.cache().take(POOL), verbose=0)  # traced
-    steps_alone, found = [spent(bare)], {name: [] for name in ways}
+    steps_alone = [spent(bare)]
+    found: dict[str, list[Spent]] = {name: [] for name in ways}
     ratios: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():

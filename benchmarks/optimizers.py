@@ -85,12 +85,15 @@ def clicks(rows: int) -> tuple[Prepared, dict[str, Any]]:
     return data, {"seed": LOG_SEED, "best_possible": best}
 
 
-def trained(data: Prepared, optimizer: Any, seed: int, epochs: int, *, test: bool) -> Run:
-    """What came out of training one NFM, stopped early on validation AUC; the test rows only if asked for."""
+def trained(data: Prepared, optimizer: Any, seed: int, epochs: int, *, test: bool, **arguments: Any) -> Run:
+    """What came out of training one NFM with these arguments, stopped early on validation AUC.
+
+    The test rows are judged only if asked for.
+    """
     start = time.perf_counter()
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
-    model = NFM(data.features)
+    model = NFM(data.features, **arguments)
     model.compile(optimizer)
     history = train(
         model,
@@ -209,11 +212,10 @@ def lines(name: str, found: dict[str, Any]) -> list[str]:
     return text
 
 
-def settings(plan: Plan) -> dict[str, Any]:
-    """All that a result depends on, but for the data."""
+def settings(plan: Any) -> dict[str, Any]:
+    """All that a result depends on, but for the data, and what only its script knows."""
     packages = ["nfm-tfrs", "tensorflow", "tf-keras", "tensorflow-recommenders", "numpy", "scipy"]
     return {
-        "rate_seed": plan.rate_seed,
         "seeds": list(plan.seeds),
         "epochs": plan.epochs,
         "patience": PATIENCE,
@@ -224,16 +226,15 @@ def settings(plan: Plan) -> dict[str, Any]:
     }
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("ratings", type=Path, nargs="?", help="of MovieLens-small; without it only the click log")
     parser.add_argument(
         "--quick", action="store_true", help="Adam and LazyAdam, few clicks, one epoch, one rate; writes nothing"
     )
-    options = parser.parse_args()
-    tf.config.set_visible_devices([], "GPU")
+    options = parser.parse_args(arguments)
     plan = QUICK if options.quick else FULL
-    results: dict[str, Any] = {**settings(plan), "data": {}}
+    results: dict[str, Any] = {"rate_seed": plan.rate_seed, **settings(plan), "data": {}}
     if not options.quick and RESULTS.exists():
         known = json.loads(RESULTS.read_text())
         if any(known.get(name) != value for name, value in results.items() if name != "data"):
@@ -284,4 +285,5 @@ def _auc_and_loss(labels: Any, logits: np.ndarray) -> dict[str, float]:
 
 
 if __name__ == "__main__":
+    tf.config.set_visible_devices([], "GPU")
     main()

@@ -12,12 +12,12 @@ import multiprocessing
 import platform
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from timing import resident_megabytes, versions
 
 CATEGORIES, STRINGS, NUMBERS = 20, 2, 13
 BATCH_SIZE = 4096
@@ -55,26 +55,25 @@ def measure(path: str, epochs: int, window_rows: int | None, results: multiproce
     from nfm_tfrs.keras_compat import tf
 
     spec = FeatureSpec(
-        [
+        (
             *(CategoricalFeature(f"category_{n}", num_hash_buckets=100_000) for n in range(CATEGORIES)),
             *(CategoricalFeature(f"string_{n}", num_hash_buckets=100_000) for n in range(STRINGS)),
             *(NumericFeature(f"number_{n}") for n in range(NUMBERS)),
             MultiCategoricalFeature("bag", num_hash_buckets=100_000),
-        ]
+        )
     )
     for _ in tf.data.Dataset.range(3).map(lambda n: n + 1):  # what any pipeline of TensorFlow takes
         pass
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts here
-    before = _resident_megabytes("VmRSS")
-    options = {} if window_rows is None else {"window_rows": window_rows}
-    dataset = stream(path, spec, "click", batch_size=BATCH_SIZE, shuffle=True, seed=0, **options)
+    before = resident_megabytes("VmRSS")
+    dataset = stream(path, spec, "click", batch_size=BATCH_SIZE, shuffle=True, seed=0, window_rows=window_rows)
     rates, peaks = [], []
     for _ in range(epochs):
         start, rows = time.perf_counter(), 0
         for _, label in dataset:
             rows += len(label)
         rates.append(round(rows / (time.perf_counter() - start)))
-        peaks.append(round(_resident_megabytes("VmHWM") - before))
+        peaks.append(round(resident_megabytes("VmHWM") - before))
     groups = pq.read_metadata(path).num_row_groups
     results.put(
         {"rows": rows, "row_groups": groups, "peak_growth_megabytes_by_epoch": peaks, "rows_per_second_by_epoch": rates}
@@ -97,11 +96,6 @@ def _chunk(random: np.random.Generator) -> pa.Table:
 
 def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     return pq.ParquetWriter(path, schema, compression="none", use_dictionary=False)
-
-
-def _resident_megabytes(name: str) -> float:
-    status = Path("/proc/self/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(name)) * 1024 / 1e6
 
 
 def main() -> None:
@@ -131,7 +125,7 @@ def main() -> None:
         "batch_size": BATCH_SIZE,
         "cpu_cores": multiprocessing.cpu_count(),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("tensorflow", "pyarrow", "numpy")},
+        "versions": versions(("tensorflow", "pyarrow", "numpy")),
         "variants": variants,
     }
     text = json.dumps(report, indent=2)

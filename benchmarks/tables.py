@@ -12,6 +12,7 @@ from typing import Any
 
 from speed_table import RESULTS_OF_SPEED, speed_caption, speed_table
 
+METRICS = ("valid_auc", "test_auc", "test_log_loss")
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parent.parent / "README.md"
 
@@ -57,24 +58,26 @@ def optimizers() -> str:
     for data, measured in results["data"].items():
         for name, summary in measured["summary"].items():
             less = summary["differences"].get("Adam", {}).get("test_auc")
-            low, high = less["interval"] if less else (0.0, 0.0)
-            rows.append(
-                [
-                    data,
-                    name,
-                    f"{measured['chosen'][name]:g}",
-                    *(
-                        f"{summary[metric]['mean']:.4f} ± {summary[metric]['sd']:.4f}"
-                        for metric in ("valid_auc", "test_auc")
-                    ),
-                    f"{less['mean']:+.4f} [{low:+.4f}, {high:+.4f}]" if less else "",
-                    f"{summary['test_log_loss']['mean']:.4f} ± {summary['test_log_loss']['sd']:.4f}",
-                ]
-            )
+            rows.append([data, name, f"{measured['chosen'][name]:g}", *_quality(summary, less)])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-TABLES: Mapping[str, Callable[[], str]] = {"blocks": blocks, "speed": speed, "optimizers": optimizers}
+def precision() -> str:
+    """Quality by precision, and what it is more or less than that of float32."""
+    results = json.loads((RESULTS / "precision.json").read_text())
+    rows = [["data", "precision", "validation AUC", "test AUC", "less float32's", "log loss"], ["---"] * 6]
+    for data, measured in results["data"].items():
+        for name, summary in measured["summary"].items():
+            rows.append([data, name, *_quality(summary, summary["differences"].get("test_auc"))])
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+TABLES: Mapping[str, Callable[[], str]] = {
+    "blocks": blocks,
+    "speed": speed,
+    "optimizers": optimizers,
+    "precision": precision,
+}
 
 
 def markers(name: str) -> tuple[str, str]:
@@ -94,6 +97,13 @@ def placed(text: str, name: str, rendered: str) -> str:
     if not begin or not end:
         raise ValueError(f"The text has no {opening} followed by {closing}. Add both, each on a line of its own.")
     return f"{head}{opening}\n{rendered}{closing}{tail}"
+
+
+def _quality(summary: Mapping[str, Any], less: Mapping[str, Any] | None) -> list[str]:
+    """Validation AUC, test AUC, the difference to a reference with its interval, and log loss."""
+    low, high = less["interval"] if less else (0.0, 0.0)
+    valid, test, loss = (f"{of['mean']:.4f} ± {of['sd']:.4f}" for of in (summary[name] for name in METRICS))
+    return [valid, test, f"{less['mean']:+.4f} [{low:+.4f}, {high:+.4f}]" if less else "", loss]
 
 
 def _parameters(measured: list[dict[str, Any]]) -> str:

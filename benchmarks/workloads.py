@@ -4,7 +4,7 @@ NumPy and the standard library only: every peer's environment imports it.
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,14 @@ LEAST_VOCABULARY = 3
 LABEL_RATE = 0.25
 BAG_VOCABULARY = 100_000
 MOST_IN_BAG = 100
+# DeepCTR's NFM in this package's words: no BatchNorm, no dropout, numbers beside the interaction.
+PEER_DEFINITION: dict[str, Any] = {
+    "batch_norm": False,
+    "interaction_batch_norm": False,
+    "dropout": 0.0,
+    "interaction_dropout": 0.0,
+    "numeric": "concat",
+}
 _BAG_STOP = 0.0472  # chance that a bag ends behind a value: lengths of mean 21, once cut at 100
 
 

@@ -52,6 +52,13 @@ def positive(argument: str, value: Any) -> float:
     return value
 
 
+def not_negative(argument: str, value: Any) -> float:
+    """Returns a finite number of 0 or more; raises ValueError for anything else."""
+    if not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ValueError(f"{argument} must be a number of 0 or more; received {value!r}.")
+    return value
+
+
 def switch(argument: str, value: Any) -> bool:
     """Returns a bool; raises ValueError for anything else."""
     if not isinstance(value, bool):

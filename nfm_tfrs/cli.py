@@ -128,6 +128,10 @@ def train(
         str | None, typer.Option(help="lazyadagrad (if not given), lazyadam, or a Keras optimizer's name.")
     ] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Its rate; its default if not given.")] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="float32 (if not given), mixed_bfloat16, mixed_float16, or auto: the device's fastest."),
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1)] = BATCH_SIZE,
     epochs: Annotated[int, typer.Option(min=1)] = 50,
     patience: Annotated[int, typer.Option(min=0, help="Epochs to wait for a better validation score.")] = PATIENCE,
@@ -148,7 +152,7 @@ def train(
     if valid is not None and split is not None:
         raise ValueError("--valid and --split both say which rows to choose on. Pass one of them.")
     binary = task == "binary"
-    arguments = {"task": task, **_model_arguments(set_ or [])}
+    arguments = {"task": task, **({} if precision is None else {"dtype": precision}), **_model_arguments(set_ or [])}
     spec, rules = _features(features, columns, min_count)
     cut = parse_split(split or "random", seed)
     from nfm_tfrs.data import streaming

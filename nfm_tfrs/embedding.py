@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 from nfm_tfrs.features.encoder import IDS, NUMBERS, bag_key, weights_key
 from nfm_tfrs.features.feature import MultiCategoricalFeature
 from nfm_tfrs.features.spec import FeatureSpec
-from nfm_tfrs.keras_compat import keras, tf
-from nfm_tfrs.row_sums import copied_rows, pairs, row_sums
+from nfm_tfrs.keras_compat import in_xla, keras, tf
+from nfm_tfrs.pooling import Rows, pooled_rows
+from nfm_tfrs.row_sums import row_sums
 
 
 class FieldEmbeddings(NamedTuple):
@@ -46,22 +47,6 @@ class FieldSums(NamedTuple):
     def with_field(self, field: tf.Tensor) -> "FieldSums":
         """Returns these with one more field, `[batch, dim]`."""
         return FieldSums(self.total + field, self.squares + field * field, self.first_order)
-
-
-class _Rows(NamedTuple):
-    """Rows of the table, one a look-up: `rows[positions]`, or `rows` where there are no positions."""
-
-    rows: tf.Tensor
-    positions: tf.Tensor | None
-
-    def each(self) -> tf.Tensor:
-        """All of them, [look-ups, width]."""
-        return self.rows if self.positions is None else copied_rows(self.rows, self.positions)
-
-    def entries(self, sums: tf.Tensor) -> tf.Tensor:
-        """For `row_sums`: which sum, [look-ups], each goes to."""
-        each = tf.range(tf.shape(self.rows, tf.int64)[0]) if self.positions is None else self.positions
-        return pairs(sums, each)
 
 
 @keras.utils.register_keras_serializable(package="nfm_tfrs")
@@ -140,9 +125,22 @@ class FusedEmbedding(keras.layers.Layer):
         Args:
             encoded: What `FeatureEncoder` returns.
             distinct: Whether to read each row once, however often the batch holds it: the table's gradient then has
-                it once too. For training; XLA cannot compile it.
+                it once too. For training; not done under XLA, which would take other rows.
             sums: Whether to return `FieldSums` instead of `FieldEmbeddings`.
+
+        Returns:
+            The one or the other.
+
+        Raises:
+            ValueError: XLA compiles the look-up, and l2 needs the distinct rows.
         """
+        xla = in_xla()
+        distinct = distinct and not xla
+        if self.l2 and xla:
+            raise ValueError(
+                f"XLA cannot find the distinct rows of a batch; received l2={self.l2} in a function that it compiles. "
+                "Leave l2 out, or give the model jit_compile=True, which compiles its dense part alone."
+            )
         looked_up, number_rows = self._look_up(encoded, distinct)
         if self.l2:
             once = looked_up if distinct else self._look_up(encoded, True)[0]
@@ -199,7 +197,7 @@ class FusedEmbedding(keras.layers.Layer):
     def _has_numbers(self) -> bool:
         return self.numbers and bool(self.features.numbers)
 
-    def _look_up(self, encoded: Mapping[str, Any], distinct: bool) -> tuple[list[_Rows], list[tf.Tensor]]:
+    def _look_up(self, encoded: Mapping[str, Any], distinct: bool) -> tuple[list[Rows], list[tf.Tensor]]:
         """Rows of the single-valued features, of each bag, and, [numbers, width], of missing and present numbers."""
         parts = [tf.reshape(encoded[IDS], [-1]), *(encoded[bag_key(bag.name)].values for bag in self.features.bags)]
         if self._has_numbers:  # of every number the row for a missing value, then the one for a value that is there
@@ -210,16 +208,16 @@ class FusedEmbedding(keras.layers.Layer):
         if distinct:
             ids, positions = tf.unique(flat, tf.int64)  # int64: `pairs` would cast int32
             rows = tf.gather(self.table, ids)
-            looked_up = [_Rows(rows, part) for part in _split(positions, sizes, len(parts))]
+            looked_up = [Rows(rows, part) for part in _split(positions, sizes, len(parts))]
         else:
-            looked_up = [_Rows(rows, None) for rows in _split(tf.gather(self.table, flat), sizes, len(parts))]
+            looked_up = [Rows(rows, None) for rows in _split(tf.gather(self.table, flat), sizes, len(parts))]
         if not self._has_numbers:
             return looked_up, []
         count = len(self.features.numbers)
         return looked_up[:-2], [tf.reshape(rows.each(), [count, self._width]) for rows in looked_up[-2:]]
 
     def _bag_fields(
-        self, encoded: Mapping[str, Any], looked_up: list[_Rows]
+        self, encoded: Mapping[str, Any], looked_up: list[Rows]
     ) -> tuple[list[tf.Tensor], list[tf.Tensor], list[tf.Tensor]]:
         """Pooled bags, each [batch, width]; positions of the others, each [batch, positions, width]; masks of both."""
         pooled, unpooled, filled, present = [], [], [], []
@@ -233,11 +231,11 @@ class FusedEmbedding(keras.layers.Layer):
                 unpooled.append(bag.with_values(vectors).to_tensor(0.0, shape=[*shape, self._width]))
             else:
                 present.append((bag.row_lengths() > 0)[:, None])
-                pooled.append(_pool(rows, bag, weights, str(feature.combiner)))
+                pooled.append(pooled_rows(rows, bag, weights, str(feature.combiner)))
         return pooled, unpooled, filled + present
 
     def _sums(
-        self, encoded: Mapping[str, Any], single: _Rows, number_rows: list[tf.Tensor], others: list[tf.Tensor]
+        self, encoded: Mapping[str, Any], single: Rows, number_rows: list[tf.Tensor], others: list[tf.Tensor]
     ) -> FieldSums:
         batch, count = tf.shape(encoded[IDS])[0], len(self.features.single)
         total, squares = tf.zeros([batch, self._width]), tf.zeros([batch, self._width])
@@ -249,8 +247,8 @@ class FusedEmbedding(keras.layers.Layer):
             squares = row_sums(single.rows * single.rows, entries, batch)
         if self._has_numbers:
             for scale, rows in zip(self._number_scales(encoded), number_rows, strict=True):
-                total += tf.matmul(scale, rows)
-                squares += tf.matmul(scale * scale, rows * rows)
+                total += _weighed_sum(scale, rows)
+                squares += _weighed_sum(scale * scale, rows * rows)
         for fields in others:
             total += tf.reduce_sum(fields, axis=1)
             squares += tf.reduce_sum(fields * fields, axis=1)
@@ -282,33 +280,12 @@ def _num_fields(bag: MultiCategoricalFeature) -> int | None:
     return 1 if bag.combiner is not None else bag.max_length
 
 
-def _row_ids(bag: tf.RaggedTensor) -> tf.Tensor:
-    """`bag.value_rowids()`, int64 [values], counted instead of masked: a tenth of its time, a sixth of pooling."""
-    # Of all rows but the first; behind the last value where the last rows are empty.
-    starts = tf.cast(bag.row_splits[1:-1], tf.int64)
-    counts = tf.math.unsorted_segment_sum(tf.ones_like(starts), starts, tf.size(bag.values) + 1)
-    return tf.cumsum(counts)[:-1]
-
-
 def _split(values: tf.Tensor, sizes: tf.Tensor, count: int) -> list[tf.Tensor]:
     return tf.split(values, sizes, num=count) if count > 1 else [values]
 
 
-def _pool(looked_up: _Rows, bag: tf.RaggedTensor, weights: tf.Tensor | None, combiner: str) -> tf.Tensor:
-    """Bags of rows to one row each, [batch, width]; an empty bag is zero."""
-    row_ids, batch = _row_ids(bag), bag.nrows()
-    if combiner == "max":
-        rows = looked_up.each() if weights is None else looked_up.each() * weights[:, None]
-        largest = tf.math.unsorted_segment_max(rows, row_ids, batch)
-        return tf.where((bag.row_lengths() > 0)[:, None], largest, 0.0)
-    total = row_sums(looked_up.rows, looked_up.entries(row_ids), tf.cast(batch, tf.int32), weights)
-    if combiner == "sum":
-        return total
-    if weights is None:
-        size = tf.cast(bag.row_lengths(), tf.float32)
-        divisor = size if combiner == "mean" else tf.sqrt(size)
-    else:
-        measure = weights if combiner == "mean" else tf.square(weights)
-        divisor = tf.math.unsorted_segment_sum(measure, row_ids, batch)
-        divisor = divisor if combiner == "mean" else tf.sqrt(divisor)
-    return tf.math.divide_no_nan(total, divisor[:, None])
+def _weighed_sum(weights: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+    """Σ_k weights[:, k] rows[k], [batch, width]"""
+    if tf.config.get_visible_devices("GPU"):  # whose products round to TF32: Σ v² would not cancel in (Σ v)²
+        return tf.reduce_sum(weights[:, :, None] * rows, axis=1)
+    return tf.matmul(weights, rows)

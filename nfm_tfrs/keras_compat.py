@@ -11,10 +11,11 @@ legacy_keras.require()
 
 import tensorflow as tf  # noqa: E402
 import tensorflow_recommenders as tfrs  # noqa: E402
+from tensorflow.python.ops import control_flow_util  # noqa: E402
 
 keras = tf.keras
 
-__all__ = ["keras", "load_keras_tuner", "tf", "tfrs"]
+__all__ = ["in_xla", "keras", "load_keras_tuner", "tf", "tfrs"]
 
 # Each of these took its Keras when it was imported; the later ones take it from the earlier.
 _RELOAD_ORDER = (
@@ -23,6 +24,11 @@ _RELOAD_ORDER = (
     "keras_tuner.src.backend.random",
     "keras_tuner.src.engine.tuner_utils",
 )
+
+
+def in_xla() -> bool:
+    """Returns whether what is being traced is for XLA, of which TensorFlow's public interface does not tell."""
+    return bool(control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()))
 
 
 def load_keras_tuner() -> ModuleType:

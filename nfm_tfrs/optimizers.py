@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from nfm_tfrs.keras_compat import keras, tf
+from nfm_tfrs import arguments
+from nfm_tfrs.keras_compat import in_xla, keras, tf
 from nfm_tfrs.row_sums import added_rows
 
 
@@ -15,7 +16,7 @@ class RowWiseOptimizer(keras.optimizers.Optimizer):
     not compile. Everything else is Keras': schedules, clipping, loss scaling, checkpoints, strategies. XLA cannot
     compile it, since the number of distinct rows differs by batch.
 
-    A subclass writes `build`, `update_rows` and `update_dense`.
+    A subclass writes `add_slots`, `update_rows` and `update_dense`.
 
     Args:
         learning_rate: A rate or a schedule.
@@ -23,12 +24,31 @@ class RowWiseOptimizer(keras.optimizers.Optimizer):
             variables, but for those given to `exclude_from_weight_decay`.
         **kwargs: Of `tf.keras.optimizers.Optimizer`: `name`, `clipnorm`, `clipvalue`, `global_clipnorm`; `use_ema`
             walks the whole table.
+
+    Raises:
+        ValueError: An argument out of range, or `jit_compile=True`.
     """
 
     def __init__(self, learning_rate: Any, *, weight_decay: float | None = None, **kwargs: Any) -> None:
-        # jit_compile: a compilation a step on a GPU, since the number of distinct rows differs.
-        super().__init__(weight_decay=weight_decay, **{"jit_compile": False, **kwargs})
+        if kwargs.pop("jit_compile", False):
+            raise ValueError("XLA cannot compile a row-wise optimizer; received jit_compile=True. Leave it out.")
+        if isinstance(learning_rate, int | float):
+            arguments.not_negative("learning_rate", learning_rate)
+        if weight_decay is not None:
+            arguments.not_negative("weight_decay", weight_decay)
+        super().__init__(weight_decay=weight_decay, jit_compile=False, **kwargs)
         self._learning_rate = self._build_learning_rate(learning_rate)
+
+    def build(self, var_list: Sequence[Any]) -> None:
+        """Makes what is kept for each variable, once; Keras calls this."""
+        super().build(var_list)
+        if not getattr(self, "_built", False):
+            self._built = True
+            self.add_slots(var_list)
+
+    def add_slots(self, variables: Sequence[Any]) -> None:
+        """Makes what is kept for each variable."""
+        raise NotImplementedError
 
     def update_rows(self, gradient: tf.Tensor, rows: tf.Tensor, variable: Any, indices: tf.Tensor) -> tf.Tensor:
         """Updates what is kept for these rows; returns their new values.
@@ -47,16 +67,15 @@ class RowWiseOptimizer(keras.optimizers.Optimizer):
 
     def update_step(self, gradient: Any, variable: Any) -> None:
         """Updates one variable; Keras calls this."""
-        kept = 1.0
-        if self.weight_decay and self._use_weight_decay(variable):
-            kept = tf.cast(1 - self.learning_rate * self.weight_decay, variable.dtype)
+        decays = bool(self.weight_decay) and self._use_weight_decay(variable)
+        kept = tf.cast(1 - self.learning_rate * self.weight_decay, variable.dtype) if decays else 1.0
         if not isinstance(gradient, tf.IndexedSlices):
-            if self.weight_decay:
+            if decays:
                 variable.assign(variable * kept)
             self.update_dense(gradient, variable)
             return
         rows = tf.gather(variable, gradient.indices)
-        rows = rows * kept if self.weight_decay else rows
+        rows = rows * kept if decays else rows
         rows = self.update_rows(gradient.values, rows, variable, gradient.indices)
         # Not scatter_sub: it takes eight times as long as writing the rows.
         variable.scatter_update(tf.IndexedSlices(rows, gradient.indices))
@@ -69,6 +88,11 @@ class RowWiseOptimizer(keras.optimizers.Optimizer):
         return self._index_dict[self._var_key(variable)]
 
     def _clip_gradients(self, grads: Iterable[Any]) -> Sequence[Any]:
+        if in_xla():
+            raise ValueError(
+                f"XLA cannot compile a row-wise optimizer; received {type(self).__name__} in a function that it "
+                "compiles. Take a Keras optimizer, or compile less."
+            )
         # First thing after the replicas' gradients were joined: from here on each row stands once.
         return super()._clip_gradients([_merged(gradient) for gradient in grads])
 
@@ -128,18 +152,14 @@ class LazyAdam(RowWiseOptimizer):
         **kwargs: Any,
     ) -> None:
         super().__init__(learning_rate, name=name, **kwargs)
-        self.lazy = lazy
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
+        self.lazy = arguments.switch("lazy", lazy)
+        self.beta_1 = arguments.share("beta_1", beta_1)
+        self.beta_2 = arguments.share("beta_2", beta_2)
+        self.epsilon = arguments.not_negative("epsilon", epsilon)
 
-    def build(self, var_list: Sequence[Any]) -> None:
-        super().build(var_list)
-        if getattr(self, "_built", False):
-            return
-        self._built = True
-        self._momentums = [self.add_variable_from_reference(variable, "m") for variable in var_list]
-        self._velocities = [self.add_variable_from_reference(variable, "v") for variable in var_list]
+    def add_slots(self, variables: Sequence[Any]) -> None:
+        self._momentums = [self.add_variable_from_reference(variable, "m") for variable in variables]
+        self._velocities = [self.add_variable_from_reference(variable, "v") for variable in variables]
 
     def update_step(self, gradient: Any, variable: Any) -> None:
         super().update_step(gradient if self.lazy else tf.convert_to_tensor(gradient), variable)
@@ -228,18 +248,16 @@ class LazyAdagrad(RowWiseOptimizer):
         **kwargs: Any,
     ) -> None:
         super().__init__(learning_rate, name=name, **kwargs)
-        self.initial_accumulator_value = initial_accumulator_value
-        self.epsilon = epsilon
+        self.initial_accumulator_value = arguments.not_negative("initial_accumulator_value", initial_accumulator_value)
+        self.epsilon = arguments.not_negative("epsilon", epsilon)
 
-    def build(self, var_list: Sequence[Any]) -> None:
-        super().build(var_list)
-        if getattr(self, "_built", False):
-            return
-        self._built = True
-        initial = [tf.fill(variable.shape, self.initial_accumulator_value) for variable in var_list]
+    def add_slots(self, variables: Sequence[Any]) -> None:
+        value = self.initial_accumulator_value
         self._accumulators = [
-            self.add_variable_from_reference(variable, "accumulator", initial_value=tf.cast(value, variable.dtype))
-            for variable, value in zip(var_list, initial, strict=True)
+            self.add_variable_from_reference(
+                variable, "accumulator", initial_value=tf.fill(variable.shape, tf.cast(value, variable.dtype))
+            )
+            for variable in variables
         ]
 
     def update_rows(self, gradient: tf.Tensor, rows: tf.Tensor, variable: Any, indices: tf.Tensor) -> tf.Tensor:
@@ -267,16 +285,25 @@ def _merged(gradient: Any) -> Any:
     if not isinstance(gradient, tf.IndexedSlices) or _are_distinct(gradient.indices):
         return gradient
     indices, positions = tf.unique(gradient.indices, tf.int64)
-    values = tf.reshape(gradient.values, [tf.size(positions), -1])
+    shape = gradient.values.shape[1:]
+    width = shape.num_elements()  # known: `added_rows` cuts what is wide
+    values = tf.reshape(gradient.values, [-1, width] if width else [tf.size(positions), -1])
     merged = added_rows(values, positions, tf.size(indices))
-    shape = tf.concat([[tf.size(indices)], tf.shape(gradient.values)[1:]], axis=0)
-    return tf.IndexedSlices(tf.reshape(merged, shape), indices, gradient.dense_shape)
+    merged = tf.reshape(merged, tf.concat([[tf.size(indices)], tf.shape(gradient.values)[1:]], axis=0))
+    return tf.IndexedSlices(tf.ensure_shape(merged, [None, *shape]), indices, gradient.dense_shape)
 
 
 def _are_distinct(indices: tf.Tensor) -> bool:
     """Whether the graph shows them to be what `tf.unique` returned, as those of `FusedEmbedding` in training are."""
-    if not tf.is_symbolic_tensor(indices):
-        return False
-    while indices.op.type in ("Reshape", "Identity"):
-        indices = indices.op.inputs[0]
-    return indices.op.type == "Unique" and indices.value_index == 0
+    while tf.is_symbolic_tensor(indices):
+        if indices.op.type == "Unique":
+            return indices.value_index == 0
+        if indices.op.type in ("Reshape", "Identity"):
+            indices = indices.op.inputs[0]
+            continue
+        # What a branch of a condition takes from around it, as under loss scaling.
+        outer = [one for one, inner in getattr(indices.graph, "captures", ()) if inner is indices]
+        if not outer:
+            return False
+        indices = outer[0]
+    return False

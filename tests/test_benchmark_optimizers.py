@@ -1,5 +1,6 @@
 """The benchmark of the optimizers chooses rates on validation, pairs seeds, goes on where it stopped, and runs."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -129,6 +130,29 @@ def test_summary_shows_means_and_differences_to_adam():
     assert lines[2].split()[:5] == ["LazyAdam", "0.3", "valid_auc", "0.7110", "±"]
     assert lines[3].split() == ["valid_auc", "-0.2000", "[-0.2000,", "-0.2000]"]
     assert lines[-1] == "  best possible: AUC 0.8000 (validation), 0.8000 (test)"
+
+
+@pytest.mark.parametrize(
+    ("known", "line"),
+    [
+        ({"epochs": 1}, "was measured with other settings. Remove it to start anew."),
+        (
+            {"data": {"click log": {"rows": {"train": 9}}}},
+            "has {'train': 9} rows of click log, not {'train': 320, 'valid': 40, 'test': 40}. Remove it to start anew.",
+        ),
+    ],
+    ids=["settings", "rows"],
+)
+def test_results_of_something_else_are_refused_and_kept(tmp_path, monkeypatch, capsys, known, line):
+    path = tmp_path / "optimizers.json"
+    path.write_text(json.dumps({**optimizers.settings(optimizers.FULL), "data": {}} | known))
+    before = path.read_bytes()
+    monkeypatch.setattr(optimizers, "RESULTS", path)
+    monkeypatch.setattr(optimizers, "LOG_ROWS", 400)
+    with pytest.raises(SystemExit):
+        optimizers.main([])
+    assert f"{path} {line}" in capsys.readouterr().err
+    assert path.read_bytes() == before
 
 
 @pytest.mark.slow

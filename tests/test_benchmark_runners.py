@@ -104,6 +104,11 @@ def test_unknown_workload_is_refused():
         workload("W9")
 
 
+def test_too_few_rows_for_the_fields_are_refused():
+    with pytest.raises(ValueError, match=r"^26 fields of at least 3 values need more rows; received 40\.$"):
+        workload("W1", 40)
+
+
 def test_bags_hold_21_values_on_average_and_100_at_most():
     lengths = np.diff(generate_bags(20_000, seed=0).row_splits)
     assert (lengths.min(), lengths.max()) == (1, MOST_IN_BAG)

@@ -129,22 +129,34 @@ def test_cold_start_takes_the_first_step_of_a_process_each_round(tmp_path):
     assert found["ratios"][0]["median"] == 16.0
 
 
+def test_cold_start_ends_with_the_line_of_a_side_that_fails():
+    def broken(side, workload, rows):
+        raise RunnerError(f"{side.name}: broken")
+
+    with pytest.raises(SystemExit, match=r"^own adam: broken$"):
+        cold_start.main(["--quick"], broken)
+
+
 def test_table_shows_bounds_measured_figures_what_missed_and_what_is_not_measured(results):
     rows = [line.strip("| \n").split(" | ") for line in speed_table.speed_table(results).splitlines()]
     shown = {what: (bound, figure) for what, bound, figure in rows}
     times = speed_table.TIMES
     assert rows[:2] == [["what", "at least", "measured"], ["---", "---:", "---"]]
     assert shown["W1 step, row-wise Adam, against DeepCTR's NFM"] == (f"4.5{times}", f"6.00{times} [6.00, 6.00]")
-    assert shown["W1 step, Adam, against the fastest torch peer"][1] == f"5.00{times} [5.00, 5.00] (torchfm)"
+    assert (
+        shown["W1 step, row-wise Adam, against the fastest torch peer's Adam"][1]
+        == f"5.00{times} [5.00, 5.00] (torchfm)"
+    )
     assert shown["share of the floor, W1"] == ("35 %", "25 % [25, 25] missed")
-    assert shown["W3 step, 10 M rows, against the best peer, Adam"][1] == f"5.00{times} [5.00, 5.00] (torchfm) missed"
+    largest = shown["W3 step, 10 M rows, row-wise Adam, against the best peer's Adam"]
+    assert largest[1] == f"5.00{times} [5.00, 5.00] (torchfm) missed"
     assert shown["memory at 10 M rows over DeepCTR's without L2"] == (f"≤ 0.7{times}", f"0.17{times} [0.17, 0.17]")
-    assert shown["W5 against padding"] == (f"4{times}", "not measured")
+    assert shown["W5 against padding and our Adagrad"] == (f"4{times}", "not measured")
 
 
 def test_table_without_results_has_all_rows_unmeasured():
     rows = speed_table.speed_table({}).splitlines()[2:]
-    assert len(rows) == len(speed_table.ROWS) == 24
+    assert len(rows) == len(speed_table.ROWS) == 25
     assert all(row.endswith("| not measured |") for row in rows)
     assert speed_table.speed_caption({}) == ""
 

@@ -268,29 +268,23 @@ def test_a_cache_changes_no_result(ratings, tmp_path, stream):
         np.testing.assert_array_equal(weights[0], weights[2])
 
 
-def test_a_cache_that_cannot_be_is_refused(ratings, tmp_path):
+@pytest.mark.parametrize(
+    ("cache", "line"),
+    [
+        ("file", "file is a file. Choose a folder."),
+        ("file/cache", "cannot be written: Not a directory. Choose another folder."),
+    ],
+)
+def test_a_cache_that_cannot_be_is_refused(ratings, tmp_path, cache, line):
     (tmp_path / "file").write_text("mine")
-    for cache, line in (
-        (tmp_path / "file", f"The cache {tmp_path / 'file'} is a file. Choose a folder."),
-        (tmp_path / "file" / "cache", "cannot be written: Not a directory. Choose another folder."),
-    ):
-        arguments = ("--data", ratings, "--label", "rating>=4", "--cache", cache, "--out", tmp_path / "run")
-        assert line in refused("train", *arguments)
-    line = refused(
-        "train",
-        "--data",
-        ratings,
-        "--label",
-        "rating>=4",
-        "--groups",
-        "person",
-        "--cache",
-        tmp_path / "c",
-        "--out",
-        tmp_path / "run",
-    )
-    assert "There is no column 'person'" in line
-    assert list((tmp_path / "c").iterdir()) == []
+    arguments = ("--data", ratings, "--label", "rating>=4", "--cache", tmp_path / cache, "--out", tmp_path / "run")
+    assert line in refused("train", *arguments)
+
+
+def test_a_cache_keeps_nothing_where_there_is_no_such_column_of_groups(ratings, tmp_path):
+    arguments = ("--data", ratings, "--label", "rating>=4", "--groups", "person", "--cache", tmp_path / "cache")
+    assert "There is no column 'person'" in refused("train", *arguments, "--out", tmp_path / "run")
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 @pytest.mark.parametrize(

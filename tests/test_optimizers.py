@@ -1,5 +1,6 @@
 import inspect
 import json
+import re
 import warnings
 
 import numpy as np
@@ -259,6 +260,49 @@ def test_a_rate_set_between_steps_counts_from_then_on(lazy):
         apply(ids, values)
     assert_close(variable, FLOAT64[lazy](batches(6), lambda step: 0.1 if step < 4 else 0.02))
     assert apply.experimental_get_tracing_count() == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments", "message"),
+    [
+        (LazyAdam, {"learning_rate": -0.1}, "learning_rate must be a number of 0 or more; received -0.1."),
+        (LazyAdagrad, {"weight_decay": -1.0}, "weight_decay must be a number of 0 or more; received -1.0."),
+        (LazyAdam, {"beta_1": 1.0}, "beta_1 must be at least 0 and below 1; received 1.0."),
+        (LazyAdam, {"beta_2": -0.5}, "beta_2 must be at least 0 and below 1; received -0.5."),
+        (LazyAdam, {"epsilon": -1e-7}, "epsilon must be a number of 0 or more; received -1e-07."),
+        (LazyAdam, {"lazy": 1}, "lazy must be True or False; received 1."),
+        (
+            LazyAdagrad,
+            {"initial_accumulator_value": -0.1},
+            "initial_accumulator_value must be a number of 0 or more; received -0.1.",
+        ),
+        (
+            LazyAdagrad,
+            {"jit_compile": True},
+            "XLA cannot compile a row-wise optimizer; received jit_compile=True. Leave it out.",
+        ),
+    ],
+)
+def test_an_argument_out_of_range_is_refused(make, arguments, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        make(**arguments)
+
+
+def test_wide_merged_rows_keep_their_width():
+    seen = []
+
+    class Seen(LazyAdagrad):
+        def update_rows(self, gradient, rows, variable, indices):
+            seen.append(gradient.shape)
+            return super().update_rows(gradient, rows, variable, indices)
+
+    variable = tf.Variable(tf.ones([5, 40]))
+    optimizer = Seen(0.1)
+    optimizer.build([variable])
+    tf.function(lambda ids: optimizer.apply_gradients([(tf.IndexedSlices(tf.ones([3, 40]), ids), variable)]))(
+        tf.constant([2, 0, 2], tf.int64)
+    )
+    assert [shape[1] for shape in seen] == [40]
 
 
 def test_steps_are_not_compiled_where_keras_own_are(monkeypatch):

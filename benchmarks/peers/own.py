@@ -12,16 +12,9 @@ from typing import Any
 
 import numpy as np
 from interface import Runner, rows_of, serve, timed
-from workloads import BAG_VOCABULARY, Rows, Workload, generate_bags
+from workloads import BAG_VOCABULARY, PEER_DEFINITION, Rows, Workload, generate_bags
 
 SEED = 0
-PEER_DEFINITION = {
-    "batch_norm": False,
-    "interaction_batch_norm": False,
-    "dropout": 0.0,
-    "interaction_dropout": 0.0,
-    "numeric": "concat",
-}
 DEFINITIONS: dict[str, dict[str, Any]] = {"peer": PEER_DEFINITION, "paper": {}}
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nfm_tfrs import arguments
-from nfm_tfrs.blocks.base import InteractionBlock, present
+from nfm_tfrs.blocks.base import InteractionBlock, half_matmul, present
 from nfm_tfrs.keras_compat import keras, tf
 
 
@@ -38,8 +38,7 @@ class CIN(InteractionBlock):
         eq. 6 to 8, where φ is the identity; split_half, the bias and other φ are those of later code.
     """
 
-    # Below, products of three small embeddings underflow float16.
-    numeric_range = (0.1, 1.0)
+    numeric_range = (1e-4, 1.0)
 
     def __init__(
         self,
@@ -61,17 +60,24 @@ class CIN(InteractionBlock):
 
     def build(self, input_shape: Any) -> None:
         super().build(input_shape)
-        self._layers = [keras.layers.Dense(size, self.activation, dtype=self.dtype_policy) for size in self.layer_sizes]
+        width = fields = input_shape[1]
+        self._kernels, self._biases = [], []
+        for number, size in enumerate(self.layer_sizes):
+            self._kernels.append(self.add_float32_weight(f"kernel_{number}", [width * fields, size]))
+            self._biases.append(self.add_float32_weight(f"bias_{number}", [size], "zeros"))
+            width = size // 2 if self.split_half else size
 
     def call(self, embeddings: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
         fields, dim = embeddings.shape[1:]
         first = tf.transpose(present(embeddings, mask), [0, 2, 1])  # [batch, dim, fields], as all maps
         maps, width, kept = first, fields, []
-        for number, (layer, size) in enumerate(zip(self._layers, self.layer_sizes, strict=True), start=1):
+        activation = keras.activations.get(self.activation)
+        for number, (kernel, size) in enumerate(zip(self._kernels, self.layer_sizes, strict=True)):
             products = maps[:, :, :, None] * first[:, :, None, :]  # [batch, dim, width, fields]
-            compressed = tf.cast(layer(tf.reshape(products, [-1, width * fields])), tf.float32)
+            products = tf.reshape(products, [-1, width * fields])
+            compressed = activation(half_matmul(products, kernel, self.compute_dtype) + self._biases[number])
             maps, width = tf.reshape(compressed, [-1, dim, size]), size
-            if self.split_half and number < len(self._layers):
+            if self.split_half and number + 1 < len(self._kernels):
                 width = size // 2
                 maps, output = tf.split(maps, 2, axis=2)
                 kept.append(output)

@@ -3,7 +3,7 @@
 from typing import Any, Literal, get_args
 
 from nfm_tfrs import arguments
-from nfm_tfrs.blocks.base import InteractionBlock, flat, present
+from nfm_tfrs.blocks.base import InteractionBlock, flat, half_matmul, present
 from nfm_tfrs.keras_compat import keras, tf
 
 Kind = Literal["vector", "matrix", "low_rank", "mixture"]
@@ -18,8 +18,8 @@ class Cross(InteractionBlock):
         low_rank:  x_{l+1} = x_0 ⊙ (U_l (V_lᵀ x_l) + b_l) + x_l
         mixture:   x_{l+1} = x_0 ⊙ Σ_e G_e(x_l) (U_le g(C_le g(V_leᵀ x_l)) + b_l) + x_l
 
-    with g = tanh and G a softmax over the experts. Products and sums over layers are float32; the matrix products
-    are in the compute dtype. Fields whose mask is False are zero in x_0 and, but for the bias of "vector", stay zero.
+    with g = tanh and G a softmax over the experts. Products and sums over layers are float32; the products with W, U and
+    V, but for V of "mixture", are in the compute dtype. Fields whose mask is False are zero in x_0 and, but for the bias of "vector", stay zero.
 
     Args:
         num_layers: Number of layers; the crosses reach degree `num_layers` + 1.
@@ -43,7 +43,7 @@ class Cross(InteractionBlock):
     """
 
     min_fields = 1
-    numeric_range = (1e-4, 1.0)
+    numeric_range = (1e-4, 30.0)
 
     def __init__(
         self, num_layers: int = 3, kind: Kind = "matrix", *, rank: int = 32, num_experts: int = 4, **kwargs: Any
@@ -61,13 +61,13 @@ class Cross(InteractionBlock):
         if self.kind == "vector":
             self._kernels = [self.add_float32_weight(f"kernel_{n}", [units, 1]) for n in layers]
         elif self.kind == "matrix":
-            self._kernels = [self.add_weight(f"kernel_{n}", [units, units]) for n in layers]
+            self._kernels = [self.add_float32_weight(f"kernel_{n}", [units, units]) for n in layers]
         else:
             width = rank if self.kind == "low_rank" else experts * rank
-            self._v = [self.add_weight(f"v_{n}", [units, width]) for n in layers]
-            self._u = [self.add_weight(f"u_{n}", [width, units]) for n in layers]
+            self._v = [self.add_float32_weight(f"v_{n}", [units, width]) for n in layers]
+            self._u = [self.add_float32_weight(f"u_{n}", [width, units]) for n in layers]
         if self.kind == "mixture":
-            self._c = [self.add_weight(f"c_{n}", [experts, rank, rank]) for n in layers]
+            self._c = [self.add_float32_weight(f"c_{n}", [experts, rank, rank]) for n in layers]
             self._gates = [self.add_float32_weight(f"gate_{n}", [units, experts]) for n in layers]
         self._biases = [self.add_float32_weight(f"bias_{n}", [units], "zeros") for n in layers]
 
@@ -78,22 +78,23 @@ class Cross(InteractionBlock):
             if self.kind == "vector":
                 x = first * tf.matmul(x, self._kernels[n]) + bias + x
             else:
-                x = first * (tf.cast(self._product(n, x), tf.float32) + bias) + x
+                x = first * (self._product(n, x) + bias) + x
         return x
 
     def _product(self, n: int, x: tf.Tensor) -> tf.Tensor:
-        """The matrix product of layer `n`, `[batch, fields · dim]` in the compute dtype."""
-        half = tf.cast(x, self.compute_dtype)
+        """The matrix product of layer `n`, float32 [batch, fields · dim]."""
         if self.kind == "matrix":
-            return tf.matmul(half, self._kernels[n])
-        low = tf.matmul(half, self._v[n])  # [batch, rank], or all experts' side by side
-        if self.kind == "mixture":
-            low = tf.reshape(tf.tanh(low), [-1, self.num_experts, self.rank])
+            return half_matmul(x, self._kernels[n], self.compute_dtype)
+        if self.kind == "low_rank":
+            low = half_matmul(x, self._v[n], self.compute_dtype)  # [batch, rank]
+        else:
+            # float32: an error in what tanh is given can turn its sign
+            low = tf.reshape(tf.tanh(tf.matmul(x, self._v[n])), [-1, self.num_experts, self.rank])
             low = tf.tanh(tf.matmul(low[:, :, None, :], self._c[n])[:, :, 0, :])
             # The gates add up to 1, so they may be applied before U and leave the bias alone.
             gates = tf.nn.softmax(tf.matmul(x, self._gates[n]))  # [batch, experts]
-            low = tf.reshape(low * tf.cast(gates, low.dtype)[:, :, None], [-1, self.num_experts * self.rank])
-        return tf.matmul(low, self._u[n])
+            low = tf.reshape(low * gates[:, :, None], [-1, self.num_experts * self.rank])
+        return half_matmul(low, self._u[n], self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:
         return {

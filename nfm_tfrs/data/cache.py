@@ -7,12 +7,12 @@ import shutil
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -42,8 +42,9 @@ def cached(
 
     What was prepared from files that have changed since, by other settings or by other versions of the packages that
     encode is not taken, but replaced. A file has changed if its path, size, inode or one of the times of its last
-    changes differs. A program that writes to a file cannot set the time of the last change of its inode, so this
-    misses nothing that a hash of the content would find, and reads nothing; a copied or touched file is encoded anew.
+    changes differs. A program that writes to a file cannot set the time of the last change of its inode: on local POSIX
+    file systems, to the resolution of their clock, this misses nothing that a hash of the content would find. It reads
+    nothing; a copied or touched file is encoded anew.
 
     Processes may use one cache at once: an entry is written under another name, and renamed when it is whole.
 
@@ -52,14 +53,24 @@ def cached(
         files: What `prepare` reads, by role.
         settings: All else that its result depends on, as plain JSON types.
         prepare: Reads and encodes.
-        windows: Of what was prepared, the rows of the part `train`, where they do not fit into memory at once.
+        windows: Of what was prepared, the rows of the part `train`, where they do not fit into memory at once and
+            `prepare` leaves them out.
         keep: The columns of the raw tables that the result shall have.
 
     Returns:
         The parts, their arrays mapped from files; the raw tables with the columns of `keep` alone.
 
     Raises:
-        ValueError: The folder is a file or cannot be written, or a file changed while it was read.
+        ValueError: The folder is a file or cannot be written, a file changed while it was read, or `train` comes from
+            both `prepare` and `windows`.
+
+    Example:
+        >>> from nfm_tfrs.features.feature import NumericFeature
+        >>> encoder = FeatureEncoder(FeatureSpec([NumericFeature("price")]))
+        >>> part = EncodedPart(encoder.encode_arrays({"price": pa.array([1.0, 2.0])}))
+        >>> parts = cached("cache", {}, {"label": None}, lambda: Prepared(encoder, {}, {"train": part}))
+        >>> type(parts.train.columns["encoded/numbers"]).__name__
+        'memmap'
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
@@ -76,21 +87,32 @@ def cached(
         except (OSError, ValueError, KeyError, TypeError) as error:
             damaged = True
             warnings.warn(f"The cache's entry {entry} is damaged and made anew: {error}.", stacklevel=2)
-    prepared = prepare()
     unfinished = folder / f"{_UNFINISHED}{uuid.uuid4().hex}"
     try:
-        unfinished.mkdir(parents=True)
+        with _writing(folder):
+            unfinished.mkdir(parents=True)  # before the costly part, which would be lost where nothing can be written
+        prepared = prepare()
+        if windows is not None and "train" in prepared.encoded:
+            raise ValueError("The part train was prepared, and comes in windows too. Leave one of the two out.")
         _write(unfinished, prepared, windows, keep)
         if _states(files) != states:
             raise ValueError("A file changed while it was read. Run again when it is written.")
-        opened = _open(unfinished)  # before the renaming: from then on another process may replace it
-        _put(unfinished, entry, replace=damaged)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ValueError(f"The cache {folder} cannot be written: {reason}. Choose another folder.") from error
+        with _writing(folder):
+            opened = _open(unfinished)  # before the renaming: from then on another process may replace it
+            _put(unfinished, entry, replace=damaged)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return opened
+
+
+@contextmanager
+def _writing(cache: Path) -> Iterator[None]:
+    """Says in one line why the cache cannot be written; what is read from elsewhere fails with its own words."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ValueError(f"The cache {cache} cannot be written: {reason}. Choose another folder.") from error
 
 
 def _states(files: Mapping[str, Sequence[Path]]) -> list[list[Any]]:
@@ -138,22 +160,22 @@ def _write(
             if column not in table.column_names:
                 raise missing_column(column, table.column_names)
         table = table.select(list(keep)).unify_dictionaries()  # a file takes one dictionary a column
-        with pa.ipc.new_file(folder / f"{number}.arrow", table.schema) as file:
+        with _writing(folder.parent), pa.ipc.new_file(folder / f"{number}.arrow", table.schema) as file:
             file.write_table(table)
-    with ExitStack() as stack:
-        arrays = _Arrays(folder, stack)
-        for name, part in prepared.encoded.items():
-            contents["rates"][name] = [asdict(rates) for rates in part.rates]
-            arrays.append(name, part)
-        for part in windows(prepared) if windows else ():
-            contents["rates"]["train"] = []
-            arrays.append("train", part)
-        contents["arrays"] = arrays.contents
-    contents["bytes"] = {path.name: path.stat().st_size for path in folder.iterdir()}
-    (folder / _CONTENTS).write_text(json.dumps(contents))
-    for path in folder.iterdir():
-        with path.open("r+b") as file:
-            os.fsync(file)  # after a power cut there is the whole entry or none, not its name with files of zeros
+    arrays = _Arrays(folder)
+    for name, part in prepared.encoded.items():
+        contents["rates"][name] = [asdict(rates) for rates in part.rates]
+        arrays.append(name, part)
+    for part in windows(prepared) if windows else ():
+        contents["rates"]["train"] = []
+        arrays.append("train", part)
+    contents["arrays"] = arrays.contents
+    with _writing(folder.parent):
+        contents["bytes"] = {path.name: path.stat().st_size for path in folder.iterdir()}
+        (folder / _CONTENTS).write_text(json.dumps(contents))
+        for path in folder.iterdir():
+            with path.open("r+b") as file:
+                os.fsync(file)  # after a power cut there is the whole entry or none, not its name with files of zeros
 
 
 def _open(folder: Path) -> Prepared:
@@ -196,10 +218,8 @@ def _mapped(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
 class _Arrays:
     """The files of a new entry, one an array, written piece by piece."""
 
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._stack = stack
-        self._files: dict[tuple[str, str, str], BinaryIO] = {}
         self._contents: dict[tuple[str, str, str], dict[str, Any]] = {}
         self._totals: dict[tuple[str, str], int] = {}
 
@@ -224,9 +244,10 @@ class _Arrays:
                 self._append((part, kind, ""), values)
 
     def _append(self, of: tuple[str, str, str], values: np.ndarray) -> None:
-        if of not in self._files:
-            file = f"{len(self._files)}.array"
-            self._files[of] = self._stack.enter_context((self._folder / file).open("wb"))
+        if of not in self._contents:
+            file = f"{len(self._contents)}.array"
             self._contents[of] = {"of": of, "file": file, "dtype": values.dtype.str, "shape": [0, *values.shape[1:]]}
-        self._files[of].write(np.ascontiguousarray(values).data)
+        # Opened for each piece: files left open would write their last bytes, and fail to, only when they are closed.
+        with _writing(self._folder.parent), (self._folder / self._contents[of]["file"]).open("ab") as opened:
+            opened.write(np.ascontiguousarray(values).data)
         self._contents[of]["shape"][0] += len(values)

@@ -79,9 +79,25 @@ def batches_in_order(
     batch_size: int,
     drop_remainder: bool = False,
 ) -> tf.data.Dataset:
-    """Returns batches as `batches` does, the rows of epoch e in the order `order(e)`, `[n]` int64.
+    """Returns batches as `batches` does, in any order of the rows; memory-mapped columns stay where they are.
 
-    Memory-mapped columns stay where they are.
+    Args:
+        columns: Raw or encoded columns: arrays `[n]` or `[n, k]`, and bags.
+        labels: `[n]`; None gives batches of the features alone.
+        weights: `[n]`, of the examples, with labels.
+        order: Called with the number of the epoch, as `batches` counts them; returns the rows' numbers, int64 `[n]`.
+            None leaves the rows as they are.
+        batch_size: Rows a batch; the last one holds what is left.
+        drop_remainder: Whether to leave a last partial batch out; the batch size is then static.
+
+    Raises:
+        ValueError: No rows, or columns of different length.
+
+    Example:
+        >>> columns = {"user": np.array([10, 11, 12])}
+        >>> turned = batches_in_order(columns, None, None, lambda epoch: np.array([2, 1, 0]), batch_size=2)
+        >>> [features["user"].numpy().tolist() for features in turned]
+        [[12, 11], [10]]
     """
     num_rows = _num_rows(columns, labels, weights)
     # The map functions below capture these tensors: Dataset passes captured tensors by reference, neither as
@@ -92,10 +108,22 @@ def batches_in_order(
         packed = {name: to_tensor(column) for name, column in packing.pack(columns).items()}
         targets = [tf.constant(part, tf.float32) for part in (labels, weights) if part is not None]
 
-    def unpacked(packed: dict[str, Any], *targets: tf.Tensor) -> Any:
-        return (packing.unpack(packed), *targets) if targets else packing.unpack(packed)
+    num_batches = num_rows // batch_size if drop_remainder else -(-num_rows // batch_size)
 
-    cut = partial(_cut, (packed, *targets), unpacked, num_rows, batch_size, drop_remainder)
+    def cut(rows: tf.Tensor | None) -> tf.data.Dataset:
+        """All batches of these rows, `[n]` int64; of the rows as they are if None."""
+
+        def batch(start: tf.Tensor) -> Any:
+            if rows is None:
+                taken = partial(_sliced, start=start, batch_size=batch_size, static=drop_remainder)
+            else:
+                taken = partial(tf.gather, indices=_sliced(rows, start, batch_size, drop_remainder))
+            columns_of_batch, *targets_of_batch = tf.nest.map_structure(taken, (packed, *targets))
+            features = packing.unpack(columns_of_batch)
+            return (features, *targets_of_batch) if targets else features
+
+        return tf.data.Dataset.range(0, num_batches * batch_size, batch_size).map(batch)
+
     if order is None:
         dataset = cut(None)
     else:
@@ -109,39 +137,7 @@ def batches_in_order(
 
         # Not from_generator: see `dataset_of`.
         dataset = tf.data.Dataset.range(1).flat_map(epoch)
-    num_batches = num_rows // batch_size if drop_remainder else -(-num_rows // batch_size)
     return untuned(dataset.apply(tf.data.experimental.assert_cardinality(num_batches)).prefetch(BATCHES_AHEAD))
-
-
-def _cut(
-    data: tuple[Any, ...],
-    finish: Callable[..., Any],
-    num_rows: Any,
-    batch_size: int,
-    drop_remainder: bool,
-    order: tf.Tensor | None,
-) -> tf.data.Dataset:
-    """Returns the rows of `data` as a dataset of batches.
-
-    Args:
-        data: Tensors and ragged tensors `[n, …]`, in any structure.
-        finish: What to make of a batch; takes the parts of `data`.
-        num_rows: n, a number or an int64 scalar.
-        batch_size: Rows a batch.
-        drop_remainder: Whether to leave a last partial batch out.
-        order: `[n]` int64, the order of the rows; as they are if None.
-    """
-    starts = tf.data.Dataset.range(0, num_rows // batch_size * batch_size if drop_remainder else num_rows, batch_size)
-
-    def batch(start: tf.Tensor) -> Any:
-        if order is None:
-            return finish(*tf.nest.map_structure(lambda part: _sliced(part, start, batch_size, drop_remainder), data))
-        rows = order[start : start + batch_size]
-        if drop_remainder:
-            rows.set_shape([batch_size])
-        return finish(*tf.nest.map_structure(lambda part: tf.gather(part, rows), data))
-
-    return starts.map(batch)
 
 
 class Packing:

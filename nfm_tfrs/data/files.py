@@ -5,15 +5,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from nfm_tfrs.data.cache import cached
 from nfm_tfrs.data.encoded import EncodedPart, Prepared, encode_tables, inference_rules, prepare
 from nfm_tfrs.data.read import find_files, iterate_batches, read_table
 from nfm_tfrs.data.split import Split
-from nfm_tfrs.data.streaming import encode_windows
+from nfm_tfrs.data.windows import Paths, encode_windows
 from nfm_tfrs.features.encoder import FeatureEncoder
 from nfm_tfrs.features.spec import FeatureSpec
-
-Paths = str | Path | Sequence[str | Path]
 
 
 def prepare_files(
@@ -51,38 +51,48 @@ def prepare_files(
         **rules: See `nfm_tfrs.features.infer.Inference`.
 
     Raises:
-        ValueError: See `nfm_tfrs.data.prepare`, `read_table` and `cached`.
-    """
+        FileNotFoundError: No such file.
+        ValueError: `stream` or `test` without `valid`; see also `nfm_tfrs.data.prepare`, `read_table` and `cached`.
 
-    def read(paths: Paths) -> Any:
-        return read_table(paths, format=format, types=features.dtypes if features else {})
+    Example:
+        >>> from pyarrow import csv
+        >>> csv.write_csv(pa.table({"user": list(range(10)) * 10, "click": [0, 1] * 50}), "clicks.csv")
+        >>> parts = prepare_files("clicks.csv", "click", Split("random"))
+        >>> {name: len(part) for name, part in parts.encoded.items()}
+        {'train': 80, 'valid': 10, 'test': 10}
+    """
+    if valid is None and (stream or test is not None):
+        raise ValueError("stream and test need the rows to choose on in files of their own. Give valid=.")
+    given = {"data": data, "valid": valid, "test": test}
+    # Found once, so that the files whose state a cache keeps are those that are read.
+    files = {
+        role: find_files(paths, format="parquet" if stream and role == "data" else format)
+        for role, paths in given.items()
+        if paths is not None
+    }
+
+    def read(role: str) -> pa.Table:
+        return read_table(files[role], format=format, types=features.dtypes if features else {})
 
     def prepared() -> Prepared:
         if valid is None:
-            return prepare(read(data), label, split, features=features, weight=weight, binary=binary, **rules)
-        given = {"valid": valid, "test": test, "train": None if stream else data}
-        tables = {name: read(paths) for name, paths in given.items() if paths is not None}
+            return prepare(read("data"), label, split, features=features, weight=weight, binary=binary, **rules)
+        tables = {role: read(role) for role in files if role != "data"}
+        if not stream:
+            tables["train"] = read("data")
         spec = features
         if spec is None:
-            batches = iterate_batches(data, format="parquet") if stream else tables["train"].to_batches()
+            batches = iterate_batches(files["data"], format="parquet") if stream else tables["train"].to_batches()
             spec = FeatureSpec.from_batches(batches, **inference_rules(label, weight, **rules))
         return encode_tables(tables, FeatureEncoder(spec), label, weight=weight, binary=binary)
 
     def windows(parts: Prepared) -> Iterator[EncodedPart]:
         encode = parts.encoder.encode_arrays
-        return encode_windows(data, parts.features, label, encode, weight=weight, binary=binary)
+        return encode_windows(files["data"], parts.features, label, encode, weight=weight, binary=binary)
 
     if cache is None:
         return prepared()
-    given = {"data": data, "valid": valid, "test": test}
     settings: dict[str, Any] = {"label": label, "weight": weight, "binary": binary, "format": format, "stream": stream}
     settings["features"] = features.to_dict() if features else rules
     settings["split"] = asdict(split) if valid is None else None
-    return cached(
-        cache,
-        {role: find_files(paths, format=format) for role, paths in given.items() if paths is not None},
-        settings,
-        prepared,
-        windows=windows if stream else None,
-        keep=keep,
-    )
+    return cached(cache, files, settings, prepared, windows=windows if stream else None, keep=keep)

@@ -27,6 +27,13 @@ def dataset_of(
         signature: Dtypes and shapes of an element's arrays.
         size: Number of elements.
         ahead: How many elements are generated before they are asked for.
+
+    Example:
+        >>> def count(epoch):
+        ...     yield from ([np.array(10 * epoch + n)] for n in range(2))
+        >>> dataset = dataset_of(count, [tf.TensorSpec([], tf.int64)], size=2, ahead=1)
+        >>> [[number.numpy().item() for (number,) in dataset] for epoch in range(2)]
+        [[0, 1], [10, 11]]
     """
     under_way = _UnderWay(generate)
 

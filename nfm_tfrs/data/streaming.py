@@ -1,31 +1,24 @@
 """Batches for Keras from Parquet files of any size, a window of rows in memory at a time."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
 from nfm_tfrs.data.dataset import Packing, batches_in_order, check_batch_size
 from nfm_tfrs.data.encoded import EncodedPart
 from nfm_tfrs.data.generator import Elements, dataset_of
-from nfm_tfrs.data.label import Label, check_binary, example_weights
-from nfm_tfrs.data.parquet import ParquetFiles, RowGroup
-from nfm_tfrs.data.read import find_files
-from nfm_tfrs.features.columns import Bag, Columns, checked_arrays, decoded, raw_columns
+from nfm_tfrs.data.label import Label
+from nfm_tfrs.data.parquet import RowGroup
+from nfm_tfrs.data.windows import SAMPLE_ROWS, Paths, Reader, Transform
+from nfm_tfrs.features.columns import Bag, Columns
 from nfm_tfrs.keras_compat import tf
 
 if TYPE_CHECKING:
     from nfm_tfrs.features.spec import FeatureSpec
 
-_WINDOW_BYTES = 24_000_000  # as Arrow; with NumPy's, Python's strings' and TensorFlow's copies about ten times that
-_READ_ROWS = 1 << 15  # a record batch: small beside a window; of 26 integers, half as many take a fifth longer a row
-_SAMPLE_ROWS = 1 << 14  # read at first, to know the types and the size of a row
-
-Paths = str | Path | Sequence[str | Path]
-Transform = Callable[[dict[str, pa.Array]], Columns]
-Window = tuple[pa.Table, np.ndarray]  # checked feature columns; label and, where there is one, weight [n, 1 or 2]
+# Of an epoch: the row groups as they are visited, and what gives the order of a window's rows.
+Orders = tuple[Sequence[RowGroup], Callable[[int], np.ndarray]]
 
 
 def stream(
@@ -58,9 +51,10 @@ def stream(
         shuffle: Whether to shuffle.
         seed: Of the orders.
         binary: Whether the label must be 0 or 1.
-        transform: What to make of the arrays `checked_arrays` returns; `raw_columns` if not given.
-        encoded: All rows in the order of the files, as `encode_windows` gives them and a cache holds them. The
-            batches are the same, but come from there.
+        transform: What to make of the arrays `checked_arrays` returns; `raw_columns` if not given. Unused with
+            `encoded`, whose columns it has made before.
+        encoded: All rows in the order of the files, as `nfm_tfrs.data.windows.encode_windows` gives them and a
+            cache holds them. The batches are the same, but come from there.
         window_rows: Rows permuted together, rounded down to whole batches, at least one batch. Resident memory grows
             by several times a window. None takes as many rows as fill about 24 MB.
 
@@ -69,40 +63,41 @@ def stream(
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: Not whole Parquet files, no rows, a first batch that is not what is declared, or another number of
-            encoded rows. Later batches raise the same line from inside the pipeline, wrapped by TensorFlow:
-            `plain_errors` unwraps it.
+        ValueError: Not whole Parquet files, no rows, a first batch that is not what is declared, another number of
+            encoded rows, or weights in one of `weight` and `encoded` alone. Later batches raise the same line from
+            inside the pipeline, wrapped by TensorFlow: `plain_errors` unwraps it.
     """
     check_batch_size(batch_size)
-    reader = _Reader(paths, spec, label, weight, binary, transform, min(batch_size, _SAMPLE_ROWS))
+    reader = Reader(paths, spec, label, weight, binary, transform, min(batch_size, SAMPLE_ROWS))
     groups, num_rows = reader.files.row_groups, reader.files.num_rows
     window_rows = max((window_rows or reader.window_rows) // batch_size, 1) * batch_size
 
-    def shuffled(epoch: int) -> tuple[list[RowGroup], Callable[[int], np.ndarray]]:
-        """The row groups in the epoch's order, and what orders each window."""
+    def orders(epoch: int) -> Orders:
+        if not shuffle:
+            return groups, np.arange
         random = np.random.default_rng([seed, epoch])
-        return (
-            ([groups[n] for n in random.permutation(len(groups))], random.permutation)
-            if shuffle
-            else (groups, np.arange)
-        )
+        return [groups[n] for n in random.permutation(len(groups))], random.permutation
 
-    if encoded is not None:
-        if len(encoded) != num_rows:
-            raise ValueError(f"The files have {num_rows} rows, but {len(encoded)} were encoded. Encode them again.")
-        starts = dict(zip(groups, np.cumsum([0, *(group.num_rows for group in groups)]).tolist(), strict=False))
+    if encoded is None:
+        return _batches_of_files(reader, orders, batch_size, window_rows)
+    if len(encoded) != num_rows:
+        raise ValueError(f"The files have {num_rows} rows, but {len(encoded)} were encoded. Encode them again.")
+    if (encoded.weights is None) != (weight is None):
+        were = "without weights" if encoded.weights is None else "with weights"
+        raise ValueError(f"weight is {weight!r}, but the rows were encoded {were}. Encode them again with it.")
 
-        def order(epoch: int) -> np.ndarray:
-            shuffled_groups, permutation = shuffled(epoch)
-            rows = np.concatenate([starts[group] + np.arange(group.num_rows) for group in shuffled_groups])
-            for start in range(0, num_rows, window_rows):
-                window = rows[start : start + window_rows]
-                window[:] = window[permutation(len(window))]
-            return rows
+    def numbers(epoch: int) -> np.ndarray:
+        return _row_numbers(groups, *orders(epoch), window_rows)
 
-        return batches_in_order(
-            encoded.columns, encoded.labels, encoded.weights, order if shuffle else None, batch_size=batch_size
-        )
+    # None, not the numbers in their order: slices are cut faster than rows are gathered.
+    order = numbers if shuffle else None
+    return batches_in_order(encoded.columns, encoded.labels, encoded.weights, order, batch_size=batch_size)
+
+
+def _batches_of_files(
+    reader: Reader, orders: Callable[[int], Orders], batch_size: int, window_rows: int
+) -> tf.data.Dataset:
+    """Returns the batches of what is read window by window."""
     packing = Packing(reader.columns(reader.sample[0]))
     sample = packing.pack(reader.columns(reader.sample[0]))
     signature = [
@@ -111,10 +106,11 @@ def stream(
     ]
 
     def elements(epoch: int) -> Elements:
-        shuffled_groups, permutation = shuffled(epoch)
-        for table, targets in reader.gathered(shuffled_groups, window_rows):
+        groups, permutation = orders(epoch)
+        for table, targets in reader.gathered(groups, window_rows):
             columns = packing.pack(reader.columns(table))
-            del table  # as is `columns` below: else two windows were in memory while one is read
+            # Deleted, as `columns` below: what a name still holds is in memory while the next window is read.
+            del table
             order = permutation(len(targets))
             for start in range(0, len(targets), batch_size):
                 rows = order[start : start + batch_size]
@@ -125,111 +121,28 @@ def stream(
         *flat, targets = parts
         return (packing.unpack(_unflat(flat, sample)), *tf.unstack(targets, axis=1))
 
-    num_batches = -(-num_rows // batch_size)
+    num_batches = -(-reader.files.num_rows // batch_size)
     ahead = max(window_rows // batch_size // 2, 1)  # training goes on with half a window while the next one is read
     return dataset_of(elements, signature, size=num_batches, ahead=ahead).map(unpacked)
 
 
-def encode_windows(
-    paths: Paths,
-    spec: "FeatureSpec",
-    label: str | Label,
-    transform: Transform,
-    *,
-    weight: str | None = None,
-    binary: bool = True,
-) -> Iterator[EncodedPart]:
-    """Yields the rows of Parquet files in their order, encoded window by window; see `stream` for the arguments."""
-    reader = _Reader(paths, spec, label, weight, binary, transform, _SAMPLE_ROWS)
-    for table, targets in reader.gathered(reader.files.row_groups, reader.window_rows):
-        yield EncodedPart(reader.columns(table), targets[:, 0], targets[:, 1] if weight else None)
-
-
-class _Reader:
-    """Row groups as checked windows; each error names the file."""
-
-    def __init__(
-        self,
-        paths: Paths,
-        spec: "FeatureSpec",
-        label: str | Label,
-        weight: str | None,
-        binary: bool,
-        transform: Transform | None,
-        sample_rows: int,
-    ) -> None:
-        self.label = label if isinstance(label, Label) else Label.parse(label)
-        wanted = [*spec.columns, self.label.column, *([weight] if weight else [])]
-        self.files = ParquetFiles(find_files(paths, format="parquet"), wanted)
-        self.spec, self.weight, self.binary, self.transform = spec, weight, binary, transform
-        self.schema: pa.Schema | None = None
-        self.sample = next(self.windows(self.files.row_groups, sample_rows))  # the first rows
-        self.schema = self.sample[0].schema  # what that of later windows must be
-        self.window_rows = max(_WINDOW_BYTES * self.sample[0].num_rows // max(self.sample[0].nbytes, 1), 1)
-
-    def columns(self, table: pa.Table) -> Columns:
-        """The columns of a window."""
-        arrays = {name: _one_chunk(table.column(name)) for name in table.column_names}
-        return raw_columns(arrays, self.spec) if self.transform is None else self.transform(arrays)
-
-    def gathered(self, row_groups: Iterable[RowGroup], num_rows: int) -> Iterator[Window]:
-        """Windows of `num_rows`, across row groups; the last holds what is left."""
-        return _gathered(self.windows(row_groups, min(num_rows, _READ_ROWS)), num_rows)
-
-    def windows(self, row_groups: Iterable[RowGroup], batch_rows: int) -> Iterator[Window]:
-        """Windows of at most `batch_rows`, none of two row groups."""
-        for group, row, batch in self.files.batches(row_groups, batch_rows):
-            try:
-                arrays = checked_arrays(batch, self.spec, first_row=row)
-                table = self._typed(pa.table({name: decoded(array) for name, array in arrays.items()}))
-                targets = [self.label.values(batch, first_row=row)]
-                if self.binary:
-                    check_binary(targets[0], self.label)
-                if self.weight:
-                    targets.append(example_weights(batch, self.weight, first_row=row))
-            except ValueError as error:
-                raise ValueError(f"{group.path}: {error}") from error
-            yield table, np.stack(targets, axis=1)
-
-    def _typed(self, table: pa.Table) -> pa.Table:
-        """A category of no declared dtype may be strings or integers, but one of the two in all files."""
-        if self.schema is None or table.schema == self.schema:
-            return table
-        for field, first in zip(table.schema, self.schema, strict=True):
-            if field.type != first.type and table.column(field.name).null_count < table.num_rows:
-                raise ValueError(
-                    f"Column {field.name!r} is {field.type}, but {first.type} in {self.files.paths[0]}. "
-                    "Write it with one type."
-                )
-        return table.cast(self.schema)  # what differs is null in every row
-
-
-def _gathered(windows: Iterable[Window], num_rows: int) -> Iterator[Window]:
-    """Yields the same rows in windows of `num_rows`; the last holds what is left."""
-    tables: list[pa.Table] = []
-    targets: list[np.ndarray] = []
-    waiting = 0
-    for table, target in windows:
-        tables.append(table)
-        targets.append(target)
-        waiting += table.num_rows
-        del table
-        while waiting >= num_rows:
-            all_tables, all_targets = pa.concat_tables(tables), np.concatenate(targets)
-            tables, targets = [all_tables.slice(num_rows)], [all_targets[num_rows:]]
-            waiting -= num_rows
-            yield all_tables.slice(0, num_rows), all_targets[:num_rows]
-            del all_tables
-    if waiting:
-        yield pa.concat_tables(tables), np.concatenate(targets)
+def _row_numbers(
+    groups: Sequence[RowGroup],
+    visited: Sequence[RowGroup],
+    permutation: Callable[[int], np.ndarray],
+    window_rows: int,
+) -> np.ndarray:
+    """Returns all rows' numbers, int64 `[n]`, in the order in which `_batches_of_files` gives the rows."""
+    starts = dict(zip(groups, np.cumsum([0, *(group.num_rows for group in groups)]).tolist(), strict=False))
+    rows = np.concatenate([starts[group] + np.arange(group.num_rows) for group in visited])
+    for start in range(0, len(rows), window_rows):
+        window = rows[start : start + window_rows]
+        window[:] = window[permutation(len(window))]
+    return rows
 
 
 def _taken(column: np.ndarray | Bag, rows: np.ndarray) -> np.ndarray | Bag:
     return column.take(rows) if isinstance(column, Bag) else column.take(rows, axis=0)
-
-
-def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
-    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
 
 
 def _flat(columns: Columns, structure: Columns) -> list[np.ndarray]:

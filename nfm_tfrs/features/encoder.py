@@ -74,7 +74,7 @@ class FeatureEncoder(keras.layers.Layer):
                 if not isinstance(feature, NumericFeature) and feature.vocabulary is not None:
                     tables.setdefault(feature.table, _lookup_table(feature))
         self._tables = tables  # assigned whole: Keras refuses to save a dict that changes later
-        self._local_rows = {f.name: rows for f in self.features if (rows := rows_of_integers(f)) is not None}
+        self._local_rows: dict[str, np.ndarray] | None = None  # made by `encode_arrays`: a batch needs none
 
     def call(self, columns: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(columns, Mapping):
@@ -105,6 +105,8 @@ class FeatureEncoder(keras.layers.Layer):
         Returns:
             Columns with the keys, and bit for bit the values, that `call` gives for the same rows.
         """
+        if self._local_rows is None:
+            self._local_rows = _local_rows(self.features)
         rows = len(next(iter(arrays.values())))
         ids: np.ndarray = np.empty([rows, len(self.features.single)], np.int64)
         for position, feature in enumerate(self.features.single):
@@ -161,7 +163,7 @@ class FeatureEncoder(keras.layers.Layer):
             values = integers(array)
             known = unsigned(values) < feature.vocabulary_size
             return np.where(known, values + (1 + offset), offset)
-        if (local := self._local_rows.get(feature.name)) is not None:
+        if (local := (self._local_rows or {}).get(feature.table)) is not None:
             positions = np.minimum(unsigned(integers(array)), len(local) - 1)
             rows: np.ndarray = local.take(positions.view(np.int64))
             rows += offset
@@ -177,6 +179,12 @@ def _lookup_table(feature: CategoricalFeature | MultiCategoricalFeature) -> Any:
     keys = tf.constant(feature.vocabulary, tf.string if feature.dtype == "string" else tf.int64)
     ids = tf.range(1, feature.num_ids + 1, dtype=tf.int64)
     return tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, ids), default_value=0)
+
+
+def _local_rows(spec: FeatureSpec) -> dict[str, np.ndarray]:
+    """What `rows_of_integers` gives for the vocabulary of each table, where it gives anything."""
+    of_table = {feature.table: feature for feature in spec if not isinstance(feature, NumericFeature)}
+    return {table: rows for table, feature in of_table.items() if (rows := rows_of_integers(feature)) is not None}
 
 
 def _column(columns: Mapping[str, Any], name: str) -> Any:

@@ -58,7 +58,8 @@ class RankingModel(TaskModel):
         embedding_l2: Weight of (1/batch) Σ ‖v‖² over the distinct embeddings v of a batch.
         task: `"binary"`, `"regression"`, or a `tfrs.tasks.Ranking` on logits with reduction NONE.
         label: The column that is the label, where batches are one dict.
-        dtype: The dtype policy of this model; nothing global is set.
+        dtype: What the dense part computes in: `"float32"`, `"mixed_bfloat16"`, `"mixed_float16"`, a policy, or
+            `"auto"` (`nfm_tfrs.precision.policy` says which); nothing global is set. A block given by name follows it.
 
     Returns:
         The logit (binary) or prediction (regression), float32 `[batch, 1]`.
@@ -121,6 +122,7 @@ class RankingModel(TaskModel):
         self._num_logits = len(logits)
         self._blocks = logits + [block for block in blocks if block not in logits]
         self.features: FeatureSpec | None = None
+        self._set_xla(False)
         if features is not None:
             self._set_features(features)
 
@@ -188,7 +190,7 @@ class RankingModel(TaskModel):
         # Traced, not run, and past Keras' record of the first inputs: variables exist from here on, for any data.
         tf.function(self._traced_call, autograph=False).get_concrete_function(encoded_signature(spec))
         self._clear_losses()  # of the trace: a tensor of its graph
-        self._check_jit(getattr(self, "_jit_compile", None))
+        self._check_fields(self._scored_by_xla is not None)
         self.built = True
 
     def build(self, input_shape: Any) -> None:
@@ -200,7 +202,17 @@ class RankingModel(TaskModel):
     @tf.autograph.experimental.do_not_convert
     def call(self, columns: Mapping[str, Any], training: bool | None = None) -> tf.Tensor:
         self._known_features()
-        fields, terms, beside = self._fields(self.encoder(columns), training)
+        encoded = self.encoder(columns)
+        # In training each row is read once, but on several replicas, which would pad gradients of different lengths to
+        # join them.
+        distinct = bool(training) and tf.distribute.get_strategy().num_replicas_in_sync == 1
+        fields = self.embedding(encoded, distinct=distinct, sums=self._by_sums)
+        scored = self._scored if self._scored_by_xla is None else self._scored_by_xla
+        return scored(fields, encoded[NUMBERS], training)
+
+    def _scored(self, fields: Any, numbers: tf.Tensor, training: bool | None) -> tf.Tensor:
+        """The dense part, all that XLA compiles where it does: from what was looked up to the logit, [batch, 1]."""
+        fields, terms, beside = self._with_numbers(fields, numbers, training)
         logits, interactions = self._interactions(fields, training)
         if self.structure != "stacked":
             beside = [tf.cast(flat(fields.embeddings), tf.float32), *beside]
@@ -213,17 +225,11 @@ class RankingModel(TaskModel):
             terms = [*terms, self._head(tf.concat(last, axis=1))]
         return sum(terms, start=self._bias)
 
-    def _fields(self, encoded: Mapping[str, Any], training: bool | None) -> tuple[Any, list[Any], list[Any]]:
+    def _with_numbers(self, fields: Any, numbers: tf.Tensor, training: bool | None) -> tuple[Any, list[Any], list[Any]]:
         """`FieldEmbeddings` or `FieldSums`; the first-order terms, each [batch, 1]; and what goes to the tower."""
-        # In training each row is read once. Not under XLA, which cannot find the distinct rows, and not on several
-        # replicas, which would pad gradients of different lengths to join them.
-        alone = tf.distribute.get_strategy().num_replicas_in_sync == 1
-        distinct = bool(training) and not self._jit_compile and alone
-        fields = self.embedding(encoded, distinct=distinct, sums=self._by_sums)
         terms = [] if fields.first_order is None else [fields.first_order]
-        if self.numeric == "field" or not encoded[NUMBERS].shape[1]:
+        if self.numeric == "field" or not numbers.shape[1]:
             return fields, terms, []
-        numbers = encoded[NUMBERS]
         numbers = tf.where(tf.math.is_nan(numbers), 0.0, numbers)  # standardised: 0 is the mean
         if self._number_weights is not None:
             terms.append(self._number_weights(numbers))
@@ -290,26 +296,35 @@ class RankingModel(TaskModel):
         self.adapt(x)
         return super().fit(x, *args, **kwargs)
 
-    def compile(self, optimizer: Any = None, **kwargs: Any) -> None:
+    def compile(
+        self, optimizer: Any = None, *, jit_compile: bool | Literal["auto"] | None = "auto", **kwargs: Any
+    ) -> None:
         """Compiles as `TaskModel.compile` does.
 
-        Raises:
-            ValueError: See `TaskModel.compile`; or `jit_compile=True` with `embedding_l2`, or for a number of fields
-                that differs by batch.
-        """
-        self._check_jit(kwargs.get("jit_compile") is True)
-        super().compile(optimizer, **kwargs)
+        Args:
+            optimizer: See `TaskModel.compile`.
+            jit_compile: Whether XLA compiles the dense part, from the embeddings to the logit; look-ups, of any kind,
+                and optimizers stay outside. It compiles once more for a last batch of another size. `"auto"` does not:
+                on CPUs its matrix products take twice as long as TensorFlow's own.
+            **kwargs: See `TaskModel.compile`.
 
-    def _check_jit(self, jit_compile: bool | None) -> None:
-        if jit_compile and self.features is not None and self.embedding.num_fields is None:
+        Raises:
+            ValueError: See `TaskModel.compile`; or `jit_compile=True` for a number of fields that differs by batch.
+        """
+        self._check_fields(jit_compile is True)
+        self._set_xla(jit_compile is True)
+        super().compile(optimizer, jit_compile=False, **kwargs)
+
+    @tf.__internal__.tracking.no_automatic_dependency_tracking
+    def _set_xla(self, jit_compile: bool) -> None:
+        # Untracked: a saved model scores without XLA.
+        self._scored_by_xla = tf.function(self._scored, jit_compile=True, autograph=False) if jit_compile else None
+
+    def _check_fields(self, jit_compile: bool) -> None:
+        if jit_compile and self.features is not None and self.embedding.num_fields is None and not self._by_sums:
             raise ValueError(
                 "jit_compile=True needs the same number of fields in each batch; received features with combiner=None "
                 "and no max_length. Give them a max_length."
-            )
-        if jit_compile and self.embedding_l2:
-            raise ValueError(
-                f"XLA cannot find the distinct rows of a batch; received embedding_l2={self.embedding_l2} and "
-                "jit_compile=True. Leave one of them out."
             )
 
     # --- saving
@@ -338,6 +353,10 @@ class RankingModel(TaskModel):
             "label": self.label,
             "dtype": self.dtype_policy.name,
         }
+
+    def get_compile_config(self) -> dict[str, Any]:
+        config = super().get_compile_config()
+        return {**config, "jit_compile": self._scored_by_xla is not None} if config else config
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "RankingModel":

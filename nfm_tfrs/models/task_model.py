@@ -7,7 +7,9 @@ from typing import Any, Literal
 from nfm_tfrs.keras_compat import keras, tf, tfrs
 from nfm_tfrs.models.tasks import ranking_task
 from nfm_tfrs.optimizers import LazyAdagrad, RowWiseOptimizer
+from nfm_tfrs.precision import policy
 
+_SCALE_STATE = ("loss_scale", "loss_scale_counter")
 _STEPS = 8  # an execution of `fit`: a tenth faster than one; 32 are no faster
 
 
@@ -19,20 +21,17 @@ class TaskModel(tfrs.Model):
     Args:
         task: `"binary"`, `"regression"`, or a `tfrs.tasks.Ranking` on logits with reduction NONE.
         label: The column that is the label, where batches are one dict.
-        dtype: The dtype policy of this model; nothing global is set.
+        dtype: What the model computes in, as `nfm_tfrs.precision.policy` takes it; nothing global is set.
 
     Raises:
-        ValueError: A task on probabilities.
+        ValueError: A task on probabilities, or an unknown dtype.
     """
 
     def __init__(
         self, *, task: Any = "binary", label: str | None = None, dtype: Any = "float32", **kwargs: Any
     ) -> None:
-        policy = keras.mixed_precision.Policy(dtype) if isinstance(dtype, str) else dtype
-        if getattr(policy, "name", None) in ("float16", "bfloat16"):
-            policy = keras.mixed_precision.Policy(f"mixed_{policy.name}")  # variables are float32 whatever the policy
         # autocast would turn a raw 70000 into infinity under float16; every layer casts for itself.
-        super().__init__(dtype=policy, autocast=False, **kwargs)
+        super().__init__(dtype=policy(dtype), autocast=False, **kwargs)
         self.label = label
         self._set_task(task)
         # Every replica returns the synchronised metrics; Keras would add them up over workers.
@@ -47,6 +46,7 @@ class TaskModel(tfrs.Model):
         self._loss = keras.metrics.Mean("loss")
         self._regularization_loss = keras.metrics.Mean("regularization_loss")
         self._total_loss = keras.metrics.Mean("total_loss")
+        self._skipped_steps = keras.metrics.Sum("skipped_steps")
 
     def compile(
         self,
@@ -86,6 +86,8 @@ class TaskModel(tfrs.Model):
             )
         if self.compute_dtype == "float16" and not isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer):
             optimizer = keras.mixed_precision.LossScaleOptimizer(optimizer)
+        if getattr(inner, "jit_compile", False):  # Keras' default on GPUs
+            inner.jit_compile = False  # it would compile anew for each number of rows in a batch
         self._auto_steps = steps_per_execution == "auto"
         super().compile(
             optimizer=optimizer,
@@ -148,8 +150,9 @@ class TaskModel(tfrs.Model):
 
     @property
     def metrics(self) -> list[Any]:
-        """The losses, as means over all rows, and the task's metrics."""
+        """The losses, as means over all rows, the task's metrics and, of scaled losses, the steps skipped."""
         own = [self._loss, self._regularization_loss, self._total_loss, *self.task.metrics]
+        own += [self._skipped_steps] if self._scales_losses else []
         return own + [metric for metric in super().metrics if metric not in own]
 
     def compute_loss(self, inputs: Any, training: bool = False) -> tf.Tensor:
@@ -168,19 +171,36 @@ class TaskModel(tfrs.Model):
         with tf.GradientTape() as tape:
             total = self._tracked_loss(inputs, training=True)
             # Keras' optimizers add the replicas' gradients up.
-            objective = total / tf.distribute.get_strategy().num_replicas_in_sync
-            scaling = isinstance(self.optimizer, keras.mixed_precision.LossScaleOptimizer)
-            if scaling:
+            objective = total / _num_replicas()
+            if self._scales_losses:
                 objective = self.optimizer.get_scaled_loss(objective)
         gradients = tape.gradient(objective, self.trainable_variables)
-        if scaling:
-            gradients = self.optimizer.get_unscaled_gradients(gradients)
-        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        if self._scales_losses:
+            self._apply_scaled(self.optimizer.get_unscaled_gradients(gradients))
+        else:
+            self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
         return {metric.name: metric.result() for metric in self.metrics}
 
     def test_step(self, inputs: Any) -> dict[str, tf.Tensor]:
         self._tracked_loss(inputs, training=False)
-        return {metric.name: metric.result() for metric in self.metrics}
+        return {metric.name: metric.result() for metric in self.metrics if metric is not self._skipped_steps}
+
+    @property
+    def _scales_losses(self) -> bool:
+        return isinstance(getattr(self, "optimizer", None), keras.mixed_precision.LossScaleOptimizer)
+
+    def _apply_scaled(self, gradients: Any) -> None:
+        """Applies unscaled gradients where all are finite; counts the step as skipped, and not as a step, else."""
+        optimizer = self.optimizer
+        before = optimizer.loss_scale
+        optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        if not optimizer.dynamic:  # applied, whatever the gradients
+            return
+        # An overflow halves the scale, and at 1, the lowest, only starts the count of good steps anew.
+        skipped = tf.logical_and(tf.equal(optimizer.dynamic_counter, 0), optimizer.loss_scale <= before)
+        # Keras counts a skipped step as one, and a schedule would run ahead of the steps that were taken.
+        optimizer.iterations.assign_sub(tf.cast(skipped, tf.int64))
+        self._skipped_steps.update_state(tf.cast(skipped, tf.float32) / _num_replicas())
 
     def _tracked_loss(self, inputs: Any, training: bool) -> tf.Tensor:
         loss = self.compute_loss(inputs, training=training)
@@ -210,8 +230,32 @@ class TaskModel(tfrs.Model):
             config["steps_per_execution"] = "auto"
         return config
 
+    def save_own_variables(self, store: Any) -> None:
+        """Saves, beside its own weights, the state of the loss scale, which Keras leaves out of `.keras` files."""
+        super().save_own_variables(store)
+        for name, variable in self._scale_state.items():
+            store[name] = variable.numpy()
+
+    def load_own_variables(self, store: Any) -> None:
+        """Loads what `save_own_variables` saved."""
+        super().load_own_variables({name: store[name] for name in store.keys() if name not in _SCALE_STATE})  # noqa: SIM118
+        for name, variable in self._scale_state.items():
+            if name in store.keys():  # noqa: SIM118
+                variable.assign(store[name][()])
+
+    @property
+    def _scale_state(self) -> dict[str, Any]:
+        if not self._scales_losses or not self.optimizer.dynamic:
+            return {}
+        state = self.optimizer._loss_scale
+        return dict(zip(_SCALE_STATE, (state.current_loss_scale, state.counter), strict=True))
+
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles a loaded model as the saved one was; Keras skips this where `compile` is overridden."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.built:
             self.optimizer.build(self.trainable_variables)
+
+
+def _num_replicas() -> int:
+    return tf.distribute.get_strategy().num_replicas_in_sync

@@ -247,11 +247,12 @@ def test_xdeepfm_is_deepctrs(split_half, numbers):
     config = {"cin_layer_size": (6, 4, 3), "cin_split_half": split_half}
     ours, theirs = twins("xdeepfm", models.xDeepFM, numbers, {**OURS, "interaction": interaction}, {**THEIRS, **config})
     [cin] = layers_of(theirs, layers.CIN)
-    for layer, kernel, bias in zip(ours.interaction._layers, cin.filters, cin.bias, strict=True):
+    own = zip(ours.interaction._kernels, ours.interaction._biases, strict=True)
+    for (own_kernel, own_bias), kernel, bias in zip(own, cin.filters, cin.bias, strict=True):
         # Products of field j of X⁰ and map i of the layer before: rows of theirs run by (j, i), of ours by (i, j).
         by_pair = kernel.numpy().reshape(FIELDS, -1, kernel.shape[2])
-        layer.kernel.assign(by_pair.transpose(1, 0, 2).reshape(kernel.shape[1:]))
-        layer.bias.assign(bias)
+        own_kernel.assign(by_pair.transpose(1, 0, 2).reshape(kernel.shape[1:]))
+        own_bias.assign(bias)
     dnn_head, cin_head = layers_of(theirs, keras.layers.Dense)
     copy_dnn(ours, theirs)
     copy_head(ours, cin_head.kernel, dnn_head.kernel)

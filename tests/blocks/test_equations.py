@@ -227,7 +227,7 @@ def cin(block, v, there):
     phi = {"relu": lambda x: max(0.0, x), "tanh": math.tanh}[block.activation]
     maps, result = v, []
     for k, size in enumerate(block.layer_sizes):
-        kernel, bias = values(block._layers[k].kernel), values(block._layers[k].bias)
+        kernel, bias = values(block._kernels[k]), values(block._biases[k])
         new = []
         for h in range(size):
             new.append([])

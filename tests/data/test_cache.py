@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -104,15 +105,14 @@ def test_what_was_prepared_comes_back_as_it_was(folder, source):
     assert prepare.calls == 2
 
 
-def test_batches_come_from_the_mapped_files(folder, source):
-    part = take(folder, source).train
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_batches_come_from_the_mapped_files(folder, source, shuffle):
+    part, expected = take(folder, source).train, Preparing()().train
     assert isinstance(part.columns["encoded/ids"], np.memmap)
-    expected = Preparing()().train
-    for shuffle in (False, True):
-        ours, theirs = (rows.dataset(2, shuffle=shuffle, seed=3) for rows in (part, expected))
-        for pair in zip(ours, theirs, strict=True):
-            for one, other in zip(*(tf.nest.flatten(batch, expand_composites=True) for batch in pair), strict=True):
-                np.testing.assert_array_equal(one.numpy(), other.numpy())
+    ours, theirs = (rows.dataset(2, shuffle=shuffle, seed=3) for rows in (part, expected))
+    for pair in zip(ours, theirs, strict=True):
+        for one, other in zip(*(tf.nest.flatten(batch, expand_composites=True) for batch in pair), strict=True):
+            np.testing.assert_array_equal(one.numpy(), other.numpy())
 
 
 def test_a_part_of_a_mapped_array_is_copied(folder, source):
@@ -134,6 +134,12 @@ def test_pieces_of_the_training_rows_are_put_together(folder, source):
     assert list(parts.encoded) == ["valid", "train"]
     assert_same(parts.train, whole.train)
     assert parts.train.rates == []
+
+
+def test_training_rows_that_come_twice_are_refused(folder, source):
+    with pytest.raises(ValueError, match=r"^The part train was prepared, and comes in windows too\. Leave one of the"):
+        take(folder, source, windows=lambda parts: iter([parts.train]))
+    assert list(folder.iterdir()) == []
 
 
 def changed_content(source):
@@ -208,8 +214,10 @@ def test_a_damaged_entry_is_made_anew_with_a_warning(folder, source, damage):
     for name in files:
         damage(entry / name)
         prepare = Preparing()
-        line = f"The cache's entry {entry} is damaged and made anew: .*({name}|JSON|delimiter|value|Extra data).*"
-        with pytest.warns(UserWarning, match=line) as warned:
+        reason = r"(entry\.json|delimiter|Extra data)" if name == "entry.json" else rf"\b{re.escape(name)}"
+        with pytest.warns(
+            UserWarning, match=f"The cache's entry {entry} is damaged and made anew: .*{reason}"
+        ) as warned:
             parts = take(folder, source, prepare, keep=["user"])
         assert "\n" not in str(warned[0].message)
         assert prepare.calls == 1
@@ -265,11 +273,16 @@ def test_what_a_killed_process_left_is_never_read_and_removed_some_day(folder, s
 import os, runpy, signal
 test = runpy.run_path({__file__!r})
 
+def prepare():
+    parts = test["Preparing"]()()
+    del parts.encoded["train"]
+    return parts
+
 def windows(parts):
     yield parts.valid
     os.kill(os.getpid(), signal.SIGKILL)
 
-test["take"]({str(folder)!r}, __import__("pathlib").Path({str(source)!r}), windows=windows)
+test["take"]({str(folder)!r}, __import__("pathlib").Path({str(source)!r}), prepare, windows=windows)
 """
     killed = subprocess.run([sys.executable, "-c", script], capture_output=True)
     assert killed.returncode == -signal.SIGKILL
@@ -288,21 +301,42 @@ test["take"]({str(folder)!r}, __import__("pathlib").Path({str(source)!r}), windo
     assert len(list(folder.iterdir())) == 2
 
 
-def test_a_cache_that_cannot_be_is_one_clear_line(folder, source, tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match=r".") as caught:
-        take(source, source)
-    assert str(caught.value) == f"The cache {source} is a file. Choose a folder."
-    for path, reason in ((source / "cache", "Not a directory"), ("/proc/cache", "No such file or directory")):
-        with pytest.raises(ValueError, match=r".") as caught:
-            take(path, source)
-        assert str(caught.value) == f"The cache {path} cannot be written: {reason}. Choose another folder."
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("{source}", "The cache {source} is a file. Choose a folder."),
+        ("{source}/cache", "The cache {source}/cache cannot be written: Not a directory. Choose another folder."),
+        ("/proc/cache", "The cache /proc/cache cannot be written: No such file or directory. Choose another folder."),
+    ],
+    ids=["a file", "below a file", "no place to write"],
+)
+def test_a_cache_that_cannot_be_is_one_clear_line_before_anything_is_prepared(source, path, line):
+    prepare = Preparing()
+    with pytest.raises(ValueError, match=f"^{re.escape(line.format(source=source))}$"):
+        take(path.format(source=source), source, prepare)
+    assert prepare.calls == 0
 
+
+def test_a_full_disk_is_one_clear_line_and_leaves_nothing(folder, source, monkeypatch):
     def full(file):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(cache.os, "fsync", full)
     with pytest.raises(ValueError, match=r"cannot be written: No space left on device\. Choose another folder\."):
         take(folder, source)
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("where", ["prepare", "windows"])
+def test_a_source_that_vanished_says_so_itself(folder, source, where):
+    def read(*parts):
+        source.unlink()
+        source.read_text()
+
+    whole = replace(Preparing()(), encoded={})
+    arguments = {"prepare": read} if where == "prepare" else {"prepare": lambda: whole, "windows": read}
+    with pytest.raises(FileNotFoundError, match=re.escape(source.name)):
+        take(folder, source, **arguments)
     assert list(folder.iterdir()) == []
 
 
@@ -316,8 +350,9 @@ def test_an_error_of_what_prepares_is_its_own_and_leaves_nothing(folder, source)
 
     with pytest.raises(ValueError, match=r"^Column 'price' is infinite in row 7\.$"):
         take(folder, source, prepare)
+    valid = replace(Preparing()(), encoded={"valid": Preparing()().valid})
     with pytest.raises(ValueError, match=r"^Column 'price' is infinite in row 70000\.$"):
-        take(folder, source, windows=windows)
+        take(folder, source, lambda: valid, windows=windows)
     with pytest.raises(ValueError, match="There is no column 'person'"):
         take(folder, source, keep=["person"])
     assert list(folder.iterdir()) == []

@@ -1,5 +1,7 @@
 """Parts from files: split or given, read or streamed, with a cache or without, always the same."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,8 +9,11 @@ import pytest
 from nfm_tfrs.data.files import prepare_files
 from nfm_tfrs.data.split import parse_split
 from nfm_tfrs.features.encoder import IDS, NUMBERS
+from nfm_tfrs.features.feature import CategoricalFeature, NumericFeature
+from nfm_tfrs.features.spec import FeatureSpec
 
 ROWS = 300
+SPEC = FeatureSpec([CategoricalFeature("film", vocabulary=["x"]), NumericFeature("price")])
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +76,25 @@ def test_streamed_training_rows_are_those_of_the_file_in_its_order(paths, tmp_pa
         assert_same(prepared(paths, separate=True, stream=True, cache=tmp_path), read)
 
 
+def test_a_cache_notices_each_file_that_is_streamed(paths, tmp_path):
+    folder, cache = tmp_path / "train", tmp_path / "cache"
+    folder.mkdir()
+    arguments = {"valid": paths / "valid.parquet", "stream": True, "cache": cache, "features": SPEC}
+    rows = []
+    for last in ("valid", "test"):
+        for name, source in (("0.parquet", "train"), ("part-1", last)):  # Spark, for one, leaves the suffix out
+            shutil.copy(paths / f"{source}.parquet", folder / name)
+        rows.append(len(prepare_files(folder, "click", parse_split("random"), **arguments).train))
+    assert rows == [300 + 60, 300 + 50]
+
+
+@pytest.mark.parametrize("arguments", [{"stream": True}, {"test": "test.parquet"}], ids=["stream", "test"])
+def test_rows_to_choose_on_are_asked_for_where_they_cannot_be_split_off(paths, arguments):
+    line = r"^stream and test need the rows to choose on in files of their own\. Give valid=\.$"
+    with pytest.raises(ValueError, match=line):
+        prepared(paths, **arguments)
+
+
 def test_the_second_run_reads_no_data(paths, tmp_path, monkeypatch):
     first = prepared(paths, cache=tmp_path)
     monkeypatch.setattr("nfm_tfrs.data.files.read_table", None)
@@ -86,18 +110,16 @@ def test_the_second_run_reads_no_data(paths, tmp_path, monkeypatch):
         {"exclude": ["film"]},
         {"split": parse_split("random:0.6,0.2,0.2", seed=5)},
         {"split": parse_split("random:0.5,0.3,0.2", seed=4)},
-        {"features": True},
+        {"features": SPEC},
         {"label": "click>=1"},
         {"keep": ["user"]},
     ],
-    ids=str,
+    ids=lambda other: " ".join(other),
 )
 def test_whatever_decides_the_rows_decides_the_entry(paths, tmp_path, other):
     split = parse_split("random:0.6,0.2,0.2", seed=4)
     settings = {"label": "click", "split": split, "weight": "weight", "cache": tmp_path}
-    first = prepare_files(paths / "all.parquet", **settings)
-    if other.pop("features", False):
-        other["features"] = first.features
+    prepare_files(paths / "all.parquet", **settings)
     settings |= other
     expected = prepare_files(paths / "all.parquet", **{**settings, "cache": None})
     assert_same(prepare_files(paths / "all.parquet", **settings), expected)

@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nfm_tfrs.data import plain_errors, streaming
+from nfm_tfrs.data import plain_errors, windows
 from nfm_tfrs.data.encoded import encode_part
 from nfm_tfrs.data.label import Label
-from nfm_tfrs.data.streaming import encode_windows, stream
+from nfm_tfrs.data.streaming import stream
+from nfm_tfrs.data.windows import encode_windows
 from nfm_tfrs.features.columns import Bag, raw_columns
 from nfm_tfrs.features.encoder import FeatureEncoder
 from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeature, NumericFeature
@@ -49,7 +50,7 @@ def table_of(num_rows=ROWS, start=0):
 
 @pytest.fixture(autouse=True)
 def _small_reads(monkeypatch):
-    monkeypatch.setattr(streaming, "_READ_ROWS", 4)
+    monkeypatch.setattr(windows, "READ_ROWS", 4)
 
 
 @pytest.fixture
@@ -132,7 +133,7 @@ def test_a_window_not_given_is_sized_by_bytes(tmp_path, monkeypatch, window_byte
     text = ["x" * (1000 - 8 - 4)] * ROWS  # with its offset of 4 and the int64, 1000 bytes a row
     pq.write_table(pa.table({"row": range(ROWS), "text": text, "y": [1] * ROWS}), path)
     spec = FeatureSpec([CategoricalFeature("row", vocabulary_size=99), CategoricalFeature("text", num_hash_buckets=9)])
-    monkeypatch.setattr(streaming, "_WINDOW_BYTES", int(window_bytes * 1.01))  # the offsets are one more than the rows
+    monkeypatch.setattr(windows, "WINDOW_BYTES", int(window_bytes * 1.01))  # the offsets are one more than the rows
     rows = rows_of(make(path, spec, "y", window_rows=None))
     assert [row // window_rows for row in rows] == [row // window_rows for row in range(ROWS)]
     assert rows != list(range(ROWS))
@@ -286,7 +287,7 @@ ENCODE = FeatureEncoder(SPEC).encode_arrays
 
 @pytest.mark.parametrize("window_bytes", [1, 700, 10**6])
 def test_windows_encoded_one_by_one_are_the_rows_in_order(path, monkeypatch, window_bytes):
-    monkeypatch.setattr(streaming, "_WINDOW_BYTES", window_bytes)
+    monkeypatch.setattr(windows, "WINDOW_BYTES", window_bytes)
     parts = list(encode_windows(path, SPEC, "rating>=2", ENCODE, weight="weight"))
     assert (len(parts) == 1) is (window_bytes == 10**6)
     whole = encode_part(table_of(), FeatureEncoder(SPEC), Label.parse("rating>=2"), weight="weight")
@@ -327,3 +328,13 @@ def test_rows_encoded_from_another_file_are_refused(path, tmp_path):
     (encoded,) = encode_windows(tmp_path / "other.parquet", SPEC, "rating>=2", ENCODE)
     with pytest.raises(ValueError, match=r"The files have 60 rows, but 9 were encoded\. Encode them again\."):
         make(path, encoded=encoded)
+
+
+@pytest.mark.parametrize(
+    ("weight", "of_encoded", "were"), [("weight", None, "without weights"), (None, "weight", "with weights")]
+)
+def test_rows_encoded_with_another_weight_are_refused(path, weight, of_encoded, were):
+    (encoded,) = encode_windows(path, SPEC, "rating>=2", ENCODE, weight=of_encoded)
+    line = f"weight is {weight!r}, but the rows were encoded {were}. Encode them again with it."
+    with pytest.raises(ValueError, match=f"^{re.escape(line)}$"):
+        make(path, encoded=encoded, weight=weight)

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nfm_tfrs.features.arrays import rows_of_integers
 from nfm_tfrs.features.columns import Bag, checked_arrays
 from nfm_tfrs.features.encoder import IDS, NUMBERS, FeatureEncoder, bag_key, weights_key
 from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeature, NumericFeature
@@ -466,12 +467,38 @@ def test_whole_columns_of_integers_have_the_ids_of_a_batch(how):
     assert whole[IDS].dtype == whole[bag_key("bag")].values.dtype == np.int64
 
 
-def test_whole_columns_of_a_dictionary_have_the_ids_of_a_batch():
+@pytest.mark.parametrize("how", [{"vocabulary": ["a", "b"]}, {"num_hash_buckets": 50}], ids=str)
+def test_whole_columns_of_a_dictionary_have_the_ids_of_a_batch(how):
     values = ["b", None, "", "a", "b", "zz"]
-    for how in ({"vocabulary": ["a", "b"]}, {"num_hash_buckets": 50}):
-        encoder = FeatureEncoder(FeatureSpec([CategoricalFeature("a", **how)]))
-        whole = encoder.encode_arrays({"a": pa.array(values).dictionary_encode()})[IDS]
-        assert whole.tolist() == encoder({"a": [value or "" for value in values]})[IDS].numpy().tolist()
+    encoder = FeatureEncoder(FeatureSpec([CategoricalFeature("a", **how)]))
+    whole = encoder.encode_arrays({"a": pa.array(values).dictionary_encode()})[IDS]
+    assert whole.tolist() == encoder({"a": [value or "" for value in values]})[IDS].numpy().tolist()
+
+
+def test_only_whole_columns_need_the_rows_of_integers_and_one_copy_a_table(monkeypatch):
+    made = []
+
+    def noted(feature):
+        made.append(feature.table)
+        return rows_of_integers(feature)
+
+    monkeypatch.setattr("nfm_tfrs.features.encoder.rows_of_integers", noted)
+    features = [
+        CategoricalFeature("user", vocabulary=[3, 1]),
+        CategoricalFeature("friend", vocabulary=[3, 1], embedding_name="user"),
+        MultiCategoricalFeature("others", vocabulary=[3, 1], embedding_name="user"),
+    ]
+    encoder = FeatureEncoder(FeatureSpec(features))
+    columns = {"user": tf.constant([1, 3]), "friend": tf.constant([9, 1]), "others": tf.constant([[3, 1], [-1, 9]])}
+    batch = tf.function(encoder)(columns)
+    assert FeatureEncoder.from_config(encoder.get_config())(columns)[IDS].numpy().tolist() == [[2, 0], [1, 2]]
+    assert made == []
+    arrays = {"user": pa.array([1, 3]), "friend": pa.array([9, 1]), "others": pa.array([[3, 1], [None, 9]])}
+    for _ in range(2):
+        whole = encoder.encode_arrays(arrays)
+        np.testing.assert_array_equal(whole[IDS], batch[IDS].numpy())
+        assert whole[bag_key("others")].values.tolist() == batch[bag_key("others")].values.numpy().tolist() == [1, 2, 0]
+    assert made == ["user"]
 
 
 @pytest.mark.parametrize("log", [True, False])

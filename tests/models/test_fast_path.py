@@ -274,27 +274,6 @@ def test_20_steps_of_row_wise_adagrad_equal_keras_adagrad_on_the_plain_path(inte
         assert np.abs(one - before).max() > 0.01
 
 
-@pytest.mark.slow
-def test_a_model_that_xla_compiles_trains_alike():
-    models = [fast_model([*SINGLE, NUMBERS[0]], "fm", hidden_units=()) for _ in range(2)]
-    for model, jit_compile in zip(models, (True, False), strict=True):
-        fit(model, keras.optimizers.Adagrad(0.05), steps=5, jit_compile=jit_compile)
-    for one, other in zip(*(model.get_weights() for model in models), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
-
-
-def test_xla_takes_no_row_wise_optimizer():
-    model = fast_model()
-    for optimizer in (LazyAdam(), keras.mixed_precision.LossScaleOptimizer(LazyAdagrad())):
-        with pytest.raises(ValueError, match="XLA cannot compile a row-wise optimizer; received Lazy"):
-            model.compile(optimizer, jit_compile=True)
-
-
-def test_xla_takes_no_l2_on_the_distinct_rows():
-    with pytest.raises(ValueError, match=r"distinct rows of a batch; received embedding_l2=0\.3"):
-        fast_model(embedding_l2=0.3).compile(jit_compile=True)
-
-
 def test_batches_with_more_or_fewer_distinct_ids_share_one_graph():
     model = fast_model()
     fit(model, LazyAdam(0.1), steps=5)

@@ -1,10 +1,13 @@
 import numpy as np
 import pytest
 
+from nfm_tfrs import optimizers, precision
 from nfm_tfrs.features.feature import CategoricalFeature, NumericFeature
 from nfm_tfrs.keras_compat import keras, tf, tfrs
 from nfm_tfrs.models.nfm import NFM
 from nfm_tfrs.models.ranking import RankingModel
+from nfm_tfrs.models.saving import load_model
+from nfm_tfrs.optimizers import LazyAdagrad, LazyAdam
 
 FEATURES = [
     CategoricalFeature("user", vocabulary_size=80_000),
@@ -124,3 +127,157 @@ def test_metrics_are_those_of_the_float32_logits(policy):
     report = model.evaluate(columns, labels, batch_size=64, return_dict=True, verbose=0)
     assert report["log_loss"] == pytest.approx(np.mean(np.logaddexp(0, logits) - labels * logits), rel=1e-5)
     assert report["loss"] == pytest.approx(report["log_loss"], rel=1e-5)
+
+
+# --- loss scaling -----------------------------------------------------------------------------------------------------
+
+
+def half_model(optimizer=None, policy="mixed_float16", **arguments):
+    keras.utils.set_random_seed(0)
+    model = RankingModel(FEATURES, **{"embedding_dim": 4, "embedding_stddev": 0.5, "dtype": policy, **arguments})
+    model.compile(optimizer)
+    return model
+
+
+def scaler(optimizer, **arguments):
+    return keras.mixed_precision.LossScaleOptimizer(optimizer, **arguments)
+
+
+def epoch(steps, seed=0):
+    columns, labels = rows(64 * steps)
+    return tf.data.Dataset.from_tensor_slices((columns, labels)).shuffle(64 * steps, seed).batch(64)
+
+
+@pytest.mark.parametrize("lazy", [True, False])
+def test_steps_that_overflow_are_skipped_counted_and_no_steps_of_the_schedule(lazy):
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([4], [0.1, 0.01])
+    inner = LazyAdam(schedule) if lazy else keras.optimizers.Adam(schedule)
+    model = half_model(scaler(inner, initial_scale=2.0**30))
+    before = model.get_weights()
+    history = model.fit(epoch(10), validation_data=epoch(1), epochs=2, verbose=0).history
+    skipped = sum(history["skipped_steps"])
+    assert 3 <= skipped <= 12
+    assert float(model.optimizer.loss_scale) == 2.0 ** (30 - skipped)
+    assert int(model.optimizer.iterations) == 20 - skipped
+    assert history["skipped_steps"][0] >= history["skipped_steps"][1]
+    assert "val_skipped_steps" not in history
+    assert any((one != other).any() for one, other in zip(before, model.get_weights(), strict=True))
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+
+
+def test_a_scale_at_its_lowest_still_counts_what_it_skips():
+    model = half_model(scaler(keras.optimizers.SGD(0.1), initial_scale=1.0))
+    columns, labels = rows()
+    report = model.train_on_batch(columns, labels, sample_weight=np.full(64, 1e8, np.float32), return_dict=True)
+    assert report["skipped_steps"] == 1
+    assert int(model.optimizer.iterations) == 0
+
+
+def test_a_scale_that_grows_skips_nothing():
+    model = half_model(scaler(keras.optimizers.SGD(0.1), initial_scale=4.0, dynamic_growth_steps=2))
+    assert model.fit(epoch(6), verbose=0).history["skipped_steps"] == [0]
+    assert float(model.optimizer.loss_scale) == 32.0
+    assert int(model.optimizer.iterations) == 6
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_where_no_loss_is_scaled_no_steps_are_counted_as_skipped(policy):
+    assert "skipped_steps" not in half_model("sgd", policy).fit(epoch(1), verbose=0).history
+
+
+@pytest.mark.parametrize("clip", [{"clipnorm": 1e-3}, {"clipvalue": 1e-4}, {"global_clipnorm": 1e-3}])
+@pytest.mark.parametrize("lazy", [True, False])
+def test_gradients_are_clipped_unscaled(lazy, clip):
+    steps = []
+    for policy in ("float32", "mixed_float16"):
+        optimizer = LazyAdagrad(1.0, **clip) if lazy else keras.optimizers.SGD(1.0, **clip)
+        model = half_model(optimizer, policy)
+        before = model.embedding.table.numpy()
+        model.train_on_batch(*rows())
+        steps.append(model.embedding.table.numpy() - before)
+    assert np.abs(steps[0]).max() > 1e-5
+    np.testing.assert_allclose(steps[1], steps[0], atol=0.03 * np.abs(steps[0]).max())
+
+
+def test_rows_stay_sparse_and_are_not_merged_twice_under_loss_scaling(monkeypatch):
+    seen = []
+
+    class Seen(LazyAdagrad):
+        def update_rows(self, gradient, rows, variable, indices):
+            seen.append(variable.shape)
+            return super().update_rows(gradient, rows, variable, indices)
+
+    def merged(*_):
+        raise AssertionError("rows that are distinct were merged")
+
+    monkeypatch.setattr(optimizers, "added_rows", merged)
+    model = half_model(Seen(0.1))
+    model.fit(epoch(2), verbose=0)
+    assert seen
+    assert all(shape == model.embedding.table.shape for shape in seen)
+
+
+@pytest.mark.parametrize("format", ["keras", "checkpoint"])
+def test_training_resumes_exactly_scale_included(tmp_path, format):
+    def optimizer():
+        return scaler(LazyAdam(0.01), initial_scale=2.0**24, dynamic_growth_steps=3)
+
+    whole, first = half_model(optimizer()), half_model(optimizer())
+    for model in (whole, first):
+        model.fit(epoch(5), verbose=0)
+    assert float(first.optimizer.loss_scale) != 2.0**24
+    assert int(first.optimizer.dynamic_counter) > 0
+    if format == "keras":
+        first.save(tmp_path / "model.keras")
+        second = load_model(tmp_path / "model.keras")
+    else:
+        first.save_weights(tmp_path / "weights")
+        second = half_model(optimizer())
+        second.load_weights(tmp_path / "weights")
+    assert second.dtype_policy.name == "mixed_float16"
+    for read in (lambda scaled: scaled.loss_scale, lambda scaled: scaled.dynamic_counter):
+        assert float(read(second.optimizer)) == float(read(first.optimizer))
+    for model in (whole, second):
+        model.fit(epoch(5, seed=1), verbose=0)
+    for one, other in zip(whole.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert float(whole.optimizer.loss_scale) == float(second.optimizer.loss_scale)
+
+
+# --- which precision --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ([], "float32"),
+        ([(8, 0)], "mixed_bfloat16"),
+        ([(9, 0), (7, 5)], "mixed_float16"),
+        ([(9, 0), (6, 1)], "float32"),
+        ([None], "float32"),
+    ],
+)
+def test_auto_takes_what_every_device_has(monkeypatch, capabilities, expected):
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: capabilities if kind == "GPU" else [])
+    details = {"compute_capability"}
+    monkeypatch.setattr(
+        tf.config.experimental,
+        "get_device_details",
+        lambda found: {} if found is None else dict.fromkeys(details, found),
+    )
+    assert precision.policy("auto").name == expected
+
+
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", keras.mixed_precision.Policy("mixed_bfloat16"), "bfloat16"])
+def test_a_precision_is_a_name_or_a_policy(dtype):
+    model = RankingModel(FEATURES, interaction="cross", dtype=dtype)
+    assert model.dtype_policy.name == "mixed_bfloat16"
+    assert model.interaction.compute_dtype == "bfloat16"
+
+
+@pytest.mark.parametrize("dtype", ["half", "float64", None, 16, keras.mixed_precision.Policy("float64")])
+def test_an_unknown_precision_is_refused(dtype):
+    with pytest.raises(
+        ValueError, match="dtype must be one of auto, float32, mixed_bfloat16, mixed_float16, or a policy"
+    ):
+        RankingModel(FEATURES, dtype=dtype)

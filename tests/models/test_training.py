@@ -11,6 +11,7 @@ from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import keras, tf, tfrs
 from nfm_tfrs.models.nfm import NFM
 from nfm_tfrs.models.ranking import RankingModel
+from nfm_tfrs.models.saving import load_model
 
 PAIR = [CategoricalFeature("a", vocabulary_size=9), CategoricalFeature("b", vocabulary_size=9)]
 PLAIN = {"embedding_dim": 4, "hidden_units": (5,), "embedding_stddev": 0.5}
@@ -373,6 +374,7 @@ tf.config.set_logical_device_configuration(
 )
 from nfm_tfrs.features.feature import CategoricalFeature, NumericFeature
 from nfm_tfrs.models.ranking import RankingModel
+from nfm_tfrs.models.saving import load_model
 
 features = [CategoricalFeature("a", vocabulary=list(range(1, 10))), NumericFeature("x", mean=0.5, std=0.3)]
 rng = np.random.default_rng(0)
@@ -407,3 +409,72 @@ def test_two_replicas_train_as_one_on_the_joined_batch(run_python):
             assert together["report"][name] == pytest.approx(value, rel=1e-4, abs=1e-5), name
         for name, values in alone["history"].items():
             assert together["history"][name] == pytest.approx(values, rel=1e-4, abs=1e-5), name
+
+
+# --- steps an execution -----------------------------------------------------------------------------------------------
+
+
+class Seen(keras.callbacks.Callback):
+    """Notes after which batches Keras looks at its callbacks."""
+
+    def __init__(self):
+        super().__init__()
+        self.train, self.test = [], []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.train.append(batch)
+
+    def on_test_batch_end(self, batch, logs=None):
+        self.test.append(batch)
+
+
+def looks(model, data):
+    seen = Seen()
+    model.fit(data, validation_data=dataset(pair_rows(9), 3), callbacks=[seen], verbose=0)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("data", "train"),
+    [
+        (dataset(pair_rows(19), 1), [7, 15, 18]),
+        (dataset(pair_rows(3), 1), [2]),
+        (dataset(pair_rows(4), 1).filter(lambda *_: True), [0, 1, 2, 3]),
+    ],
+    ids=["known length", "short", "unknown length"],
+)
+def test_fit_runs_eight_steps_at_a_time_where_it_knows_how_many_there_are(data, train):
+    model = plain_model()
+    seen = looks(model, data)
+    assert seen.train == train
+    assert seen.test == [0, 1, 2]
+    assert model._steps_per_execution.numpy() == 1
+
+
+def test_eight_steps_at_a_time_leave_the_weights_of_one():
+    one, eight = plain_model(), plain_model()
+    one.compile(keras.optimizers.SGD(0.5), steps_per_execution=1)
+    for model in (one, eight):
+        model.fit(dataset(pair_rows(19), 2), verbose=0)
+    for left, right in zip(one.get_weights(), eight.get_weights(), strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-6, atol=1e-7)
+
+
+def test_steps_an_execution_are_as_before_where_training_failed():
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            raise RuntimeError("stopped")
+
+    model = plain_model()
+    with pytest.raises(RuntimeError, match="stopped"):
+        model.fit(dataset(pair_rows(19), 1), callbacks=[Stop()], verbose=0)
+    assert model._steps_per_execution.numpy() == 1
+    assert looks(model, dataset(pair_rows(19), 1)).train == [7, 15, 18]
+
+
+@pytest.mark.parametrize(("given", "train"), [("auto", [7, 9]), (3, [2, 5, 8, 9]), (1, list(range(10)))])
+def test_a_loaded_model_runs_as_many_steps_at_a_time(tmp_path, given, train):
+    model = plain_model()
+    model.compile(keras.optimizers.SGD(0.5), steps_per_execution=given)
+    model.save(tmp_path / "model.keras")
+    assert looks(load_model(tmp_path / "model.keras"), dataset(pair_rows(10), 1)).train == train
