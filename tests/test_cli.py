@@ -288,6 +288,17 @@ def test_a_cache_keeps_nothing_where_there_is_no_such_column_of_groups(ratings, 
 
 
 @pytest.mark.parametrize(
+    ("precision", "policy"), [("mixed_float16", "mixed_float16"), ("auto", "float32"), (None, "float32")]
+)
+def test_train_takes_a_precision_which_the_model_keeps(ratings, tmp_path, precision, policy):
+    given = [] if precision is None else ["--precision", precision]
+    arguments = ["--data", ratings, "--label", "rating>=4", "--epochs", 1, "--out", tmp_path / "run"]
+    result = run("train", *arguments, "--columns", "user_id,film", *given)
+    assert result.exit_code == 0, result.output
+    assert load_model(tmp_path / "run" / "model.keras").dtype_policy.name == policy
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--label", "rating>>4"], "received 'rating>>4'"),
@@ -301,6 +312,7 @@ def test_a_cache_keeps_nothing_where_there_is_no_such_column_of_groups(ratings, 
         (["--label", "rating>=4", "--weight", "timestamp2"], "timestamp2"),
         (["--label", "rating>=4", "--set", "embeding_dim=3"], "embeding_dim"),
         (["--label", "rating>=4", "--optimizer", "adamm"], "adamm"),
+        (["--label", "rating>=4", "--precision", "half"], "dtype must be one of auto, float32, mixed_bfloat16"),
         (["--label", "rating>=4", "--split", "random:1,0,0"], "leaves no row for valid"),
         (["--label", "rating>=4", "--stream"], "Pass --valid."),
         (["--label", "rating>=4", "--test", "test.parquet"], "Pass --valid."),

@@ -18,8 +18,9 @@ class Cross(InteractionBlock):
         low_rank:  x_{l+1} = x_0 ⊙ (U_l (V_lᵀ x_l) + b_l) + x_l
         mixture:   x_{l+1} = x_0 ⊙ Σ_e G_e(x_l) (U_le g(C_le g(V_leᵀ x_l)) + b_l) + x_l
 
-    with g = tanh and G a softmax over the experts. Products and sums over layers are float32; the products with W, U and
-    V, but for V of "mixture", are in the compute dtype. Fields whose mask is False are zero in x_0 and, but for the bias of "vector", stay zero.
+    with g = tanh and G a softmax over the experts. Products and sums over layers are float32; the products with W, U
+    and V, but for V of "mixture", are in the compute dtype. Fields whose mask is False are zero in x_0 and, but for the
+    bias of "vector", stay zero.
 
     Args:
         num_layers: Number of layers; the crosses reach degree `num_layers` + 1.
