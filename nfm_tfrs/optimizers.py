@@ -295,15 +295,8 @@ def _merged(gradient: Any) -> Any:
 
 def _are_distinct(indices: tf.Tensor) -> bool:
     """Whether the graph shows them to be what `tf.unique` returned, as those of `FusedEmbedding` in training are."""
-    while tf.is_symbolic_tensor(indices):
-        if indices.op.type == "Unique":
-            return indices.value_index == 0
-        if indices.op.type in ("Reshape", "Identity"):
-            indices = indices.op.inputs[0]
-            continue
-        # What a branch of a condition takes from around it, as under loss scaling.
-        outer = [one for one, inner in getattr(indices.graph, "captures", ()) if inner is indices]
-        if not outer:
-            return False
-        indices = outer[0]
-    return False
+    if not tf.is_symbolic_tensor(indices):
+        return False
+    while indices.op.type in ("Reshape", "Identity"):
+        indices = indices.op.inputs[0]
+    return indices.op.type == "Unique" and indices.value_index == 0
