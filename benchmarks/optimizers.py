@@ -226,6 +226,30 @@ def settings(plan: Any) -> dict[str, Any]:
     }
 
 
+def resumed(
+    path: Path | None, start: dict[str, Any], parser: argparse.ArgumentParser
+) -> tuple[dict[str, Any], Callable[[], None]]:
+    """Returns what was measured with these settings before, or nothing, under `data`; and what writes it, whole.
+
+    Without a path there is nothing before, and nothing is written.
+    """
+    results = {**start, "data": {}}
+    if path is not None and path.exists():
+        known = json.loads(path.read_text())
+        if any(known.get(name) != value for name, value in start.items()):
+            parser.error(f"{path} was measured with other settings. Remove it to start anew.")
+        results = known
+
+    def write() -> None:
+        if path is not None:
+            path.parent.mkdir(exist_ok=True)
+            whole = path.with_suffix(".part")
+            whole.write_text(json.dumps(results, indent=1) + "\n")
+            whole.replace(path)
+
+    return results, write
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("ratings", type=Path, nargs="?", help="of MovieLens-small; without it only the click log")
@@ -234,20 +258,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     options = parser.parse_args(arguments)
     plan = QUICK if options.quick else FULL
-    results: dict[str, Any] = {"rate_seed": plan.rate_seed, **settings(plan), "data": {}}
-    if not options.quick and RESULTS.exists():
-        known = json.loads(RESULTS.read_text())
-        if any(known.get(name) != value for name, value in results.items() if name != "data"):
-            parser.error(f"{RESULTS} was measured with other settings. Remove it to start anew.")
-        results = known
-
-    def write() -> None:
-        if not options.quick:
-            RESULTS.parent.mkdir(exist_ok=True)
-            whole = RESULTS.with_suffix(".part")
-            whole.write_text(json.dumps(results, indent=1) + "\n")
-            whole.replace(RESULTS)
-
+    start = {"rate_seed": plan.rate_seed, **settings(plan)}
+    results, write = resumed(None if options.quick else RESULTS, start, parser)
     sets: dict[str, tuple[Prepared, dict[str, Any]]] = {}
     if options.ratings:
         sets["movielens-small"] = prepared(read_table(options.ratings), None), {}
@@ -255,8 +267,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, (data, facts) in sets.items():
         rows = {part: len(encoded) for part, encoded in data.encoded.items()}
         print(f"{name}: {rows}", flush=True)
-        start: dict[str, Any] = {"rows": rows, **facts, "rates": {}, "chosen": {}, "runs": {}}
-        found = results["data"].setdefault(name, start)
+        nothing: dict[str, Any] = {"rows": rows, **facts, "rates": {}, "chosen": {}, "runs": {}}
+        found = results["data"].setdefault(name, nothing)
         if found["rows"] != rows:
             parser.error(f"{RESULTS} has {found['rows']} rows of {name}, not {rows}. Remove it to start anew.")
 

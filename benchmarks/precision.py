@@ -9,13 +9,12 @@ started again, it goes on where it stopped.
 """
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from movielens import prepared, spread
-from optimizers import LOG_ROWS, METRICS, Run, clicks, difference, settings, trained
+from optimizers import LOG_ROWS, METRICS, Run, clicks, difference, resumed, settings, trained
 
 from nfm_tfrs.data.read import read_table
 from nfm_tfrs.keras_compat import tf
@@ -71,19 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="few clicks, two seeds, one epoch; writes nothing")
     options = parser.parse_args(arguments)
     plan = Plan((1, 2), 1) if options.quick else Plan()
-    results: dict[str, Any] = {**settings(plan), "data": {}}
-    if not options.quick and RESULTS.exists():
-        known = json.loads(RESULTS.read_text())
-        if any(known.get(name) != value for name, value in results.items() if name != "data"):
-            parser.error(f"{RESULTS} was measured with other settings. Remove it to start anew.")
-        results = known
-
-    def write() -> None:
-        if not options.quick:
-            whole = RESULTS.with_suffix(".part")
-            whole.write_text(json.dumps(results, indent=1) + "\n")
-            whole.replace(RESULTS)
-
+    results, write = resumed(None if options.quick else RESULTS, settings(plan), parser)
     sets = {"movielens-small": prepared(read_table(options.ratings), None)} if options.ratings else {}
     sets["click log"], _ = clicks(2000 if options.quick else LOG_ROWS)
     for name, data in sets.items():

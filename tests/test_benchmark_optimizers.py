@@ -145,7 +145,7 @@ def test_summary_shows_means_and_differences_to_adam():
 )
 def test_results_of_something_else_are_refused_and_kept(tmp_path, monkeypatch, capsys, known, line):
     path = tmp_path / "optimizers.json"
-    path.write_text(json.dumps({**optimizers.settings(optimizers.FULL), "data": {}} | known))
+    path.write_text(json.dumps({"rate_seed": 0, **optimizers.settings(optimizers.FULL), "data": {}} | known))
     before = path.read_bytes()
     monkeypatch.setattr(optimizers, "RESULTS", path)
     monkeypatch.setattr(optimizers, "LOG_ROWS", 400)
