@@ -379,15 +379,9 @@ def _features(
 def _optimizer(name: str | None, learning_rate: float | None) -> Any:
     if name is None and learning_rate is None:
         return None
-    from nfm_tfrs.keras_compat import keras
-    from nfm_tfrs.optimizers import LazyAdagrad, LazyAdam
+    from nfm_tfrs.optimizers import named_optimizer
 
-    config: dict[str, Any] = {} if learning_rate is None else {"learning_rate": learning_rate}
-    row_wise = {"lazyadam": LazyAdam, "lazyadagrad": LazyAdagrad}
-    name = (name or "lazyadagrad").lower()
-    if name in row_wise:
-        return row_wise[name](**config)
-    return keras.optimizers.get({"class_name": name, "config": config})
+    return named_optimizer(name or "lazyadagrad", learning_rate)
 
 
 def _names(text: str | None) -> list[str] | None:

@@ -1,5 +1,6 @@
 """One table for all features: ids to field embeddings and the first-order term, with one gather."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -203,14 +204,14 @@ class FusedEmbedding(keras.layers.Layer):
         if self._has_numbers:  # of every number the row for a missing value, then the one for a value that is there
             numbers = range(self.features.num_rows, self.num_rows, 2)
             parts += [tf.constant([row + kind for row in numbers], tf.int64) for kind in (0, 1)]
-        sizes = tf.stack([tf.size(part) for part in parts])
+        sizes = [tf.size(part) for part in parts]
         flat = tf.concat(parts, axis=0) if len(parts) > 1 else parts[0]
         if distinct:
             ids, positions = tf.unique(flat, tf.int64)  # int64: `pairs` would cast int32
             rows = tf.gather(self.table, ids)
-            looked_up = [Rows(rows, part) for part in _split(positions, sizes, len(parts))]
+            looked_up = [Rows(rows, part) for part in _sliced(positions, sizes)]
         else:
-            looked_up = [Rows(rows, None) for rows in _split(tf.gather(self.table, flat), sizes, len(parts))]
+            looked_up = [Rows(rows, None) for rows in _split(tf.gather(self.table, flat), sizes)]
         if not self._has_numbers:
             return looked_up, []
         count = len(self.features.numbers)
@@ -280,8 +281,14 @@ def _num_fields(bag: MultiCategoricalFeature) -> int | None:
     return 1 if bag.combiner is not None else bag.max_length
 
 
-def _split(values: tf.Tensor, sizes: tf.Tensor, count: int) -> list[tf.Tensor]:
-    return tf.split(values, sizes, num=count) if count > 1 else [values]
+def _split(rows: tf.Tensor, sizes: list[tf.Tensor]) -> list[tf.Tensor]:
+    return tf.split(rows, tf.stack(sizes), num=len(sizes)) if len(sizes) > 1 else [rows]
+
+
+def _sliced(positions: tf.Tensor, sizes: list[tf.Tensor]) -> list[tf.Tensor]:
+    """`_split` of integers, which without a kernel of its own for GPUs would go through the host."""
+    ends = itertools.accumulate(sizes)
+    return [positions[end - size : end] for end, size in zip(ends, sizes, strict=True)]
 
 
 def _weighed_sum(weights: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:

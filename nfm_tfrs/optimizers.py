@@ -280,6 +280,27 @@ class LazyAdagrad(RowWiseOptimizer):
         }
 
 
+def named_optimizer(name: str, learning_rate: Any = None) -> Any:
+    """Returns an optimizer by its name, with its default rate if none is given.
+
+    Args:
+        name: `"lazyadam"`, `"lazyadagrad"`, or a Keras optimizer's.
+        learning_rate: A rate or a schedule.
+
+    Raises:
+        ValueError: No optimizer of that name.
+
+    Example:
+        >>> named_optimizer("lazyadam", 0.01).name
+        'LazyAdam'
+    """
+    config = {} if learning_rate is None else {"learning_rate": learning_rate}
+    row_wise = {"lazyadam": LazyAdam, "lazyadagrad": LazyAdagrad}
+    if name.lower() in row_wise:
+        return row_wise[name.lower()](**config)
+    return keras.optimizers.get({"class_name": name.lower(), "config": config})
+
+
 def _merged(gradient: Any) -> Any:
     """A sparse gradient with the values of equal indices added up; anything else as it is."""
     if not isinstance(gradient, tf.IndexedSlices) or _are_distinct(gradient.indices):

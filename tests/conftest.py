@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # before any module starts a GPU others use too
+
 Completed = subprocess.CompletedProcess[str]
 
 

@@ -1,14 +1,15 @@
 """Whole Arrow columns as NumPy, on their way to ids."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from nfm_tfrs.features.columns import INT_MISSING, Bag
+from nfm_tfrs.features.bag import INT_MISSING, Bag
 from nfm_tfrs.features.feature import Feature, MultiCategoricalFeature, NumericFeature
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _DENSE = 8  # times its size is above a dense vocabulary's largest value: 64 bytes a value, as an embedding of 16
 
@@ -28,8 +29,12 @@ def rows_of_integers(feature: Feature) -> np.ndarray | None:
     return rows
 
 
-def host_bag(feature: MultiCategoricalFeature, arrays: Mapping[str, Any]) -> tuple[pa.Array, Any, Bag | None]:
+def host_bag(feature: MultiCategoricalFeature, arrays: Mapping[str, Any]) -> tuple["pa.Array", Any, Bag | None]:
     """Returns the present values of each bag, at most `max_length`, their row splits `[n + 1]`, and their weights."""
+    # Imported here: the graph's encoder, which imports this module, does without Arrow.
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     lists = arrays[feature.name]
     values = lists.flatten()
     rows: np.ndarray = np.repeat(

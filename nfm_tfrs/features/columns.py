@@ -5,7 +5,6 @@ All checks of incoming values live here, so that the served graph needs none.
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,12 +12,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
+from nfm_tfrs.features.bag import INT_MISSING, splits_of
+from nfm_tfrs.features.bag import Bag as Bag
+from nfm_tfrs.features.bag import Columns as Columns
 from nfm_tfrs.features.feature import Feature, MultiCategoricalFeature, NumericFeature
 
 if TYPE_CHECKING:
     from nfm_tfrs.features.spec import FeatureSpec
 
-INT_MISSING = -1
 STRING_MISSING = b""
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _LISTS = (
@@ -28,33 +29,6 @@ _LISTS = (
     types.is_list_view,
     types.is_large_list_view,
 )
-
-
-@dataclass(frozen=True, eq=False)
-class Bag:
-    """A list of values a row, as compressed sparse rows: row i holds `values[row_splits[i]:row_splits[i + 1]]`.
-
-    Args:
-        values: `[total]` or `[total, k]`, any dtype.
-        row_splits: `[rows + 1]` int64, from 0 to total, never falling.
-    """
-
-    values: np.ndarray
-    row_splits: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.row_splits) - 1
-
-    def take(self, rows: np.ndarray) -> "Bag":
-        """Returns the bag of the given rows, `[n]` int64, in their order."""
-        starts = self.row_splits[rows]
-        lengths = self.row_splits[rows + 1] - starts
-        splits = _splits(lengths)
-        positions = np.arange(splits[-1]) + np.repeat(starts - splits[:-1], lengths)
-        return Bag(self.values[positions], splits)
-
-
-Columns = dict[str, np.ndarray | Bag]
 
 
 def missing_column(name: str, columns: Iterable[str]) -> ValueError:
@@ -118,7 +92,7 @@ def raw_columns(arrays: dict[str, pa.Array], spec: "FeatureSpec") -> Columns:
         elif isinstance(feature, MultiCategoricalFeature):
             lengths, values = _rows_of(array)
             kept = np.asarray(values.is_valid())
-            splits = _splits(lengths)
+            splits = splits_of(lengths)
             kept_splits = np.concatenate([[0], np.cumsum(kept, dtype=np.int64)])[splits]
             columns[feature.name] = Bag(_plain(values.filter(pa.array(kept))), kept_splits)
             if feature.weights:
@@ -237,7 +211,7 @@ def _bag(feature: MultiCategoricalFeature, array: pa.Array, first_row: int) -> p
         values = _categories(feature, array, np.arange(first_row, first_row + len(array)))
         valid = np.asarray(values.is_valid())
         return pa.ListArray.from_arrays(
-            pa.array(_splits(valid.astype(np.int64)).astype(np.int32)), values.drop_null(), mask=pa.array(~valid)
+            pa.array(splits_of(valid.astype(np.int64)).astype(np.int32)), values.drop_null(), mask=pa.array(~valid)
         )
     lengths, values = _rows_of(array)
     if is_list(values.type):
@@ -283,12 +257,8 @@ def _rows_of(array: pa.Array) -> tuple[np.ndarray, pa.Array]:
 
 
 def _listed(like: pa.Array, lengths: np.ndarray, values: pa.Array) -> pa.Array:
-    offsets = pa.array(_splits(lengths), pa.int64()).cast(pa.int32())
+    offsets = pa.array(splits_of(lengths), pa.int64()).cast(pa.int32())
     return pa.ListArray.from_arrays(offsets, values, mask=like.is_null())
-
-
-def _splits(lengths: np.ndarray) -> np.ndarray:
-    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 
 
 def _another_type(name: str, received: Any, declared: str) -> ValueError:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from nfm_tfrs.features.arrays import floats, host_bag, integers, rows_of_integers, unsigned
-from nfm_tfrs.features.columns import Bag, Columns
+from nfm_tfrs.features.bag import Bag, Columns
 from nfm_tfrs.features.feature import (
     RESERVED_PREFIX,
     CategoricalFeature,

@@ -5,11 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
-from nfm_tfrs.features import infer
 from nfm_tfrs.features.feature import (
     RESERVED_PREFIX,
     CategoricalFeature,
@@ -20,6 +17,9 @@ from nfm_tfrs.features.feature import (
     feature_from_dict,
     feature_to_dict,
 )
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class FeatureSpec:
         )
 
     @classmethod
-    def from_table(cls, table: pa.Table, **rules: Any) -> "FeatureSpec":
+    def from_table(cls, table: "pa.Table", **rules: Any) -> "FeatureSpec":
         """Returns the features inferred from an Arrow table; see `Inference` for the rules.
 
         Raises:
@@ -170,18 +170,25 @@ class FeatureSpec:
         return cls.from_batches(table.to_batches(), **rules)
 
     @classmethod
-    def from_batches(cls, batches: Iterable[pa.RecordBatch], **rules: Any) -> "FeatureSpec":
+    def from_batches(cls, batches: Iterable["pa.RecordBatch"], **rules: Any) -> "FeatureSpec":
         """Returns the features inferred from a stream of Arrow record batches; see `Inference` for the rules."""
+        # Imported here, as below: inference needs Arrow, a spec does not.
+        from nfm_tfrs.features import infer
+
         return cls(tuple(infer.features_from_batches(batches, infer.Inference(**rules))))
 
     @classmethod
     def from_dataframe(cls, dataframe: Any, **rules: Any) -> "FeatureSpec":
         """Returns the features inferred from a pandas DataFrame; see `Inference` for the rules."""
+        import pyarrow as pa
+
         return cls.from_table(pa.Table.from_pandas(dataframe, preserve_index=False), **rules)
 
     @classmethod
     def from_parquet(cls, path: str | Path, **rules: Any) -> "FeatureSpec":
         """Returns the features inferred from a Parquet file in one streamed pass; see `Inference` for the rules."""
+        from nfm_tfrs.features import infer
+
         return cls(tuple(infer.features_from_parquet(path, infer.Inference(**rules))))
 
     @classmethod
@@ -193,6 +200,8 @@ class FeatureSpec:
             label: The column that is the label, where it lies among the features.
             **rules: See `Inference`.
         """
+        from nfm_tfrs.features import infer
+
         exclude = [*rules.pop("exclude", ()), *([label] if label else [])]
         return cls(tuple(infer.features_from_dataset(dataset, infer.Inference(exclude=exclude, **rules))))
 
