@@ -21,7 +21,7 @@ class RowWiseOptimizer(keras.optimizers.Optimizer):
     Args:
         learning_rate: A rate or a schedule.
         weight_decay: Share of a weight taken off in a step, times the rate: of the rows a batch holds, and of dense
-            variables, but for those given to `exclude_from_weight_decay`.
+            variables, but for those given to `exclude_from_weight_decay`, which Keras does not save.
         **kwargs: Of `tf.keras.optimizers.Optimizer`: `name`, `clipnorm`, `clipvalue`, `global_clipnorm`; `use_ema`
             walks the whole table.
 
@@ -172,8 +172,8 @@ class LazyAdam(RowWiseOptimizer):
         momentum.scatter_update(tf.IndexedSlices(m, indices))
         velocity.scatter_update(tf.IndexedSlices(v, indices))
         decay_1, decay_2 = self._decays(variable.dtype)
-        rate = tf.cast(self.learning_rate, variable.dtype) * tf.sqrt(1 - decay_2) / (1 - decay_1)
-        return rows - rate * m / (tf.sqrt(v) + self.epsilon)
+        rate = tf.cast(self.learning_rate, decay_1.dtype) * tf.sqrt(1 - decay_2) / (1 - decay_1)
+        return rows - tf.cast(rate, variable.dtype) * m / (tf.sqrt(v) + self.epsilon)
 
     def update_dense(self, gradient: tf.Tensor, variable: Any) -> None:
         momentum, velocity = self._slots(variable)
@@ -182,8 +182,8 @@ class LazyAdam(RowWiseOptimizer):
             var=variable.handle,
             m=momentum.handle,
             v=velocity.handle,
-            beta1_power=decay_1,
-            beta2_power=decay_2,
+            beta1_power=tf.cast(decay_1, variable.dtype),
+            beta2_power=tf.cast(decay_2, variable.dtype),
             lr=tf.cast(self.learning_rate, variable.dtype),
             beta1=self.beta_1,
             beta2=self.beta_2,
@@ -205,9 +205,10 @@ class LazyAdam(RowWiseOptimizer):
         return self._momentums[index], self._velocities[index]
 
     def _decays(self, dtype: Any) -> tuple[tf.Tensor, tf.Tensor]:
-        """β₁ᵗ and β₂ᵗ."""
-        step = tf.cast(self.iterations + 1, dtype)
-        return tf.pow(tf.cast(self.beta_1, dtype), step), tf.pow(tf.cast(self.beta_2, dtype), step)
+        """β₁ᵗ and β₂ᵗ, in float32 or more: in bfloat16 0.999 is 1."""
+        precise = dtype if dtype.size >= 4 else tf.float32
+        step = tf.cast(self.iterations + 1, precise)
+        return tf.pow(tf.cast(self.beta_1, precise), step), tf.pow(tf.cast(self.beta_2, precise), step)
 
 
 @keras.utils.register_keras_serializable(package="nfm_tfrs")

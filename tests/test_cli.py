@@ -296,6 +296,8 @@ def test_train_takes_a_precision_which_the_model_keeps(ratings, tmp_path, precis
     result = run("train", *arguments, "--columns", "user_id,film", *given)
     assert result.exit_code == 0, result.output
     assert load_model(tmp_path / "run" / "model.keras").dtype_policy.name == policy
+    assert run("evaluate", "--model", tmp_path / "run", "--data", ratings).exit_code == 0
+    assert run("predict", "--model", tmp_path / "run", "--data", ratings, "--out", tmp_path / "p.csv").exit_code == 0
 
 
 @pytest.mark.parametrize(

@@ -590,3 +590,10 @@ def test_a_model_trains_on_replicas_that_differ_in_the_number_of_distinct_ids(el
 def test_keras_tuner_searches_with_it(elsewhere):
     (score,) = elsewhere["scores"]
     assert score > 0
+
+
+def test_lazy_adam_moves_bfloat16_rows_too():
+    variable = tf.Variable(tf.ones([3, 2], tf.bfloat16))
+    gradient = tf.IndexedSlices(tf.ones([1, 2], tf.bfloat16), [1], [3, 2])
+    LazyAdam(0.125).apply_gradients([(gradient, variable)])
+    np.testing.assert_allclose(tf.cast(variable, tf.float32), [[1, 1], [0.875, 0.875], [1, 1]], rtol=0.01)

@@ -81,7 +81,7 @@ def cached(
     question = _digest([where, dict(settings), list(keep)])
     entry = folder / f"{question}-{_digest([states, versions])}"
     damaged = False
-    if entry.exists():
+    if entry.exists() or entry.is_symlink():
         try:
             return _open(entry)
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -124,27 +124,38 @@ def _states(files: Mapping[str, Sequence[Path]]) -> list[list[Any]]:
 
 
 def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=_plain).encode()).hexdigest()[:32]
+
+
+def _plain(value: Any) -> Any:
+    """A set, or a number of NumPy, as JSON has it."""
+    return sorted(value) if isinstance(value, set | frozenset) else value.item()
 
 
 def _put(unfinished: Path, entry: Path, *, replace: bool) -> None:
     """Puts an entry in the place of all others to the same question, and removes what dead processes left."""
     for path in entry.parent.iterdir():
         same_question = path.name.partition("-")[0] == entry.name.partition("-")[0]
-        # Another process may do the same at this moment.
-        with suppress(FileNotFoundError):
+        # Another process may do the same at this moment; what cannot be removed may lie.
+        with suppress(OSError):
             if same_question and (replace or path != entry):
-                removed = path.rename(path.with_name(f"{_UNFINISHED}{uuid.uuid4().hex}"))  # no entry from now on
-                shutil.rmtree(removed, ignore_errors=True)
+                _remove(path.rename(path.with_name(f"{_UNFINISHED}{uuid.uuid4().hex}")))  # no entry from now on
             elif path.name.startswith(_UNFINISHED):
-                written = max(one.stat().st_mtime for one in (path, *path.iterdir()))
-                if time.time() - written > _LEFT_SECONDS:
-                    shutil.rmtree(path, ignore_errors=True)
+                inside = path.iterdir() if path.is_dir() else ()
+                if time.time() - max(one.lstat().st_mtime for one in (path, *inside)) > _LEFT_SECONDS:
+                    _remove(path)
     try:
         unfinished.rename(entry)
     except OSError:
         if not entry.exists():  # else another process was faster, and has written the same
             raise
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink()
 
 
 def _write(

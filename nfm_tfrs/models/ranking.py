@@ -142,6 +142,11 @@ class RankingModel(TaskModel):
             l2=self.embedding_l2,
             dtype=self.dtype_policy,
         )
+        if self.embedding.num_fields == 0:
+            raise ValueError(
+                f'numeric="{self.numeric}" leaves no field to interact; received numbers alone. '
+                'Add a feature of another kind, or set numeric="field".'
+            )
         if self.structure != "stacked" and self.embedding.num_fields is None:
             raise ValueError(
                 f'structure="{self.structure}" needs the same number of fields in each batch; received features with '
@@ -207,8 +212,13 @@ class RankingModel(TaskModel):
         # join them.
         distinct = bool(training) and tf.distribute.get_strategy().num_replicas_in_sync == 1
         fields = self.embedding(encoded, distinct=distinct, sums=self._by_sums)
-        scored = self._scored if self._scored_by_xla is None else self._scored_by_xla
-        return scored(fields, encoded[NUMBERS], training)
+        if self._scored_by_xla is None:
+            return self._scored(fields, encoded[NUMBERS], training)
+        logits = self._scored_by_xla(fields, encoded[NUMBERS], training)
+        for block in self._blocks:
+            if block._losses or block._eager_losses:  # tensors of what XLA compiled, out of reach from here
+                raise ValueError(f"{block.name} adds losses where XLA compiles it. Leave jit_compile=True out.")
+        return logits
 
     def _scored(self, fields: Any, numbers: tf.Tensor, training: bool | None) -> tf.Tensor:
         """The dense part, all that XLA compiles where it does: from what was looked up to the logit, [batch, 1]."""
@@ -312,8 +322,8 @@ class RankingModel(TaskModel):
             ValueError: See `TaskModel.compile`; or `jit_compile=True` for a number of fields that differs by batch.
         """
         self._check_fields(jit_compile is True)
+        super().compile(optimizer, jit_compile=jit_compile if jit_compile is not True else False, **kwargs)
         self._set_xla(jit_compile is True)
-        super().compile(optimizer, jit_compile=False, **kwargs)
 
     @tf.__internal__.tracking.no_automatic_dependency_tracking
     def _set_xla(self, jit_compile: bool) -> None:

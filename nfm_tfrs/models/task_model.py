@@ -1,5 +1,6 @@
 """A tfrs.Model around one ranking task: losses averaged right, in float32, and scaled under float16."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -9,6 +10,7 @@ from nfm_tfrs.models.tasks import ranking_task
 from nfm_tfrs.optimizers import LazyAdagrad, RowWiseOptimizer
 from nfm_tfrs.precision import policy
 
+_IN_LOOP = re.compile(r"must be defined before the loop.*?ran into an? \w+: *(.*)", re.DOTALL)
 _SCALE_STATE = ("loss_scale", "loss_scale_counter")
 _STEPS = 8  # an execution of `fit`: a tenth faster than one; 32 are no faster
 
@@ -47,6 +49,10 @@ class TaskModel(tfrs.Model):
         self._regularization_loss = keras.metrics.Mean("regularization_loss")
         self._total_loss = keras.metrics.Mean("total_loss")
         self._skipped_steps = keras.metrics.Sum("skipped_steps")
+        own = (self._loss, self._regularization_loss, self._total_loss, self._skipped_steps)
+        for metric in (*own, *self.task.metrics):
+            # What was counted is no part of a model, and Keras would miss it where the model is compiled otherwise.
+            metric.save_own_variables = metric.load_own_variables = _nothing
 
     def compile(
         self,
@@ -67,7 +73,8 @@ class TaskModel(tfrs.Model):
             **kwargs: As in Keras, without `loss`, `metrics`, `weighted_metrics` and `loss_weights`.
 
         Raises:
-            ValueError: A loss or metrics are given, or XLA is to compile a row-wise optimizer.
+            ValueError: A loss or metrics are given, XLA is to compile a row-wise optimizer, or several steps are to run
+                at a time on several replicas.
         """
         for argument in ("loss", "metrics", "weighted_metrics", "loss_weights"):
             if kwargs.get(argument) is not None:
@@ -75,7 +82,14 @@ class TaskModel(tfrs.Model):
                     f"{argument} belongs to the task; received {kwargs[argument]!r} in compile. "
                     "Pass task=tfrs.tasks.Ranking(...) to the model."
                 )
-        if optimizer is None:  # chosen on validation: benchmarks/movielens.py, benchmarks/optimizers.py
+        if jit_compile not in (True, False, None, "auto"):
+            raise ValueError(f'jit_compile is True, False or "auto"; received {jit_compile!r}.')
+        if steps_per_execution not in ("auto", 1) and self._most_steps == 1:
+            raise ValueError(
+                f"On several replicas steps run one at a time; received steps_per_execution={steps_per_execution!r}. "
+                "Leave it out."
+            )
+        if optimizer is None:  # chosen on validation: benchmarks/movielens.py
             optimizer = keras.optimizers.Adagrad(0.05) if jit_compile is True else LazyAdagrad(0.05)
         optimizer = keras.optimizers.get(optimizer)
         inner = getattr(optimizer, "inner_optimizer", optimizer)
@@ -86,6 +100,8 @@ class TaskModel(tfrs.Model):
             )
         if self.compute_dtype == "float16" and not isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer):
             optimizer = keras.mixed_precision.LossScaleOptimizer(optimizer)
+        if not hasattr(optimizer, "name"):  # Keras' forgets it, and asks for it when it loads what was not trained
+            optimizer.name = "loss_scale_optimizer"
         if getattr(inner, "jit_compile", False):  # Keras' default on GPUs
             inner.jit_compile = False  # it would compile anew for each number of rows in a batch
         self._auto_steps = steps_per_execution == "auto"
@@ -99,7 +115,7 @@ class TaskModel(tfrs.Model):
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Trains as Keras' `fit` does."""
         length = int(x.cardinality()) if isinstance(x, tf.data.Dataset) else 0
-        with self._steps_an_execution(max(1, min(self._most_steps, length))):
+        with self._steps_an_execution(max(1, min(self._most_steps, length))), _own_words():
             return super().fit(x, *args, **kwargs)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
@@ -165,7 +181,9 @@ class TaskModel(tfrs.Model):
         if weights is not None:
             weights = tf.reshape(tf.cast(weights, tf.float32), [-1, 1])
         losses = self.task(labels=labels, predictions=predictions, sample_weight=weights, training=training)
-        return tf.reduce_mean(tf.cast(losses, tf.float32))
+        losses = tf.cast(losses, tf.float32)
+        # Without rows 0, not NaN: of several replicas, one may be left without in the last batch.
+        return tf.math.divide_no_nan(tf.reduce_sum(losses), tf.cast(tf.size(losses), tf.float32))
 
     def train_step(self, inputs: Any) -> dict[str, tf.Tensor]:
         with tf.GradientTape() as tape:
@@ -255,6 +273,22 @@ class TaskModel(tfrs.Model):
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.built:
             self.optimizer.build(self.trainable_variables)
+
+
+@contextmanager
+def _own_words() -> Iterator[None]:
+    """Raises what went wrong in a step, where AutoGraph wraps it on its way out of the loop over steps."""
+    try:
+        yield
+    except ValueError as error:
+        wrapped = _IN_LOOP.search(str(error))
+        if wrapped is None:
+            raise
+        raise ValueError(wrapped[1].strip()) from error
+
+
+def _nothing(store: Any) -> None:
+    """Saves, or loads, nothing."""
 
 
 def _num_replicas() -> int:

@@ -1,6 +1,7 @@
 """Parts from files: split or given, read or streamed, with a cache or without, always the same."""
 
 import shutil
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -140,3 +141,30 @@ def test_rows_to_train_and_to_choose_on_are_not_mistaken_for_each_other(paths, t
     )
     assert len(other.train) == 60
     assert len(other.valid) == 300
+
+
+@pytest.mark.parametrize("left", ["file", "link"])
+def test_what_is_no_folder_in_the_cache_stops_no_entry(paths, tmp_path, left):
+    source, cache = paths / "all.parquet", tmp_path / "cache"
+    prepare_files([source], "click", parse_split("random", 0), cache=cache)
+    entry = next(cache.iterdir())
+    shutil.rmtree(entry)
+    if left == "file":
+        entry.write_text("mine")
+    else:
+        entry.symlink_to(tmp_path / "nowhere")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it is damaged
+        for seed in (0, 1):
+            prepare_files([source], "click", parse_split("random", seed), cache=cache)
+    assert all(path.is_dir() and not path.is_symlink() for path in cache.iterdir())
+    assert [path for path in cache.iterdir() if path.name[0] != "."]
+
+
+@pytest.mark.parametrize("rules", [{"min_count": np.int64(2)}, {"exclude": {"price", "weight"}}])
+def test_rules_need_not_be_json(paths, tmp_path, rules):
+    def once():
+        return prepare_files([paths / "all.parquet"], "click", parse_split("random", 0), cache=tmp_path, **rules)
+
+    assert once().features == once().features
+    assert len(list(tmp_path.iterdir())) == 1

@@ -281,3 +281,30 @@ def test_an_unknown_precision_is_refused(dtype):
         ValueError, match="dtype must be one of auto, float32, mixed_bfloat16, mixed_float16, or a policy"
     ):
         RankingModel(FEATURES, dtype=dtype)
+
+
+# --- saved and opened -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("trained", [False, True])
+@pytest.mark.parametrize("compile", [False, True])
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])
+def test_a_model_opens_compiled_or_not_whether_it_was_trained_or_not(tmp_path, policy, compile, trained):
+    model = half_model(policy=policy)
+    if trained:
+        model.fit(epoch(2), verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = load_model(tmp_path / "model.keras", compile=compile)
+    columns, _ = rows(5)
+    np.testing.assert_array_equal(loaded(columns), model(columns))
+    assert (loaded.optimizer is not None) == compile
+
+
+def test_weights_of_a_half_precision_model_go_to_any_other(tmp_path):
+    model = half_model()
+    model.fit(epoch(2), verbose=0)
+    model.save_weights(tmp_path / "model.weights.h5")
+    for other in (half_model(policy="float32"), RankingModel(FEATURES, embedding_dim=4), half_model()):
+        other.load_weights(tmp_path / "model.weights.h5")
+        for one, same in zip(other.get_weights(), model.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, same)

@@ -395,13 +395,30 @@ for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["
         report = model.evaluate(data, return_dict=True, verbose=0)
         results.append({"history": history, "report": report, "table": model.embedding.table.numpy().tolist(),
                         "head": model._head.kernel.numpy().tolist(), "features": model.features.to_dict()})
+odd = data.unbatch().take(17).batch(8)  # of the last batch one replica gets no row
+alone = model.fit(odd, verbose=0).history["loss"] + [model.evaluate(odd, return_dict=True, verbose=0)["loss"]]
+try:
+    model.compile(steps_per_execution=4)
+except ValueError as error:
+    refused = str(error)
+model.save("model.keras")
+with strategy.scope():
+    loaded = load_model("model.keras")
+same = np.array_equal(loaded(columns), model(columns))
+print(json.dumps({"alone": alone, "refused": refused, "same": bool(same)}))
 print(json.dumps(results))
 """
 
 
 @pytest.mark.slow
 def test_two_replicas_train_as_one_on_the_joined_batch(run_python):
-    one, one_inferred, two, two_inferred = json.loads(run_python(REPLICAS).stdout.splitlines()[-1])
+    *_, odd, results = map(json.loads, run_python(REPLICAS).stdout.splitlines()[-2:])
+    assert np.isfinite(odd["alone"]).all()
+    assert (
+        odd["refused"] == "On several replicas steps run one at a time; received steps_per_execution=4. Leave it out."
+    )
+    assert odd["same"]
+    one, one_inferred, two, two_inferred = results
     for alone, together in ((one, two), (one_inferred, two_inferred)):
         np.testing.assert_allclose(together["table"], alone["table"], rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(together["head"], alone["head"], rtol=1e-4, atol=1e-5)
@@ -478,3 +495,36 @@ def test_a_loaded_model_runs_as_many_steps_at_a_time(tmp_path, given, train):
     model.compile(keras.optimizers.SGD(0.5), steps_per_execution=given)
     model.save(tmp_path / "model.keras")
     assert looks(load_model(tmp_path / "model.keras"), dataset(pair_rows(10), 1)).train == train
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (lambda columns, labels: columns, "Training and evaluation need labels; received columns only. Give"),
+        (lambda columns, labels: ({"a": columns["a"]}, labels), "'b'"),
+    ],
+)
+def test_what_is_wrong_with_a_batch_is_said_in_its_own_words(broken, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        plain_model().fit(dataset(pair_rows(19), 1).map(broken), verbose=0)
+    assert "defined before the loop" not in str(caught.value)
+
+
+@pytest.mark.parametrize("jit_compile", ["yes", 2])
+def test_an_unknown_jit_compile_is_refused(jit_compile):
+    with pytest.raises(ValueError, match=f'jit_compile is True, False or "auto"; received {jit_compile!r}.'):
+        RankingModel(PAIR).compile(jit_compile=jit_compile)
+
+
+def test_a_compile_that_is_refused_changes_nothing():
+    model = plain_model()
+    with pytest.raises(ValueError, match="loss belongs to the task"):
+        model.compile(jit_compile=True, loss="mse")
+    assert model._scored_by_xla is None
+
+
+@pytest.mark.parametrize("numeric", ["concat", "bottom_mlp"])
+def test_numbers_alone_leave_no_field_to_interact(numeric):
+    numbers = [NumericFeature("x"), NumericFeature("y")]
+    with pytest.raises(ValueError, match=f'numeric="{numeric}" leaves no field to interact; .* or set numeric="field"'):
+        RankingModel(numbers, numeric=numeric, interaction="cross")

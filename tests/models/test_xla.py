@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 
+from nfm_tfrs.blocks.base import InteractionBlock
 from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeature, NumericFeature
 from nfm_tfrs.keras_compat import keras, tf, tfrs
 from nfm_tfrs.models.ranking import RankingModel
@@ -172,3 +173,19 @@ def test_a_model_of_tfrs_that_xla_compiles_takes_no_row_wise_optimizer():
         ValueError, match=r"XLA cannot compile a row-wise optimizer; received LazyAdam.*or compile less"
     ):
         model.fit(tf.data.Dataset.from_tensors(encoded(inner)), verbose=0)
+
+
+@keras.utils.register_keras_serializable(package="tests")
+class Regularised(InteractionBlock):
+    def call(self, embeddings, mask=None):
+        self.add_loss(tf.reduce_mean(tf.square(embeddings)))
+        return tf.reduce_sum(tf.cast(embeddings, tf.float32), axis=1)
+
+
+def test_a_block_that_adds_losses_is_refused_by_name():
+    model = RankingModel(FEATURES, interaction=Regularised(name="mine"))
+    model.compile()
+    model.fit(batches(), verbose=0)
+    model.compile(jit_compile=True)
+    with pytest.raises(ValueError, match=r"mine adds losses where XLA compiles it\. Leave jit_compile=True out\."):
+        model.fit(batches(), verbose=0)
