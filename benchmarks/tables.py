@@ -65,10 +65,12 @@ def optimizers() -> str:
 def precision() -> str:
     """Quality by precision, and what it is more or less than that of float32."""
     results = json.loads((RESULTS / "precision.json").read_text())
-    rows = [["data", "precision", "validation AUC", "test AUC", "less float32's", "log loss"], ["---"] * 6]
+    headings = ["data", "precision", "validation AUC", "less float32's", "test AUC", "less float32's", "log loss"]
+    rows = [headings, ["---"] * len(headings)]
     for data, measured in results["data"].items():
         for name, summary in measured["summary"].items():
-            rows.append([data, name, *_quality(summary, summary["differences"].get("test_auc"))])
+            valid, *others = _quality(summary, summary["differences"].get("test_auc"))
+            rows.append([data, name, valid, _less(summary["differences"].get("valid_auc")), *others])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
@@ -101,9 +103,13 @@ def placed(text: str, name: str, rendered: str) -> str:
 
 def _quality(summary: Mapping[str, Any], less: Mapping[str, Any] | None) -> list[str]:
     """Validation AUC, test AUC, the difference to a reference with its interval, and log loss."""
-    low, high = less["interval"] if less else (0.0, 0.0)
     valid, test, loss = (f"{of['mean']:.4f} ± {of['sd']:.4f}" for of in (summary[name] for name in METRICS))
-    return [valid, test, f"{less['mean']:+.4f} [{low:+.4f}, {high:+.4f}]" if less else "", loss]
+    return [valid, test, _less(less), loss]
+
+
+def _less(gap: Mapping[str, Any] | None) -> str:
+    """A difference with its interval; nothing where there is none."""
+    return "{:+.4f} [{:+.4f}, {:+.4f}]".format(gap["mean"], *gap["interval"]) if gap else ""
 
 
 def _parameters(measured: list[dict[str, Any]]) -> str:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from numbers import Real
 from typing import Any
 
 
@@ -53,10 +54,10 @@ def positive(argument: str, value: Any) -> float:
 
 
 def not_negative(argument: str, value: Any) -> float:
-    """Returns a finite number of 0 or more; raises ValueError for anything else."""
-    if not isinstance(value, int | float) or not 0 <= value < math.inf:
+    """Returns a finite number of 0 or more, also NumPy's; raises ValueError for anything else."""
+    if not isinstance(value, Real) or not 0 <= float(value) < math.inf:
         raise ValueError(f"{argument} must be a number of 0 or more; received {value!r}.")
-    return value
+    return float(value)
 
 
 def switch(argument: str, value: Any) -> bool:

@@ -2,7 +2,9 @@
 
 # TensorFlow is imported inside the commands: --help should not wait ten seconds for it.
 import ast
+import json
 import os
+import sys
 import time
 import warnings
 from collections.abc import Mapping
@@ -19,7 +21,7 @@ from nfm_tfrs.data.split import parse_split
 from nfm_tfrs.features.infer import MIN_COUNT
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.run import FILES, check_output, open_run, unfinished, write_run
-from nfm_tfrs.terminal import console, one_line_errors, print_metrics, print_rates, show_warning
+from nfm_tfrs.terminal import SearchProgress, console, one_line_errors, print_metrics, print_rates, show_warning
 
 if TYPE_CHECKING:
     from nfm_tfrs.data.encoded import Prepared
@@ -119,7 +121,12 @@ def train(
     min_count: MinCount = None,
     weight: Annotated[str | None, typer.Option(help="Column of example weights.")] = None,
     groups: Annotated[str | None, typer.Option(help="Column of users, for the grouped AUC.")] = None,
-    model: Annotated[str, typer.Option(help="A model of `tfrs-registry list --models`.")] = "nfm",
+    model: Annotated[
+        str | None, typer.Option(help="A model of `tfrs-registry list --models`; nfm if not given.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A best.json of tune: model, arguments and optimizer; other options go before.")
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Model argument NAME=VALUE: --set embedding_dim=32.")
     ] = None,
@@ -132,7 +139,7 @@ def train(
         str | None,
         typer.Option(help="float32 (if not given), mixed_bfloat16, mixed_float16, or auto: the device's fastest."),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1)] = BATCH_SIZE,
+    batch_size: Annotated[int | None, typer.Option(min=1, help=f"{BATCH_SIZE} if not given.")] = None,
     epochs: Annotated[int, typer.Option(min=1)] = 50,
     patience: Annotated[int, typer.Option(min=0, help="Epochs to wait for a better validation score.")] = PATIENCE,
     seed: int = 0,
@@ -152,7 +159,13 @@ def train(
     if valid is not None and split is not None:
         raise ValueError("--valid and --split both say which rows to choose on. Pass one of them.")
     binary = task == "binary"
-    arguments = {"task": task, **({} if precision is None else {"dtype": precision}), **_model_arguments(set_ or [])}
+    best: dict[str, Any] = {"model": "nfm", "config": {}, "training": {}} if config is None else _best(config)
+    training = best["training"]
+    batch_size = batch_size or training.get("batch_size", BATCH_SIZE)
+    arguments = {**best["config"], "task": task, **_model_arguments(set_ or [])}
+    if precision is not None and any(setting.startswith("dtype=") for setting in set_ or []):
+        raise ValueError("--precision and --set dtype both say what to compute in. Pass one of them.")
+    arguments |= {} if precision is None else {"dtype": precision}
     spec, rules = _features(features, columns, min_count)
     cut = parse_split(split or "random", seed)
     from nfm_tfrs.data import streaming
@@ -194,14 +207,18 @@ def train(
     settings = {"label": label, "split": split, "seed": seed, "weight": weight, "groups": groups}
     with unfinished(out, overwrite) as folder:
         fitted, history = _fitted(
-            model,
+            model or best["model"],
             arguments,
             parts,
             train_data,
             epochs=epochs,
             patience=patience,
             seed=seed,
-            optimizer=_optimizer(optimizer, learning_rate),
+            optimizer=_optimizer(
+                optimizer or training.get("optimizer"),
+                training.get("learning_rate") if learning_rate is None else learning_rate,
+                decay_steps=epochs * len(train_data) if training.get("schedule") == "cosine" else None,
+            ),
             tensorboard=folder / "tensorboard" if tensorboard else None,
         )
         reports = {}
@@ -213,6 +230,108 @@ def train(
         print_rates(f"{last} rows", parts.encoded[last].rates)
         write_run(folder, fitted, history, reports, settings)
     console.print(f"Wrote {', '.join(FILES)} to {out}.")
+
+
+@app.command()
+@one_line_errors
+def tune(
+    data: Data,
+    label: LabelText,
+    out: Annotated[Path, typer.Option(help="Folder of the search; the same search in it goes on.")],
+    split: Annotated[str | None, typer.Option(help="As in train; the test rows are judged once, at the end.")] = None,
+    valid: Annotated[list[str] | None, typer.Option(help="Rows to choose on, in files of their own.")] = None,
+    test: Annotated[list[str] | None, typer.Option(help="Rows to judge the winner on, with --valid.")] = None,
+    columns: Columns = None,
+    features: Annotated[Path | None, typer.Option(help="A features.json to use instead of inferring.")] = None,
+    min_count: MinCount = None,
+    weight: Annotated[str | None, typer.Option(help="Column of example weights.")] = None,
+    task: Annotated[str, typer.Option(help="binary or regression.")] = "binary",
+    objective: Annotated[
+        str | None, typer.Option(help="val_auc (val_rmse for regression) if not given; val_log_loss, val_mae, …")
+    ] = None,
+    max_trials: Annotated[int | None, typer.Option(min=1, help="Configurations to try.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Of search; the finalists come on top.")] = None,
+    models: Annotated[str, typer.Option(help="Registered models, separated by commas.")] = "ranking",
+    blocks: Annotated[str | None, typer.Option(help="Blocks, separated by commas; all that fit if not given.")] = None,
+    structures: Annotated[str, typer.Option(help="Of stacked, parallel and concat.")] = "stacked,parallel,concat",
+    precision: Annotated[str, typer.Option(help="Precisions, separated by commas.")] = "float32",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="What is not searched, NAME=VALUE: --set embedding_dim=16.")
+    ] = None,
+    strategy: Annotated[str, typer.Option(help="halving or random.")] = "halving",
+    passes: Annotated[float, typer.Option(help="Over the rows, in a whole training.")] = 12,
+    finalists: Annotated[int, typer.Option(min=1, help="Configurations to train again.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="How often each.")] = 3,
+    refit: Annotated[bool, typer.Option("--refit", help="Train the winner on training and validation rows.")] = False,
+    max_parameters: Annotated[int | None, typer.Option(min=1, help="Ceiling of a model's parameters.")] = None,
+    max_latency: Annotated[float | None, typer.Option(help="Ceiling of its seconds for 100 rows.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that run trials side by side.")] = 1,
+    seed: int = 0,
+    format: Format = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder for encoded rows, as in train.")] = None,
+) -> None:
+    """Search models and blocks, choose on validation, and judge the winner once on the test rows."""
+    if task not in ("binary", "regression"):
+        raise ValueError(f"--task is binary or regression; received {task!r}.")
+    spec, rules = _features(features, columns, min_count)
+    cut = parse_split(split or "random", seed)
+    from nfm_tfrs.data.files import prepare_files
+    from nfm_tfrs.tuning.search import Budget, search
+    from nfm_tfrs.tuning.workers import follow_chief, is_worker, starter
+    from nfm_tfrs.tuning.written import write_found
+
+    budget = Budget(max_trials, minutes)
+    follow_chief()
+    parts = prepare_files(
+        data,
+        label,
+        cut,
+        valid=valid,
+        test=test,
+        features=spec,
+        weight=weight,
+        binary=task == "binary",
+        format=format,
+        cache=cache,
+        **rules,
+    )
+    with SearchProgress(max_trials, minutes) as progress:
+        found = search(
+            parts.train,
+            parts.valid,
+            features=parts.features,
+            budget=budget,
+            out=out,
+            objective=objective or ("val_auc" if task == "binary" else "val_rmse"),
+            test=parts.encoded.get("test"),
+            task=task,
+            models=_names(models) or [],
+            blocks=_names(blocks),
+            structures=_names(structures) or [],
+            precisions=_names(precision) or [],
+            fixed=_model_arguments(set_ or []),
+            strategy=strategy,  # type: ignore[arg-type]
+            passes=passes,
+            finalists=finalists,
+            seeds=seeds,
+            refit=refit,
+            max_parameters=max_parameters,
+            max_latency=max_latency,
+            seed=seed,
+            workers=starter([sys.executable, "-m", "nfm_tfrs.cli", *sys.argv[1:]], out / "workers")
+            if workers > 1 and not is_worker()
+            else None,
+            num_workers=workers,
+            watch=progress.watch,
+        )
+    if is_worker():
+        return
+    rows = {name: len(part) for name, part in parts.encoded.items()}
+    files = write_found(found, parts.features, out, {"label": label, "split": split or "random", "rows": rows})
+    console.print(found.evidence["verdict"])
+    if found.evidence["test"] is not None:
+        print_metrics(f"test rows ({len(parts.test):,})", found.evidence["test"]["metrics"])
+    console.print(f"Wrote {', '.join(files)} to {out}.")
 
 
 @app.command()
@@ -376,12 +495,24 @@ def _features(
         raise ValueError(f"{file}: {error}") from error
 
 
-def _optimizer(name: str | None, learning_rate: float | None) -> Any:
+def _optimizer(name: str | None, learning_rate: Any, decay_steps: int | None = None) -> Any:
     if name is None and learning_rate is None:
         return None
+    from nfm_tfrs.keras_compat import keras
     from nfm_tfrs.optimizers import named_optimizer
 
+    if decay_steps is not None:
+        learning_rate = keras.optimizers.schedules.CosineDecay(learning_rate, decay_steps)
     return named_optimizer(name or "lazyadagrad", learning_rate)
+
+
+def _best(path: Path) -> dict[str, Any]:
+    """What a search wrote about the model it chose."""
+    try:
+        best = json.loads(path.read_text(encoding="utf-8"))
+        return {name: best[name] for name in ("model", "config", "training")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no best.json of a search: {error!r}. Pass the one that tune wrote.") from error
 
 
 def _names(text: str | None) -> list[str] | None:

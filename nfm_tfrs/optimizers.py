@@ -299,7 +299,8 @@ def named_optimizer(name: str, learning_rate: Any = None) -> Any:
     row_wise = {"lazyadam": LazyAdam, "lazyadagrad": LazyAdagrad}
     if name.lower() in row_wise:
         return row_wise[name.lower()](**config)
-    return keras.optimizers.get({"class_name": name.lower(), "config": config})
+    named = type(keras.optimizers.get(name.lower()))  # of a dict with its rate Keras makes the legacy one
+    return named(**config)
 
 
 def _merged(gradient: Any) -> Any:

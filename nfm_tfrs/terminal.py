@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -48,6 +49,36 @@ def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
 def _print_error(line: str, style: str) -> None:
     stderr = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
     stderr.print(f"nfm-tfrs: {line}", style=style)
+
+
+class SearchProgress(Progress):
+    """A line about a search: how much of its budget is used, the trial, the best score so far, and the time left.
+
+    Args:
+        trials: Configurations to try; None for no limit.
+        minutes: Of search; None for no limit.
+    """
+
+    def __init__(self, trials: int | None, minutes: float | None) -> None:
+        super().__init__(
+            TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console, transient=True
+        )
+        self.trials = trials
+        self.minutes = minutes
+        self.bar = self.add_task("search", total=1.0)
+
+    def watch(self, oracle: Any, trial: Any, scores: Sequence[Any]) -> None:
+        """Shows where a search is; `search` calls this."""
+        del trial, scores
+        begun = [one for one in oracle.trials.values() if not one.hyperparameters.values.get("tuner/trial_id")]
+        best = oracle.get_best_trials(1)
+        shares = [] if self.trials is None else [len(begun) / self.trials]
+        spent = oracle.time_spent / 60
+        shares += [] if self.minutes is None else [spent / self.minutes]
+        done = min(1.0, max(shares))
+        score = f"  best {best[0].score:.4f}" if best and best[0].score is not None else ""
+        left = f"  {spent / done - spent:.0f} min left" if done > 0 else ""
+        self.update(self.bar, completed=done, description=f"trial {len(oracle.trials)}{score}{left}")
 
 
 def print_metrics(title: str, report: dict[str, float]) -> None:

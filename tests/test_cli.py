@@ -315,6 +315,8 @@ def test_train_takes_a_precision_which_the_model_keeps(ratings, tmp_path, precis
         (["--label", "rating>=4", "--set", "embeding_dim=3"], "embeding_dim"),
         (["--label", "rating>=4", "--optimizer", "adamm"], "adamm"),
         (["--label", "rating>=4", "--precision", "half"], "dtype must be one of auto, float32, mixed_bfloat16"),
+        (["--label", "rating>=4", "--config", __file__], "is no best.json of a search"),
+        (["--label", "rating>=4", "--precision", "auto", "--set", "dtype=float32"], "Pass one of them."),
         (["--label", "rating>=4", "--split", "random:1,0,0"], "leaves no row for valid"),
         (["--label", "rating>=4", "--stream"], "Pass --valid."),
         (["--label", "rating>=4", "--test", "test.parquet"], "Pass --valid."),

@@ -10,7 +10,7 @@ from nfm_tfrs.features.feature import CategoricalFeature
 from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.models.ranking import RankingModel
 from nfm_tfrs.models.saving import load_model
-from nfm_tfrs.optimizers import LazyAdagrad, LazyAdam
+from nfm_tfrs.optimizers import LazyAdagrad, LazyAdam, named_optimizer
 
 LAZY = [LazyAdam, LazyAdagrad]
 DENSE = {LazyAdam: keras.optimizers.Adam, LazyAdagrad: keras.optimizers.Adagrad}
@@ -482,7 +482,7 @@ model = nfm_tfrs.load_model(os.environ["SAVED"])
 model.fit(data, verbose=0)
 resumed = [weight.tolist() for weight in model.get_weights()]
 
-from nfm_tfrs.optimizers import LazyAdagrad, LazyAdam
+from nfm_tfrs.optimizers import LazyAdagrad, LazyAdam, named_optimizer
 
 rng = np.random.default_rng(0)
 steps = [[(rng.integers(0, 6, size), rng.normal(size=[size, 3])) for size in (5, 7)] for _ in range(4)]  # a replica's
@@ -597,3 +597,22 @@ def test_lazy_adam_moves_bfloat16_rows_too():
     gradient = tf.IndexedSlices(tf.ones([1, 2], tf.bfloat16), [1], [3, 2])
     LazyAdam(0.125).apply_gradients([(gradient, variable)])
     np.testing.assert_allclose(tf.cast(variable, tf.float32), [[1, 1], [0.875, 0.875], [1, 1]], rtol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "made"),
+    [("lazyadam", 0.5, LazyAdam), ("LazyAdagrad", None, LazyAdagrad), ("Adam", 0.25, keras.optimizers.Adam)],
+)
+def test_an_optimizer_is_known_by_its_name(name, rate, made):
+    optimizer = named_optimizer(name, rate)
+    assert type(optimizer) is made
+    assert float(optimizer.learning_rate) == pytest.approx(rate or 0.05)
+
+
+def test_an_optimizer_that_there_is_not_is_refused():
+    with pytest.raises(ValueError, match="lazyadm"):
+        named_optimizer("lazyadm")
+
+
+def test_rates_may_be_numbers_of_numpy():
+    assert float(LazyAdam(np.float32(0.25), weight_decay=np.float64(0.5)).learning_rate) == 0.25

@@ -157,6 +157,10 @@ def half_matmul(x: tf.Tensor, kernel: Any, dtype: Any) -> tf.Tensor:
         x: float32 `[…, k]`.
         kernel: float32 `[k, units]`, a weight made by `add_float32_weight`.
         dtype: A layer's compute dtype.
+
+    Example:
+        >>> print(half_matmul(tf.constant([[1e-5, 2e-5]]), tf.constant([[1e-3], [1e-3]]), "float16").numpy())
+        [[3.e-08]]
     """
     if tf.as_dtype(dtype) != tf.float16:
         return tf.cast(tf.matmul(tf.cast(x, dtype), tf.cast(kernel, dtype)), tf.float32)
@@ -172,17 +176,19 @@ def _float16_matmul(rows: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Any]
     def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         half_upstream, upstream_sizes = _unit(upstream, 1)
         rows_gradient = tf.matmul(half_upstream, half_kernel, transpose_b=True)
-        # Σ over rows: these need one size, that of the row that weighs most.
-        weighed, size = _unit(upstream * sizes, None)
+        # Σ over rows: these need one size, that of the row that weighs most, and the root of their number, since as
+        # many ones add up to more than float16 holds.
+        root = tf.sqrt(tf.cast(tf.shape(rows)[0], tf.float32))
+        weighed, size = _unit(upstream * sizes, None, root)
         kernel_gradient = tf.matmul(half_rows, weighed, transpose_a=True)
         return tf.cast(rows_gradient, tf.float32) * upstream_sizes, tf.cast(kernel_gradient, tf.float32) * size
 
     return tf.cast(tf.matmul(half_rows, half_kernel), tf.float32) * sizes, gradient
 
 
-def _unit(x: tf.Tensor, axis: int | None) -> tuple[tf.Tensor, tf.Tensor]:
-    """float32 `[rows, k]` divided by the largest element of each row, or of all, as float16; and that element."""
-    largest = tf.reduce_max(tf.abs(x), axis=axis, keepdims=True)
+def _unit(x: tf.Tensor, axis: int | None, times: Any = 1.0) -> tuple[tf.Tensor, tf.Tensor]:
+    """float32 `[rows, k]` divided by so many times the largest element of each row, or of all, as float16; and that."""
+    largest = tf.reduce_max(tf.abs(x), axis=axis, keepdims=True) * times
     largest = tf.where(largest > 0.0, largest, 1.0)
     return tf.cast(x / largest, tf.float16), largest
 

@@ -212,11 +212,14 @@ class RankingModel(TaskModel):
         # join them.
         distinct = bool(training) and tf.distribute.get_strategy().num_replicas_in_sync == 1
         fields = self.embedding(encoded, distinct=distinct, sums=self._by_sums)
-        if self._scored_by_xla is None:
-            return self._scored(fields, encoded[NUMBERS], training)
-        logits = self._scored_by_xla(fields, encoded[NUMBERS], training)
+        scored = self._scored if self._scored_by_xla is None else self._scored_by_xla
+        return scored(fields, encoded[NUMBERS], training)
+
+    def _scored_alone(self, fields: Any, numbers: tf.Tensor, training: bool | None) -> tf.Tensor:
+        """`_scored`, for XLA, from which nothing else comes out."""
+        logits = self._scored(fields, numbers, training)
         for block in self._blocks:
-            if block._losses or block._eager_losses:  # tensors of what XLA compiled, out of reach from here
+            if any(layer._losses or layer._eager_losses for layer in block._flatten_layers()):
                 raise ValueError(f"{block.name} adds losses where XLA compiles it. Leave jit_compile=True out.")
         return logits
 
@@ -315,7 +318,7 @@ class RankingModel(TaskModel):
             optimizer: See `TaskModel.compile`.
             jit_compile: Whether XLA compiles the dense part, from the embeddings to the logit; look-ups, of any kind,
                 and optimizers stay outside. It compiles once more for a last batch of another size. `"auto"` does not:
-                on CPUs its matrix products take twice as long as TensorFlow's own.
+                on CPUs its matrix products are slower than TensorFlow's own.
             **kwargs: See `TaskModel.compile`.
 
         Raises:
@@ -327,8 +330,9 @@ class RankingModel(TaskModel):
 
     @tf.__internal__.tracking.no_automatic_dependency_tracking
     def _set_xla(self, jit_compile: bool) -> None:
-        # Untracked: a saved model scores without XLA.
-        self._scored_by_xla = tf.function(self._scored, jit_compile=True, autograph=False) if jit_compile else None
+        # Untracked: Keras would save it as a function of the model's.
+        alone = tf.function(self._scored_alone, jit_compile=True, autograph=False)
+        self._scored_by_xla = alone if jit_compile else None
 
     def _check_fields(self, jit_compile: bool) -> None:
         if jit_compile and self.features is not None and self.embedding.num_fields is None and not self._by_sums:

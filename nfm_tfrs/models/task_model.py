@@ -21,7 +21,8 @@ class TaskModel(tfrs.Model):
     Trains on batches of `(columns, label[, weight])`, or of one dict with the label inside (`label=`).
 
     Args:
-        task: `"binary"`, `"regression"`, or a `tfrs.tasks.Ranking` on logits with reduction NONE.
+        task: `"binary"`, `"regression"`, or a `tfrs.tasks.Ranking` on logits with reduction NONE, of whose metrics what
+            they have counted is not saved.
         label: The column that is the label, where batches are one dict.
         dtype: What the model computes in, as `nfm_tfrs.precision.policy` takes it; nothing global is set.
 
@@ -68,8 +69,8 @@ class TaskModel(tfrs.Model):
             optimizer: A Keras optimizer or its name; LazyAdagrad(0.05) if not given (with XLA Keras' Adagrad).
             steps_per_execution: Training steps between two looks of Keras at its callbacks and progress bar. `"auto"`
                 is 8 in `fit` on a dataset of known length and one replica, and 1 elsewhere.
-            jit_compile: Whether XLA compiles the steps. `"auto"` does not: on CPUs its matrix products take twice as
-                long as TensorFlow's own, and the look-ups of distinct rows are beyond it.
+            jit_compile: Whether XLA compiles the steps. `"auto"` does not: on CPUs its matrix products are slower than
+                TensorFlow's own, and the look-ups of distinct rows are beyond it.
             **kwargs: As in Keras, without `loss`, `metrics`, `weighted_metrics` and `loss_weights`.
 
         Raises:
@@ -215,7 +216,9 @@ class TaskModel(tfrs.Model):
         if not optimizer.dynamic:  # applied, whatever the gradients
             return
         # An overflow halves the scale, and at 1, the lowest, only starts the count of good steps anew.
-        skipped = tf.logical_and(tf.equal(optimizer.dynamic_counter, 0), optimizer.loss_scale <= before)
+        after = optimizer.loss_scale
+        anew = tf.logical_and(tf.equal(after, 1.0), tf.equal(optimizer.dynamic_counter, 0))
+        skipped = tf.logical_or(after < before, tf.logical_and(anew, tf.equal(before, 1.0)))
         # Keras counts a skipped step as one, and a schedule would run ahead of the steps that were taken.
         optimizer.iterations.assign_sub(tf.cast(skipped, tf.int64))
         self._skipped_steps.update_state(tf.cast(skipped, tf.float32) / _num_replicas())

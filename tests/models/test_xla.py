@@ -177,15 +177,26 @@ def test_a_model_of_tfrs_that_xla_compiles_takes_no_row_wise_optimizer():
 
 @keras.utils.register_keras_serializable(package="tests")
 class Regularised(InteractionBlock):
+    """Adds a loss, by itself or by a layer of its own."""
+
+    def __init__(self, nested=False, **kwargs):
+        super().__init__(**kwargs)
+        self.nested = keras.layers.ActivityRegularization(l2=0.1) if nested else None
+
     def call(self, embeddings, mask=None):
-        self.add_loss(tf.reduce_mean(tf.square(embeddings)))
-        return tf.reduce_sum(tf.cast(embeddings, tf.float32), axis=1)
+        total = tf.reduce_sum(tf.cast(embeddings, tf.float32), axis=1)
+        if self.nested is not None:
+            return self.nested(total)
+        self.add_loss(tf.reduce_mean(tf.square(total)))
+        return total
 
 
-def test_a_block_that_adds_losses_is_refused_by_name():
-    model = RankingModel(FEATURES, interaction=Regularised(name="mine"))
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_block_that_adds_losses_is_refused_by_name_each_time(nested):
+    model = RankingModel(FEATURES, interaction=Regularised(nested, name="mine"))
     model.compile()
-    model.fit(batches(), verbose=0)
+    assert model.fit(batches(), verbose=0).history["regularization_loss"][0] > 0
     model.compile(jit_compile=True)
-    with pytest.raises(ValueError, match=r"mine adds losses where XLA compiles it\. Leave jit_compile=True out\."):
-        model.fit(batches(), verbose=0)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"mine adds losses where XLA compiles it\. Leave jit_compile=True out\."):
+            model.fit(batches(), verbose=0)

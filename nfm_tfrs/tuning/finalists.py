@@ -1,0 +1,243 @@
+"""The best few, trained again with several seeds, and how sure one may be that one of them is better."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nfm_tfrs.data.encoded import EncodedPart
+from nfm_tfrs.keras_compat import keras
+from nfm_tfrs.training import judge, predict
+from nfm_tfrs.tuning.bootstrap import paired_bootstrap
+from nfm_tfrs.tuning.oracle import END, PARENT, START, write_whole
+from nfm_tfrs.tuning.slices import Slices, joined
+from nfm_tfrs.tuning.tuner import SliceTuner, sign
+
+
+def chosen(trials: Sequence[Any], count: int, key: Callable[[Any], float]) -> list[Any]:
+    """Returns the trials of the best configurations, each with its last trial alone, the best first.
+
+    Args:
+        trials: Finished trials of KerasTuner.
+        count: How many at most.
+        key: The higher, the better.
+    """
+    best: dict[str, Any] = {}
+    for trial in trials:
+        values = {name: value for name, value in trial.hyperparameters.values.items() if not name.startswith("tuner/")}
+        name = json.dumps(values, sort_keys=True)
+        if name not in best or key(trial) >= key(best[name]):
+            best[name] = trial
+    return sorted(best.values(), key=key, reverse=True)[:count]
+
+
+def train_whole(
+    model: Any,
+    train: Slices,
+    valid: EncodedPart | None,
+    *,
+    batch_size: int,
+    metric: str,
+    better: int,
+    patience: int,
+    stop: int | None = None,
+) -> tuple[int, list[dict[str, float]]]:
+    """Trains a model for a whole training, and leaves it with the weights of its best slice.
+
+    Args:
+        model: Compiled.
+        train: The training rows in slices.
+        valid: Rows to judge on after each slice; None to train without.
+        batch_size: Rows a step.
+        metric: The one to judge by.
+        better: 1 where more of it is better, else -1.
+        patience: Slices without a better score after which training ends.
+        stop: Slices to train for; all if not given.
+
+    Returns:
+        The number of slices of the weights it is left with, and the metrics after each slice.
+
+    Raises:
+        ValueError: The loss became infinite or NaN.
+    """
+    scores: list[dict[str, float]] = []
+    best, weights = 0, model.get_weights()
+    for number in range(train.count if stop is None else stop):
+        data = train.dataset(number, batch_size)
+        history = model.fit(data, epochs=number + 1, initial_epoch=number, verbose=0).history
+        if not np.isfinite(history["loss"][-1]):
+            raise ValueError(f"Training diverged in slice {number + 1}. Leave this configuration out.")
+        if valid is None:
+            continue
+        scores.append(judge(model, valid))
+        if better * scores[-1][metric] > better * scores[best][metric] or not number:
+            best, weights = number, model.get_weights()
+        if number - best >= patience:
+            break
+    if valid is not None:
+        model.set_weights(weights)
+        return best + 1, scores
+    return train.count if stop is None else stop, scores
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found.
+
+    Args:
+        model: The best model, trained; None in a worker process, which only runs trials.
+        best: `{"model": name, "config": {…}, "training": {…}}`; `get_model(best["model"], features=features,
+            **best["config"])` makes it again, untrained.
+        evidence: Every trial, the finalists, their differences, the verdict and the test metrics, as plain JSON.
+    """
+
+    model: Any
+    best: dict[str, Any]
+    evidence: dict[str, Any]
+
+
+def conclude(
+    tuner: SliceTuner,
+    folder: Path,
+    test: EncodedPart | None,
+    *,
+    finalists: int,
+    seeds: int,
+    refit: bool,
+    settings: dict[str, Any],
+) -> Found:
+    """Trains the best trials again, chooses on validation, judges on test, and writes what came out."""
+    goal, valid = tuner.oracle.objective, tuner.valid
+    better, metric = sign(goal), goal.name.removeprefix("val_")
+    done = [trial for trial in tuner.oracle.trials.values() if trial.status == "COMPLETED"]
+    if not done:
+        raise ValueError("No trial of the search was finished. Give a larger budget.")
+    kept = [
+        _finalist(tuner, trial, [tuner.seed + 1 + number for number in range(seeds)], folder / "finalists")
+        for trial in chosen(done, finalists, lambda trial: better * trial.score)
+    ]
+    kept = [entry for entry in kept if entry["runs"]]
+    if not kept:
+        raise ValueError("All finalists diverged when they were trained again. Search at lower rates.")
+    kept.sort(key=lambda entry: -better * entry["mean"])
+    logits = [[np.load(run["file"]) for run in entry["runs"]] for entry in kept]
+    for entry, theirs in zip(kept[1:], logits[1:], strict=True):
+        entry["difference"] = paired_bootstrap(metric, valid, theirs, logits[0])
+    winner = kept[0]
+    run = max(winner["runs"], key=lambda run: better * run["metrics"][metric])
+    model = tuner.models.built(winner["candidate"])
+    model.load_weights(Path(run["file"]).with_suffix(".weights.h5"))
+    if refit:
+        model = _refitted(tuner, winner)
+    evidence = {
+        "objective": {"name": goal.name, "direction": goal.direction},
+        "settings": settings,
+        "seconds": tuner.oracle.time_spent,
+        "trials": [_described(tuner, trial) for trial in tuner.oracle.trials.values()],
+        "finalists": kept,
+        "verdict": _verdict(kept, metric),
+        "test": None if test is None else _judged(model, test, metric),
+    }
+    return Found(model, winner["candidate"], evidence)
+
+
+def _finalist(tuner: SliceTuner, trial: Any, seeds: Sequence[int], folder: Path) -> dict[str, Any]:
+    """A trial's configuration trained as a whole with each seed; what was trained before an interruption is read."""
+    folder.mkdir(exist_ok=True)
+    candidate = tuner.candidate(trial.hyperparameters)
+    goal, runs = tuner.oracle.objective, []
+    metric = goal.name.removeprefix("val_")
+    for seed in seeds:
+        path = folder / f"{trial.trial_id}-{seed}"
+        if not path.with_suffix(".json").exists():
+            batch_size = candidate["training"]["batch_size"]
+            cut = Slices(tuner.train.part, passes=tuner.train.passes, count=tuner.train.count, seed=seed)
+            keras.backend.clear_session()
+            keras.utils.set_random_seed(seed)
+            model = tuner.models.built(candidate, cut.steps(batch_size))
+            try:
+                best, scores = train_whole(
+                    model,
+                    cut,
+                    tuner.valid,
+                    batch_size=batch_size,
+                    metric=metric,
+                    better=sign(goal),
+                    patience=tuner.patience,
+                )
+            except ValueError:  # it diverged
+                continue
+            np.save(path.with_suffix(".npy"), predict(model, tuner.valid))
+            model.save_weights(path.with_suffix(".weights.h5"))
+            found = {"seed": seed, "slice": best, "metrics": scores[best - 1]}
+            write_whole(path.with_suffix(".json"), json.dumps(found))
+        runs.append({**json.loads(path.with_suffix(".json").read_text()), "file": str(path.with_suffix(".npy"))})
+    values = [run["metrics"][metric] for run in runs]
+    return {
+        "trial": trial.trial_id,
+        "candidate": candidate,
+        "runs": runs,
+        "mean": float(np.mean(values)) if values else None,
+        "sd": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        "difference": None,
+    }
+
+
+def _refitted(tuner: SliceTuner, winner: dict[str, Any]) -> Any:
+    """The winner trained on training and validation rows, for as many slices as were best on average."""
+    both = joined(tuner.train.part, tuner.valid)
+    cut = Slices(both, passes=tuner.train.passes, count=tuner.train.count, seed=tuner.seed)
+    batch_size = winner["candidate"]["training"]["batch_size"]
+    keras.utils.set_random_seed(tuner.seed)
+    model = tuner.models.built(winner["candidate"], cut.steps(batch_size))
+    stop = round(float(np.mean([run["slice"] for run in winner["runs"]])))
+    train_whole(model, cut, None, batch_size=batch_size, metric="", better=1, patience=0, stop=stop)
+    return model
+
+
+def _described(tuner: SliceTuner, trial: Any) -> dict[str, Any]:
+    values = trial.hyperparameters.values
+    finished = trial.status == "COMPLETED"
+    return {
+        "id": trial.trial_id,
+        "parent": values.get(PARENT),
+        "status": trial.status,
+        "message": None if trial.message is None else last_line(trial.message),
+        "values": {name: value for name, value in values.items() if not name.startswith("tuner/")},
+        "candidate": tuner.candidate(trial.hyperparameters),
+        "start": values.get(START),
+        "end": values.get(END),
+        "score": trial.score,
+        "scores": tuner.scores(trial.trial_id) if finished else [],
+    }
+
+
+def _judged(model: Any, test: EncodedPart, metric: str) -> dict[str, Any]:
+    return {
+        "metrics": judge(model, test),
+        "interval": paired_bootstrap(metric, test, [predict(model, test)])["interval"],
+    }
+
+
+def _verdict(finalists: Sequence[dict[str, Any]], metric: str) -> str:
+    if len(finalists) == 1:
+        return "There was one finalist."
+    low, high = finalists[1]["difference"]["interval"]
+    if low <= 0 <= high:
+        return (
+            f"There is no clear winner: the second finalist's {metric} on validation differs from the first's by "
+            f"{finalists[1]['difference']['mean']:+.4f} [{low:+.4f}, {high:+.4f}]."
+        )
+    return (
+        f"The first finalist is better than the second: its {metric} on validation differs by "
+        f"{-finalists[1]['difference']['mean']:+.4f} [{-high:+.4f}, {-low:+.4f}]."
+    )
+
+
+def last_line(text: str) -> str:
+    """Returns the last line of a traceback, without the name of the exception's class."""
+    line = ([""] + [line for line in text.splitlines() if line.strip()])[-1].strip()
+    return line.partition(": ")[2] or line

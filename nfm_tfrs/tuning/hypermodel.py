@@ -1,0 +1,262 @@
+"""What there is to search: models, interaction blocks and their own arguments, structures, sizes, optimizers."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from inspect import Parameter, signature
+from typing import Any, get_args
+
+from nfm_tfrs.embedding import FusedEmbedding
+from nfm_tfrs.features.feature import Feature
+from nfm_tfrs.features.spec import FeatureSpec
+from nfm_tfrs.keras_compat import keras, load_keras_tuner
+from nfm_tfrs.models.ranking import RankingModel, Structure
+from nfm_tfrs.optimizers import named_optimizer
+from tfrs_registry import PluginWarning, RegistryError, blocks, models
+
+keras_tuner = load_keras_tuner()
+
+OPEN = "ranking"  # the model whose blocks and structure are searched; every other one has its own
+OPTIMIZERS = {"lazyadagrad": "adagrad", "lazyadam": "adam", "adagrad": "adagrad", "adam": "adam"}
+RATES = {"adagrad": (0.01, 0.3, 0.05), "adam": (3e-4, 1e-2, 3e-3)}  # lowest, highest, default
+TRAINING = ("optimizer", "learning_rate", "schedule", "jit_compile", "batch_size")
+
+
+class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
+    """A search space of ranking models, for any tuner of KerasTuner.
+
+    The blocks' arguments are those that each block's `search_space` draws: a block of any installed package takes
+    part. What cannot be built is not in the space: blocks that the features are too few for, or whose number differs by
+    batch, and structures that need it known.
+
+    Args:
+        features: Of every model.
+        models: Registered models. Blocks, structure and tower are searched of `"ranking"`; every other one keeps its
+            own, and only sizes and regularisation are searched.
+        blocks: Registered blocks; all that fit if not given.
+        structures: Of `"ranking"`.
+        precisions: Dtypes; see `RankingModel`.
+        fixed: Hyperparameters that are not searched, or any other argument of the models, by name: `embedding_dim=16`,
+            `optimizer="adam"`, `learning_rate=0.01`, `jit_compile=True`, `batch_norm_momentum=0.9`.
+        task: See `RankingModel`.
+        decay_steps: Steps of a whole training; a cosine schedule over them is then searched as well.
+
+    Raises:
+        ValueError: An empty list, a structure that there is not, a key in `fixed` that no model knows, or a block
+            that does not fit the features.
+        LookupError: A model or block that is not installed.
+
+    Example:
+        >>> from nfm_tfrs import CategoricalFeature
+        >>> features = [CategoricalFeature(name, vocabulary_size=9) for name in ("user", "item")]
+        >>> hypermodel = RankingHyperModel(features, blocks=["fm", "cross"], fixed={"embedding_dim": 8})
+        >>> hypermodel.candidate(keras_tuner.HyperParameters())["config"]["interaction"]
+        {'name': 'fm', 'config': {}}
+    """
+
+    def __init__(
+        self,
+        features: FeatureSpec | Sequence[Feature],
+        *,
+        models: Sequence[str] = (OPEN,),
+        blocks: Sequence[str] | None = None,
+        structures: Sequence[str] = get_args(Structure),
+        precisions: Sequence[str] = ("float32",),
+        fixed: Mapping[str, Any] | None = None,
+        task: Any = "binary",
+        decay_steps: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.features = features if isinstance(features, FeatureSpec) else FeatureSpec(tuple(features))
+        self.models = _filled("models", models)
+        self.structures = _filled("structures", structures)
+        self.precisions = _filled("precisions", precisions)
+        self.fixed = dict(fixed or {})
+        self.task = task
+        self.decay_steps = decay_steps
+        self._classes = {name: _models.load(name) for name in self.models}
+        self._check_fixed()
+        for structure in self.structures:
+            if structure not in get_args(Structure):
+                known = ", ".join(get_args(Structure))
+                raise ValueError(f"structures may hold {known}; received {structure!r}. Correct or remove it.")
+        self.num_fields = self._num_fields()
+        if self.num_fields is None:
+            self.structures = tuple(one for one in self.structures if one == "stacked") or ("stacked",)
+        self.blocks = self._fitting(blocks) if OPEN in self.models and "interaction" not in self.fixed else {}
+
+    # --- what a tuner calls
+
+    def build(self, hp: Any) -> Any:
+        """Returns a compiled model, its variables made."""
+        return self.built(self.candidate(hp))
+
+    def built(self, candidate: Mapping[str, Any], decay_steps: int | None = None) -> Any:
+        """Returns the compiled model of a candidate, its variables made.
+
+        Args:
+            candidate: As `candidate` returns it.
+            decay_steps: Steps of a whole training, where the batch size decides on them.
+        """
+        arguments = {**candidate["config"], "features": self.features}
+        model = self._classes[candidate["model"]](**arguments)
+        training = candidate["training"]
+        rate = training["learning_rate"]
+        if training["schedule"] == "cosine":
+            rate = keras.optimizers.schedules.CosineDecay(rate, decay_steps or self.decay_steps)
+        jit = {"jit_compile": training["jit_compile"]} if "jit_compile" in training else {}
+        model.compile(named_optimizer(training["optimizer"], rate), **jit)
+        return model
+
+    def candidate(self, hp: Any) -> dict[str, Any]:
+        """Returns what `hp` says: the model's name, its config without the features, and how it is trained.
+
+        The three are plain JSON: `{"model": …, "config": {…}, "training": {…}}`.
+        """
+        name = self._choice(hp, "model", self.models)
+        drawn: dict[str, Any] = {}
+        if OPEN in self.models:
+            with self._when(hp, "model", [OPEN]):
+                drawn = self._open(hp) if name == OPEN else {}
+        drawn |= self._sizes(hp) | {"dtype": self._choice(hp, "dtype", self.precisions), "task": self.task}
+        drawn |= {key: value for key, value in self.fixed.items() if key not in (*TRAINING, "model")}
+        known = _parameters(self._classes[name])
+        return {
+            "model": name,
+            "config": {key: value for key, value in drawn.items() if "**" in known or key in known},
+            "training": self._training(hp),
+        }
+
+    # --- the space
+
+    def _open(self, hp: Any) -> dict[str, Any]:
+        drawn: dict[str, Any] = {}
+        if "interaction" not in self.fixed:
+            # NFM's first: it is the default.
+            names = sorted(self.blocks, key=lambda name: name != "bi_interaction")
+            block = self._choice(hp, "interaction", names)
+            for name, cls in self.blocks.items():
+                with self._when(hp, "interaction", [name], choices=self.blocks), hp.name_scope(name):
+                    if name == block:
+                        drawn["interaction"] = {"name": name, "config": cls.search_space(hp)}
+        layers = 0
+        if "hidden_units" not in self.fixed:
+            layers = hp.Int("layers", 0, 3, default=1)
+            with hp.conditional_scope("layers", [1, 2, 3]):
+                units = hp.Choice("units", [32, 64, 128, 256], default=64)
+                drawn["hidden_units"] = [units] * layers if layers else []
+        deep = bool(self.fixed.get("hidden_units", layers))
+        with nullcontext() if "hidden_units" in self.fixed else hp.conditional_scope("layers", [1, 2, 3]):
+            if deep:  # with no tower the structures are one
+                drawn["structure"] = self._choice(hp, "structure", self.structures)
+                drawn["batch_norm"] = self._drawn(hp.Boolean, "batch_norm", default=True)
+                drawn["dropout"] = self._drawn(hp.Choice, "dropout", [0.0, 0.1, 0.2, 0.3, 0.5], default=0.2)
+        drawn["interaction_batch_norm"] = self._drawn(hp.Boolean, "interaction_batch_norm", default=True)
+        return drawn
+
+    def _sizes(self, hp: Any) -> dict[str, Any]:
+        return {
+            "embedding_dim": self._drawn(hp.Choice, "embedding_dim", [8, 16, 32, 64], default=64),
+            "interaction_dropout": self._drawn(
+                hp.Choice, "interaction_dropout", [0.0, 0.1, 0.2, 0.3, 0.5, 0.7], default=0.5
+            ),
+            "embedding_l2": self._drawn(hp.Choice, "embedding_l2", [0.0, 1e-3, 1e-2, 1e-1], default=0.0),
+        }
+
+    def _training(self, hp: Any) -> dict[str, Any]:
+        optimizer = self._choice(hp, "optimizer", list(OPTIMIZERS))
+        family = OPTIMIZERS.get(optimizer)
+        rate = self.fixed.get("learning_rate")
+        for known, (low, high, default) in RATES.items() if rate is None else ():
+            names = [name for name, of in OPTIMIZERS.items() if of == known]
+            with self._when(hp, "optimizer", names, choices=OPTIMIZERS), hp.name_scope(known):
+                if family == known:
+                    rate = hp.Float("learning_rate", low, high, sampling="log", default=default)
+        schedules = ["constant", "cosine"] if self.decay_steps else ["constant"]
+        training = {
+            "optimizer": optimizer,
+            "learning_rate": rate,
+            "schedule": self._choice(hp, "schedule", schedules),
+        }
+        return training | {key: self.fixed[key] for key in ("jit_compile",) if key in self.fixed}
+
+    # --- drawing
+
+    def _drawn(self, draw: Any, name: str, *args: Any, **kwargs: Any) -> Any:
+        return self.fixed[name] if name in self.fixed else draw(name, *args, **kwargs)
+
+    def _choice(self, hp: Any, name: str, values: Sequence[Any]) -> Any:
+        """One of the values; no hyperparameter where there is but one, or a fixed one."""
+        if name in self.fixed:
+            return self.fixed[name]
+        return values[0] if len(values) == 1 else hp.Choice(name, list(values), default=values[0])
+
+    def _when(self, hp: Any, name: str, values: Sequence[Any], choices: Any = None) -> Any:
+        """The scope in which a hyperparameter has one of these values; none where it is not drawn."""
+        drawn = name not in self.fixed and len(self.models if choices is None else choices) > 1
+        return hp.conditional_scope(name, list(values)) if drawn else nullcontext()
+
+    # --- checks
+
+    def _check_fixed(self) -> None:
+        known = {key for cls in self._classes.values() for key in _parameters(cls)} - {"features", "**"}
+        known |= {"model", *TRAINING}
+        if any("**" in _parameters(cls) for cls in self._classes.values()):
+            known |= set(_parameters(RankingModel)) - {"features", "**"}
+        for key in self.fixed:
+            if key not in known:
+                raise ValueError(f"fixed may hold {', '.join(sorted(known))}; received {key!r}. Correct or remove it.")
+        optimizer = self.fixed.get("optimizer")
+        if "learning_rate" not in self.fixed and optimizer is not None and optimizer not in OPTIMIZERS:
+            raise ValueError(
+                f"The rates of {', '.join(OPTIMIZERS)} are searched; received optimizer={optimizer!r}. "
+                "Fix its learning_rate too."
+            )
+
+    def _num_fields(self) -> int | None:
+        beside = self.fixed.get("numeric", "field") != "field"
+        fields = FusedEmbedding(self.features, 1, numbers=not beside).num_fields
+        bottom = self.fixed.get("numeric") == "bottom_mlp" and bool(self.features.numbers)
+        return None if fields is None else fields + bottom
+
+    def _fitting(self, names: Sequence[str] | None) -> dict[str, Any]:
+        """The classes of the blocks, by name."""
+        found = {}
+        for name in _filled("blocks", blocks.names() if names is None else names):
+            try:
+                cls = blocks.load(name)
+            except RegistryError as error:
+                if names is not None:
+                    raise
+                warnings.warn(f"The block {name!r} takes no part: {error}", PluginWarning, stacklevel=3)
+                continue
+            problem = self._misfit(cls)
+            if problem is None:
+                found[name] = cls
+            elif names is not None:
+                raise ValueError(f"The block {name!r} does not fit these features: {problem}. Leave it out.")
+        if not found:
+            raise ValueError(f"None of the blocks fits {self.num_fields} fields. Add a feature.")
+        return found
+
+    def _misfit(self, cls: Any) -> str | None:
+        if self.num_fields is None:
+            return None if cls.dynamic_fields else "their number of fields differs by batch"
+        return None if self.num_fields >= cls.min_fields else f"it needs {cls.min_fields} fields of {self.num_fields}"
+
+
+_models = models
+
+
+def _parameters(cls: Any) -> dict[str, Any]:
+    """The parameters that a model's class, or a partial of one, takes by name; `"**"` for any other."""
+    found = {}
+    for name, parameter in signature(cls).parameters.items():
+        found["**" if parameter.kind is Parameter.VAR_KEYWORD else name] = parameter
+    return found
+
+
+def _filled(argument: str, values: Sequence[Any]) -> tuple[Any, ...]:
+    if isinstance(values, str) or not values:
+        raise ValueError(f"{argument} must list one or more; received {values!r}. Leave it out for the default.")
+    return tuple(dict.fromkeys(values))

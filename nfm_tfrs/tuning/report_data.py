@@ -1,0 +1,126 @@
+"""A search as its page shows it: configurations, their scores, and what they are called."""
+
+import json
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+NAMES = {"auc": "AUC", "rmse": "RMSE", "mae": "MAE"}
+Chain = list[dict[str, Any]]
+
+
+class Search:
+    """A search as the page sees it: configurations, each the chain of trials that went on from one another.
+
+    Args:
+        found: What the search found, as plain JSON.
+    """
+
+    def __init__(self, found: dict[str, Any]) -> None:
+        self.found = found
+        self.metric = found["objective"]["name"].removeprefix("val_")
+        self.name = NAMES.get(self.metric, self.metric.replace("_", " "))
+        self.label = f"validation {self.name}"
+        self.highest = found["objective"]["direction"] == "max"
+        self.better: Any = max if self.highest else min
+        self.chains = _chains(found["trials"])
+        counts = [len(chain[-1]["scores"]) for chain in self.chains]
+        self.common, self.most = min(counts, default=0), max(counts, default=0)  # slices that all have, or any
+
+    def score(self, chain: Chain, slices: int | None = None) -> float:
+        """Returns the best score of a configuration, of its first slices only if their number is given."""
+        return self.better(scores[self.metric] for scores in chain[-1]["scores"][:slices])
+
+    @property
+    def winner(self) -> Chain:
+        """The first finalist's chain; without finalists, the one with the best score."""
+        first = [entry["trial"] for entry in self.found["finalists"][:1]]
+        named = [chain for chain in self.chains if first and first[0] in (trial["id"] for trial in chain)]
+        return named[0] if named else self.better(self.chains, key=self.score)
+
+    @property
+    def candidate(self) -> dict[str, Any] | None:
+        """The first finalist's candidate; without finalists, that of the best score."""
+        if self.found["finalists"]:
+            return self.found["finalists"][0]["candidate"]
+        return self.winner[-1]["candidate"] if self.chains else None
+
+
+def title(candidate: dict[str, Any]) -> str:
+    """Returns what a person calls a candidate: its block and structure, or its model."""
+    return ", ".join(part for part in (block(candidate), structure(candidate)) if part)
+
+
+def flat(candidate: dict[str, Any]) -> dict[str, Any]:
+    """Returns all of a candidate's arguments, by name."""
+    found = {"model": candidate["model"]}
+    for name, value in (candidate["config"] | candidate["training"]).items():
+        if isinstance(value, dict) and "name" in value:
+            found[name] = value["name"]
+            found |= {f"{name} {key}": argument for key, argument in (value.get("config") or {}).items()}
+        else:
+            found[name] = value
+    return found
+
+
+def shown(value: Any) -> str:
+    """Returns a value as a person writes it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(shown(one) for one in value) or "none"
+    return f"{value:.4g}" if isinstance(value, float) else "none" if value is None else str(value)
+
+
+def number(value: float) -> str:
+    """Returns a metric as a person writes it."""
+    return f"{value:.4f}"
+
+
+def block(candidate: dict[str, Any]) -> str:
+    """Returns the name of a candidate's block, or of a model that has its own."""
+    block = candidate["config"].get("interaction")
+    return block["name"] if isinstance(block, dict) else block or candidate["model"]
+
+
+def structure(candidate: dict[str, Any]) -> str | None:
+    """Returns how a candidate's tower stands to its block; None where the model has its own way."""
+    config = candidate["config"]
+    return config.get("structure") or ("no tower" if config.get("hidden_units") == [] else None)
+
+
+def values_of(chains: Sequence[Chain], name: str) -> list[Any]:
+    """Returns a hyperparameter's values in the configurations that have it."""
+    return [plain(chain[-1]["values"][name]) for chain in chains if name in chain[-1]["values"]]
+
+
+def varied(chains: Sequence[Chain]) -> list[str]:
+    """Returns the hyperparameters with more than one value."""
+    names = sorted({name for chain in chains for name in chain[-1]["values"]})
+    return [name for name in names if len(set(values_of(chains, name))) > 1]
+
+
+def plain(value: Any) -> Any:
+    """Returns a value that Optuna and Plotly take, and show as it is."""
+    if isinstance(value, bool | int | float) or value is None:
+        return value
+    return text(value if isinstance(value, str) else json.dumps(value))
+
+
+def text(name: str) -> str:
+    """Returns a name for a figure, which would take its markup for its own."""
+    return escape(name, quote=False)
+
+
+def _chains(trials: Sequence[dict[str, Any]]) -> list[Chain]:
+    known = {trial["id"]: trial for trial in trials}
+    chains: dict[str, Chain] = {}
+    for trial in trials:
+        if trial["status"] != "COMPLETED" or not trial["scores"]:
+            continue
+        chain = [trial]
+        while chain[0]["parent"] in known:
+            chain.insert(0, known[chain[0]["parent"]])
+        if len(chain) > len(chains.get(chain[0]["id"], ())):
+            chains[chain[0]["id"]] = chain
+    return list(chains.values())

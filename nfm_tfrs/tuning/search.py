@@ -1,0 +1,266 @@
+"""A search from its budget to its evidence: trials, finalists with several seeds, one look at the test rows."""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from nfm_tfrs import arguments
+from nfm_tfrs.data.encoded import EncodedPart
+from nfm_tfrs.features.columns import Bag
+from nfm_tfrs.features.spec import FeatureSpec
+from nfm_tfrs.keras_compat import load_keras_tuner
+from nfm_tfrs.tuning.finalists import Found, conclude, last_line
+from nfm_tfrs.tuning.hypermodel import RankingHyperModel
+from nfm_tfrs.tuning.oracle import HalvingOracle, write_whole
+from nfm_tfrs.tuning.slices import Slices
+from nfm_tfrs.tuning.tuner import SliceTuner
+from nfm_tfrs.tuning.workers import become_chief, is_worker, serve
+
+keras_tuner = load_keras_tuner()
+
+DIRECTIONS = {
+    "binary": {"val_auc": "max", "val_log_loss": "min", "val_calibration_error": "min"},
+    "regression": {"val_rmse": "min", "val_mae": "min"},
+}
+MAX_FAILURES = 20  # in a row: then there is something wrong with all of them
+Strategy = Literal["halving", "random"]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to search: until either is used up.
+
+    Args:
+        trials: Configurations to try.
+        minutes: Of search, without the finalists.
+
+    Raises:
+        ValueError: Neither is given, or one is not above 0.
+    """
+
+    trials: int | None = None
+    minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [value for value in (self.trials, self.minutes) if value is not None]
+        if not given or not all(value > 0 for value in given):
+            raise ValueError(
+                f"A budget needs trials or minutes above 0; received {self.trials} and {self.minutes}. "
+                "Give one or both."
+            )
+
+
+def search(
+    train: EncodedPart,
+    valid: EncodedPart,
+    *,
+    features: FeatureSpec,
+    budget: Budget,
+    out: str | Path,
+    objective: Any = "val_auc",
+    test: EncodedPart | None = None,
+    task: str = "binary",
+    models: Sequence[str] = ("ranking",),
+    blocks: Sequence[str] | None = None,
+    structures: Sequence[str] = ("stacked", "parallel", "concat"),
+    precisions: Sequence[str] = ("float32",),
+    fixed: Mapping[str, Any] | None = None,
+    batch_sizes: Sequence[int] = (256, 512, 1024),
+    strategy: Strategy = "halving",
+    passes: float = 12,
+    slices: int = 27,
+    patience: int = 8,
+    finalists: int = 3,
+    seeds: int = 3,
+    refit: bool = False,
+    max_parameters: int | None = None,
+    max_latency: float | None = None,
+    seed: int = 0,
+    workers: Callable[[str], Any] | None = None,
+    num_workers: int = 1,
+    watch: Callable[[Any, Any, list[dict[str, float]]], None] = lambda oracle, trial, scores: None,
+) -> Found:
+    """Searches a model on training and validation rows, and judges it once on test rows.
+
+    Trials are chosen by the exact validation metric. The best of them are trained again as a whole, each with several
+    seeds; the one with the best mean wins, and a paired bootstrap over the validation rows says how clear that is.
+    What is in `out` of the same search goes on: no finished trial is run again.
+
+    Args:
+        train: Rows to train on; see `nfm_tfrs.data.prepare`.
+        valid: Rows to choose on.
+        features: What both were encoded by.
+        budget: Of the trials.
+        out: Folder for all that is kept.
+        objective: `"val_auc"`, `"val_log_loss"`, `"val_calibration_error"`, `"val_rmse"`, `"val_mae"`, or a
+            `keras_tuner.Objective` of such a name.
+        test: Rows to judge the winner on.
+        task: `"binary"` or `"regression"`.
+        models: See `RankingHyperModel`, as for the next four.
+        blocks: See there.
+        structures: See there.
+        precisions: See there.
+        fixed: See there; `batch_size` too.
+        batch_sizes: To choose from.
+        strategy: `"halving"`: many configurations on few slices, the best on more; `"random"`: each on all.
+        passes: Over the training rows in a whole training.
+        slices: Of a whole training; the model is judged after each.
+        patience: Slices without a better score after which a training ends.
+        finalists: How many are trained again.
+        seeds: How often each.
+        refit: Whether the winner is trained once more, on training and validation rows.
+        max_parameters: Ceiling of a model's parameters.
+        max_latency: Ceiling of the seconds that a model takes for 100 rows.
+        seed: Of everything.
+        workers: Starts a worker process by its id; trials then run in `num_workers` of these instead of here.
+        num_workers: See `workers`.
+        watch: Called after each slice with the oracle, the trial and its scores; with workers, several times a second
+            with the oracle, None and no scores.
+
+    Raises:
+        ValueError: An argument out of range, an objective that there is not, or a folder of another search.
+        LookupError: A model or block that is not installed.
+
+    Example:
+        A whole search takes minutes; README has one.
+    """
+    goal = checked_objective(objective, task)
+    arguments.choice("strategy", strategy, get_args(Strategy))
+    fixed = dict(fixed or {})
+    sizes = (fixed.pop("batch_size"),) if "batch_size" in fixed else tuple(batch_sizes)
+    cut = Slices(train, passes=passes, count=slices, seed=seed)
+    space = RankingHyperModel(
+        features,
+        models=models,
+        blocks=blocks,
+        structures=structures,
+        precisions=precisions,
+        fixed=fixed,
+        task=task,
+        decay_steps=cut.steps(min(sizes)),
+    )
+    settings = {
+        "data": fingerprint(train, valid),
+        "features": hashlib.sha256(features.to_json().encode()).hexdigest(),
+        "objective": goal.name,
+        "space": [
+            list(space.models),
+            sorted(space.blocks),
+            list(space.structures),
+            list(precisions),
+            fixed,
+            list(sizes),
+        ],
+        "strategy": strategy,
+        "passes": passes,
+        "slices": slices,
+        "patience": patience,
+        "ceilings": [max_parameters, max_latency],
+        "seed": seed,
+    }
+    folder = Path(out)
+    claim(folder, json.loads(json.dumps(settings)))
+    if workers is not None:
+        become_chief()
+    oracle = HalvingOracle(
+        goal,
+        rungs=rungs(slices) if strategy == "halving" else [slices],
+        max_configurations=budget.trials,
+        seconds=None if budget.minutes is None else 60 * budget.minutes,
+        seed=seed,
+        max_failures=MAX_FAILURES,
+    )
+    tuner = SliceTuner(
+        oracle,
+        space,
+        train=cut,
+        valid=valid,
+        batch_sizes=sizes,
+        patience=patience,
+        seed=seed,
+        max_parameters=max_parameters,
+        max_latency=max_latency,
+        watch=lambda trial, scores: watch(oracle, trial, scores),
+        directory=str(folder),
+        project_name="trials",
+    )
+    try:
+        if workers is None:
+            tuner.search()
+        else:
+            tuner.save()
+            serve(oracle, workers, num_workers, warn=warnings.warn, tick=lambda: watch(oracle, None, []))
+    except RuntimeError as error:  # KerasTuner's: too many failures in a row
+        count = oracle.max_consecutive_failed_trials
+        raise ValueError(f"{count} trials in a row failed, the last one so: {last_line(str(error))}") from error
+    if is_worker():
+        return Found(None, {}, {})
+    return conclude(tuner, folder, test, finalists=finalists, seeds=seeds, refit=refit, settings=settings)
+
+
+def checked_objective(objective: Any, task: str) -> Any:
+    """Returns a `keras_tuner.Objective` that the reports of this task have.
+
+    Raises:
+        ValueError: There is no such metric, or no such direction.
+    """
+    known = DIRECTIONS[task]
+    name = objective if isinstance(objective, str) else getattr(objective, "name", objective)
+    if name not in known:
+        raise ValueError(f"objective must be one of {', '.join(known)}; received {name!r}.")
+    direction = known[name] if isinstance(objective, str) else objective.direction
+    if direction != known[name]:
+        raise ValueError(f"The direction of {name} is {known[name]}; received {direction!r}. Give the name alone.")
+    return keras_tuner.Objective(name, direction)
+
+
+def rungs(slices: int, factor: int = 3) -> list[int]:
+    """Returns the slices of each rung of a halving, rising to all of them.
+
+    Example:
+        >>> rungs(27)
+        [1, 3, 9, 27]
+    """
+    found = [slices]
+    while found[0] // factor >= 1:
+        found.insert(0, found[0] // factor)
+    return found
+
+
+def fingerprint(*parts: EncodedPart) -> str:
+    """Returns a hash of all rows, labels and weights."""
+    state = hashlib.sha256()
+    for part in parts:
+        for name, column in sorted(part.columns.items()):
+            state.update(name.encode())
+            for array in (column.values, column.row_splits) if isinstance(column, Bag) else (column,):
+                state.update(f"{array.dtype}{array.shape}".encode())
+                state.update(np.ascontiguousarray(array).data)
+        for target in (part.labels, part.weights):
+            state.update(b"none" if target is None else np.ascontiguousarray(target).data)
+    return state.hexdigest()
+
+
+def claim(folder: Path, settings: dict[str, Any]) -> None:
+    """Makes the folder the search's with these settings; nothing happens where it is already.
+
+    Raises:
+        ValueError: It is another search's, or holds anything else.
+    """
+    path = folder / "settings.json"
+    if path.exists():
+        held = json.loads(path.read_text(encoding="utf-8"))
+        differing = [name for name in settings if held.get(name) != settings[name]]
+        if differing:
+            raise ValueError(f"{folder} holds a search with other {', '.join(differing)}. Choose another folder.")
+        return
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"{folder} holds something that is no search. Choose another folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps(settings, indent=1))

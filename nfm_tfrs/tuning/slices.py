@@ -1,0 +1,79 @@
+"""Passes over the training rows, cut in slices: the resource by which a search over few and many rows is measured."""
+
+import numpy as np
+
+from nfm_tfrs.data.dataset import batches
+from nfm_tfrs.data.encoded import EncodedPart
+from nfm_tfrs.features.columns import Bag, Columns
+from nfm_tfrs.keras_compat import tf
+
+
+class Slices:
+    """The rows of each slice: a whole training is `passes` passes, cut into `count` slices of one size.
+
+    Pass p is in the order of the permutation drawn from (seed, p); slice k holds the places from k · passes/count to
+    (k + 1) · passes/count of the passes in a row. Slices of one pass are disjoint, and together are the pass.
+
+    Args:
+        part: The rows.
+        passes: Passes over them, a fraction included.
+        count: Number of slices.
+        seed: Of the permutations.
+
+    Raises:
+        ValueError: Fewer than one slice, no passes, fewer rows than slices, or rows without labels.
+    """
+
+    def __init__(self, part: EncodedPart, *, passes: float, count: int, seed: int) -> None:
+        if count < 1 or not passes > 0:
+            raise ValueError(f"A training needs passes above 0 and a slice or more; received {passes} and {count}.")
+        if part.labels is None:
+            raise ValueError("Training rows need labels; received none. Prepare them with a label.")
+        self.part, self.labels = part, part.labels
+        self.passes = passes
+        self.seed = seed
+        self.count = count
+        self.bounds = np.round(np.arange(count + 1) * (passes * len(part) / count)).astype(np.int64)
+        if np.any(np.diff(self.bounds) < 1):
+            raise ValueError(f"{len(part)} rows in {passes} passes are too few for {count} slices. Give more passes.")
+
+    def rows(self, number: int) -> np.ndarray:
+        """Returns the numbers of the rows of a slice, `[n]` int64, in their order."""
+        places = np.arange(self.bounds[number], self.bounds[number + 1])
+        found: np.ndarray = np.empty(len(places), np.int64)
+        for pass_number in np.unique(places // len(self.part)):
+            order = np.random.default_rng([self.seed, int(pass_number)]).permutation(len(self.part))
+            here = places // len(self.part) == pass_number
+            found[here] = order[places[here] % len(self.part)]
+        return found
+
+    def dataset(self, number: int, batch_size: int) -> tf.data.Dataset:
+        """Returns the slice as batches of (columns, label[, weight])."""
+        rows, part = self.rows(number), self.part
+        columns = {
+            name: column.take(rows) if isinstance(column, Bag) else np.take(column, rows, axis=0)
+            for name, column in part.columns.items()
+        }
+        weights = None if part.weights is None else part.weights[rows]
+        return batches(columns, self.labels[rows], weights, batch_size=batch_size, shuffle=False, seed=self.seed)
+
+    def steps(self, batch_size: int) -> int:
+        """Returns the number of steps of a whole training."""
+        return int(np.sum(-(-np.diff(self.bounds) // batch_size)))
+
+
+def joined(one: EncodedPart, other: EncodedPart) -> EncodedPart:
+    """Returns the labelled rows of both, the other's behind."""
+    columns: Columns = {}
+    for name, column in one.columns.items():
+        behind = other.columns[name]
+        if isinstance(column, Bag) and isinstance(behind, Bag):
+            splits = np.concatenate([column.row_splits, behind.row_splits[1:] + column.row_splits[-1]])
+            columns[name] = Bag(np.concatenate([column.values, behind.values]), splits)
+        else:
+            columns[name] = np.concatenate([column, behind])
+    labels, weights = (
+        None if mine is None or theirs is None else np.concatenate([mine, theirs])
+        for mine, theirs in ((one.labels, other.labels), (one.weights, other.weights))
+    )
+    return EncodedPart(columns, labels, weights)

@@ -1,0 +1,180 @@
+"""Runs trials: a model on its slices of the training rows, judged exactly after each."""
+
+import gc
+import json
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nfm_tfrs.data.encoded import EncodedPart
+from nfm_tfrs.keras_compat import keras, load_keras_tuner, tf
+from nfm_tfrs.training import judge
+from nfm_tfrs.tuning.hypermodel import RankingHyperModel
+from nfm_tfrs.tuning.oracle import END, PARENT, START, write_whole
+from nfm_tfrs.tuning.slices import Slices
+
+keras_tuner = load_keras_tuner()
+FailedTrialError = keras_tuner.errors.FailedTrialError
+
+Scores = list[dict[str, float]]  # the exact validation metrics after each slice, from the first
+
+
+class SliceTuner(keras_tuner.engine.base_tuner.BaseTuner):  # type: ignore[name-defined]
+    """KerasTuner's loop over trials, with slices of rows for epochs.
+
+    A promoted trial goes on where its parent ended: at its slice, from its last weights, optimizer included. The score
+    of a trial is the best validation score after any of its slices, its parent's included. A trial that diverges, runs
+    out of memory, or is over a ceiling, fails by itself.
+
+    Args:
+        oracle: A `HalvingOracle`, or any oracle that names slices as it does.
+        hypermodel: What there is to search.
+        train: The training rows in slices.
+        valid: The rows to judge on.
+        batch_sizes: To choose from.
+        patience: Slices without a better score after which a trial ends early.
+        seed: Of initial weights and dropout; each configuration has its own.
+        max_parameters: Ceiling of a model's parameters.
+        max_latency: Ceiling of the seconds a model takes for 100 rows, the median of twenty times.
+        watch: Called after each slice with the trial and its scores.
+        **kwargs: `directory` and `project_name`, see `keras_tuner.Tuner`.
+    """
+
+    def __init__(
+        self,
+        oracle: Any,
+        hypermodel: RankingHyperModel,
+        *,
+        train: Slices,
+        valid: EncodedPart,
+        batch_sizes: tuple[int, ...],
+        patience: int,
+        seed: int,
+        max_parameters: int | None = None,
+        max_latency: float | None = None,
+        watch: Callable[[Any, Scores], None] = lambda trial, scores: None,
+        **kwargs: Any,
+    ) -> None:
+        self.train = train
+        self.valid = valid
+        self.batch_sizes = batch_sizes
+        self.patience = patience
+        self.seed = seed
+        self.max_parameters = max_parameters
+        self.max_latency = max_latency
+        self.watch = watch
+        self.models = hypermodel
+        # KerasTuner explores the space by building: candidates tell as much of it as models, and cost nothing.
+        super().__init__(oracle, self.candidate, **kwargs)
+
+    def candidate(self, hp: Any) -> dict[str, Any]:
+        """Returns what `hp` says, as `RankingHyperModel.candidate` does, and the batch size."""
+        found = self.models.candidate(hp)
+        sizes = self.batch_sizes
+        found["training"]["batch_size"] = sizes[0] if len(sizes) == 1 else hp.Choice("batch_size", list(sizes))
+        return found
+
+    # --- a trial
+
+    def pre_create_trial(self) -> None:
+        """Waits a little: KerasTuner asks at once again where there is nothing to do until another trial ends."""
+        time.sleep(0.05)
+
+    def run_trial(self, trial: Any, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Trains the trial's model on its slices; returns its best metrics."""
+        del args, kwargs
+        values = trial.hyperparameters.values
+        candidate, parent = self.candidate(trial.hyperparameters), values.get(PARENT)
+        scores = self.scores(parent) if parent else []
+        if self._has_ended(scores):
+            return self._best(scores)
+        try:
+            model = self._model(candidate, parent)
+            for number in range(values[START], values[END]):
+                self._train(model, number, candidate["training"]["batch_size"])
+                scores.append(judge(model, self.valid))
+                self.watch(trial, scores)
+                if self._has_ended(scores):
+                    break
+        except tf.errors.ResourceExhaustedError as error:
+            raise FailedTrialError(f"The memory does not suffice: {str(error).splitlines()[0]}") from error
+        folder = self._folder(trial.trial_id)
+        model.save_weights(folder / "weights")
+        write_whole(folder / "scores.json", json.dumps(scores))
+        return self._best(scores)
+
+    def scores(self, trial_id: str) -> Scores:
+        """Returns the validation metrics of a finished trial after each slice, from the first."""
+        return json.loads((self._folder(trial_id) / "scores.json").read_text())
+
+    # --- its parts
+
+    def _model(self, candidate: dict[str, Any], parent: str | None) -> Any:
+        keras.backend.clear_session()  # of the trial before: its graphs would stay
+        gc.collect()
+        text = json.dumps(candidate, sort_keys=True)
+        keras.utils.set_random_seed((self.seed * 1_000_003 + zlib.crc32(f"{text}{parent}".encode())) % 2**31)
+        model = self.models.built(candidate, self.train.steps(candidate["training"]["batch_size"]))
+        if self.max_parameters is not None and model.count_params() > self.max_parameters:
+            raise FailedTrialError(f"{model.count_params():,} parameters are more than {self.max_parameters:,}.")
+        if self.max_latency is not None and (seconds := latency(model, self.valid)) > self.max_latency:
+            raise FailedTrialError(f"{seconds:.4f} s for 100 rows are more than {self.max_latency:g} s.")
+        if parent:
+            model.optimizer.build(model.trainable_variables)
+            model.load_weights(self._folder(parent) / "weights").expect_partial()
+        return model
+
+    def _train(self, model: Any, number: int, batch_size: int) -> None:
+        history = model.fit(
+            self.train.dataset(number, batch_size),
+            epochs=number + 1,
+            initial_epoch=number,
+            callbacks=[keras.callbacks.TerminateOnNaN()],
+            verbose=0,
+        ).history
+        if not np.isfinite(history["loss"][-1]):
+            raise FailedTrialError(f"It diverged: the loss was {history['loss'][-1]} in slice {number + 1}.")
+
+    def _has_ended(self, scores: Scores) -> bool:
+        """Whether the last `patience` slices brought nothing better than those before."""
+        values = [sign(self.oracle.objective) * score[self._metric] for score in scores]
+        return len(values) > self.patience and max(values[-self.patience :]) <= max(values[: -self.patience])
+
+    def _best(self, scores: Scores) -> dict[str, float]:
+        best = max(scores, key=lambda score: sign(self.oracle.objective) * score[self._metric])
+        return {f"val_{name}": value for name, value in best.items() if np.isfinite(value)}
+
+    @property
+    def _metric(self) -> str:
+        return self.oracle.objective.name.removeprefix("val_")
+
+    def _folder(self, trial_id: str) -> Path:
+        return Path(self.get_trial_dir(trial_id))
+
+    def save_model(self, trial_id: str, model: Any, step: int = 0) -> None:
+        """Does nothing: `run_trial` keeps the weights."""
+
+    def load_model(self, trial: Any) -> Any:
+        """Returns the model of a finished trial, with its last weights."""
+        return self._model(self.candidate(trial.hyperparameters), trial.trial_id)
+
+
+def sign(objective: Any) -> int:
+    """Returns 1 where more of the objective is better, else -1."""
+    return 1 if objective.direction == "max" else -1
+
+
+def latency(model: Any, part: EncodedPart) -> float:
+    """Returns the seconds that a model takes for 100 rows, the median of twenty times after a first."""
+    columns = next(iter(EncodedPart(part.columns).dataset(min(100, len(part)))))
+    score = tf.function(lambda columns: model(columns, training=False), autograph=False)
+    times = []
+    for _ in range(21):
+        start = time.perf_counter()
+        score(columns).numpy()
+        times.append(time.perf_counter() - start)
+    return float(np.median(times[1:]))

@@ -1,0 +1,130 @@
+"""A search by several processes: KerasTuner's chief, and workers that are started again when they die."""
+
+import os
+import socket
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent import futures
+from pathlib import Path
+from typing import Any
+
+LIVES = 2  # deaths in one trial after which the trial is failed, and its worker's id closed
+_ID, _ADDRESS, _PORT, _PARENT = (
+    "KERASTUNER_TUNER_ID",
+    "KERASTUNER_ORACLE_IP",
+    "KERASTUNER_ORACLE_PORT",
+    "NFM_TFRS_CHIEF",
+)
+
+
+def is_worker() -> bool:
+    """Returns whether this process runs trials for a chief."""
+    return _ADDRESS in os.environ and "chief" not in os.environ.get(_ID, "")
+
+
+def follow_chief() -> None:
+    """Ends this process when the one that started it is gone: KerasTuner's client would wait an hour for the chief."""
+    parent = os.environ.get(_PARENT)
+    if parent is not None:
+        threading.Thread(target=_wait_for_end_of, args=(int(parent),), daemon=True).start()
+
+
+def _wait_for_end_of(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def become_chief() -> None:
+    """Sets KerasTuner's variables for a chief on this machine; before the tuner is made."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    os.environ |= {_ID: "chief", _ADDRESS: "127.0.0.1", _PORT: str(port)}
+
+
+def starter(command: Sequence[str], folder: Path) -> Callable[[str], Any]:
+    """Returns what starts a worker by its id; what it says goes to a file of its id in the folder."""
+
+    def start(worker: str) -> Any:
+        folder.mkdir(parents=True, exist_ok=True)
+        environment = {**os.environ, _ID: worker, _PARENT: str(os.getpid())}
+        with (folder / f"{worker}.log").open("ab") as log:
+            return subprocess.Popen(list(command), env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+
+    return start
+
+
+def serve(
+    oracle: Any,
+    start: Callable[[str], Any],
+    count: int,
+    *,
+    warn: Callable[[str], None],
+    tick: Callable[[], None] = lambda: None,
+) -> None:
+    """Serves trials to workers until all of them are through.
+
+    A worker that dies is started again under its own id, and KerasTuner's protocol hands it its trial again. Where it
+    dies in the same trial again, the trial is failed and the id closed: the chief would wait for it for ever.
+
+    Args:
+        oracle: Of the search.
+        start: Starts a worker by its id; returns its `subprocess.Popen`.
+        count: Number of workers.
+        warn: Called with a line about each death.
+        tick: Called several times a second.
+    """
+    # Here: no other search needs gRPC.
+    import grpc
+    from keras_tuner.src import protos
+    from keras_tuner.src.distribute.oracle_chief import OracleServicer
+
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=1))
+    protos.get_service_grpc().add_OracleServicer_to_server(OracleServicer(oracle), server)
+    server.add_insecure_port(f"{os.environ[_ADDRESS]}:{os.environ[_PORT]}")
+    server.start()
+    workers: dict[str, Any] = {}
+    try:
+        workers |= {name: start(name) for name in (f"worker{number}" for number in range(count))}
+        deaths: Counter[tuple[str, str]] = Counter()
+        while workers:
+            time.sleep(0.2)
+            tick()
+            for name, process in list(workers.items()):
+                if process.poll() is None:
+                    continue
+                del workers[name]
+                if process.returncode and _may_live(oracle, name, deaths, process.returncode, warn):
+                    workers[name] = start(name)
+    finally:
+        for process in workers.values():
+            process.terminate()
+        for process in workers.values():
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        server.stop(1).wait()
+
+
+def _may_live(
+    oracle: Any, name: str, deaths: Counter[tuple[str, str]], status: int, warn: Callable[[str], None]
+) -> bool:
+    """Whether a worker that died is to be started again; if not, its trial is failed and its id closed."""
+    trial = oracle.ongoing_trials.get(name)
+    which = "" if trial is None else trial.trial_id
+    deaths[name, which] += 1
+    ended = f"{name} ended with status {status}" + (f" in trial {which}" if which else "")
+    if deaths[name, which] < LIVES:
+        warn(f"{ended}; it is started again.")
+        return True
+    warn(f"{ended} for the second time; " + ("the trial is failed and " if which else "") + f"{name} is closed.")
+    if trial is not None:
+        trial.status, trial.message = "FAILED", f"Its worker ended with status {status}, {LIVES} times."
+        oracle.end_trial(trial)
+    oracle.tuner_ids.discard(name)
+    return False

@@ -1,0 +1,251 @@
+import json
+import sys
+import tempfile
+
+import numpy as np
+import pytest
+
+from nfm_tfrs.blocks.base import InteractionBlock
+from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeature, NumericFeature
+from nfm_tfrs.keras_compat import keras, tf
+from nfm_tfrs.tuning import RankingHyperModel, keras_tuner
+from tfrs_registry import ComponentSpec, UnknownComponentError, blocks, get_model
+
+FEATURES = [CategoricalFeature(name, vocabulary_size=9) for name in ("user", "item")] + [NumericFeature("price")]
+DYNAMIC = [FEATURES[0], MultiCategoricalFeature("seen", vocabulary_size=9, combiner=None)]
+
+
+@keras.utils.register_keras_serializable(package="tests")
+class Sums(InteractionBlock):
+    """A block of another package."""
+
+    def __init__(self, power=1, **kwargs):
+        super().__init__(**kwargs)
+        self.power = power
+
+    def call(self, embeddings, mask=None):
+        return tf.reduce_sum(tf.cast(embeddings, tf.float32) ** self.power, axis=1)
+
+    def get_config(self):
+        return {**super().get_config(), "power": self.power}
+
+    @classmethod
+    def search_space(cls, hp):
+        return {"power": hp.Int("power", 1, 3)}
+
+
+@pytest.fixture
+def third_party(monkeypatch):
+    monkeypatch.setattr(blocks, "_local", dict(blocks._local))  # forgotten behind the test
+    monkeypatch.setitem(sys.modules, "acme_blocks", sys.modules[__name__])
+    blocks.register(ComponentSpec(name="acme_sums", target="acme_blocks:Sums", summary="Sums."))
+    return "acme_sums"
+
+
+def explored(hypermodel):
+    """Every hyperparameter that a tuner finds, and every candidate on the way."""
+    found, tuner = [], keras_tuner.engine.base_tuner.BaseTuner
+
+    class Explorer(tuner):
+        def run_trial(self, trial):
+            return 0.0
+
+    def candidate(hp):
+        found.append(hypermodel.candidate(hp))
+
+    oracle = keras_tuner.oracles.RandomSearchOracle(keras_tuner.Objective("val_auc", "max"), max_trials=1)
+    with tempfile.TemporaryDirectory() as folder:
+        Explorer(oracle, candidate, directory=folder, project_name="x")
+    return oracle, found
+
+
+def sampled(oracle, hypermodel, count):
+    for seed in range(count):
+        oracle._seed_state = seed * 1000
+        hp = oracle.get_space()
+        hp.values = oracle._random_values()
+        yield hypermodel.candidate(hp)
+
+
+def test_the_defaults_are_those_of_nfm():
+    config = RankingHyperModel(FEATURES).candidate(keras_tuner.HyperParameters())
+    assert config["model"] == "ranking"
+    assert config["config"] == {
+        "interaction": {"name": "bi_interaction", "config": {}},
+        "hidden_units": [64],
+        "structure": "stacked",
+        "batch_norm": True,
+        "dropout": 0.2,
+        "interaction_batch_norm": True,
+        "embedding_dim": 64,
+        "interaction_dropout": 0.5,
+        "embedding_l2": 0.0,
+        "dtype": "float32",
+        "task": "binary",
+    }
+    assert config["training"] == {"optimizer": "lazyadagrad", "learning_rate": 0.05, "schedule": "constant"}
+
+
+def test_every_block_with_its_own_arguments_takes_part():
+    hypermodel = RankingHyperModel(FEATURES)
+    oracle, _ = explored(hypermodel)
+    names = {space.name for space in oracle.hyperparameters.space}
+    assert {
+        "interaction",
+        "cross/kind",
+        "cross/rank",
+        "cin/num_layers",
+        "adam/learning_rate",
+        "layers",
+        "units",
+    } <= names
+    assert set(hypermodel.blocks) == set(blocks.names())
+    space = {space.name: space for space in oracle.hyperparameters.space}
+    assert [condition.name for condition in space["cross/rank"].conditions] == ["interaction", "cross/kind"]
+
+
+def test_candidates_are_json_and_what_is_drawn_can_be_made():
+    hypermodel = RankingHyperModel(FEATURES, decay_steps=100)
+    oracle, _ = explored(hypermodel)
+    drawn = list(sampled(oracle, hypermodel, 12))
+    assert len({json.dumps(candidate) for candidate in drawn}) == 12
+    for candidate in drawn:
+        assert json.loads(json.dumps(candidate)) == candidate
+        model = hypermodel.built(candidate)
+        assert model.count_params() > 0
+        again = get_model(candidate["model"], features=FEATURES, **candidate["config"])
+        assert [weight.shape for weight in again.weights] == [weight.shape for weight in model.weights]
+
+
+def test_schedules_follow_the_whole_training():
+    hypermodel = RankingHyperModel(FEATURES, decay_steps=100, fixed={"schedule": "cosine", "learning_rate": 0.2})
+    model = hypermodel.built(hypermodel.candidate(keras_tuner.HyperParameters()), decay_steps=50)
+    rate = model.optimizer._learning_rate
+    assert [float(rate(step)) for step in (0, 25, 50)] == pytest.approx([0.2, 0.1, 0.0], abs=1e-7)
+
+
+def test_a_block_of_another_package_takes_part_by_being_installed(third_party):
+    hypermodel = RankingHyperModel(FEATURES)
+    oracle, _ = explored(hypermodel)
+    assert "acme_sums/power" in {space.name for space in oracle.hyperparameters.space}
+    hp = keras_tuner.HyperParameters()
+    hp.Fixed("interaction", "acme_sums")
+    candidate = RankingHyperModel(FEATURES, blocks=[third_party]).candidate(hp)
+    assert candidate["config"]["interaction"] == {"name": "acme_sums", "config": {"power": 1}}
+
+
+def test_a_number_of_fields_that_differs_by_batch_leaves_what_takes_it():
+    hypermodel = RankingHyperModel(DYNAMIC)
+    assert {"bi_interaction", "fm"} <= set(hypermodel.blocks)
+    assert "cross" not in hypermodel.blocks
+    assert hypermodel.structures == ("stacked",)
+
+
+def test_one_field_leaves_the_blocks_that_take_one():
+    assert set(RankingHyperModel(FEATURES[:1]).blocks) == {
+        name for name in blocks.names() if blocks.load(name).min_fields == 1
+    }
+
+
+def test_other_models_keep_their_own_interaction_and_structure():
+    hypermodel = RankingHyperModel(FEATURES, models=["deepfm", "dcnv2"])
+    oracle, _ = explored(hypermodel)
+    names = {space.name for space in oracle.hyperparameters.space}
+    assert names == {"model", "embedding_dim", "interaction_dropout", "embedding_l2", "optimizer"} | {
+        "adagrad/learning_rate",
+        "adam/learning_rate",
+    }
+    for candidate in sampled(oracle, hypermodel, 3):
+        assert "interaction" not in candidate["config"]
+        assert hypermodel.built(candidate).interaction is not None
+
+
+@pytest.mark.parametrize("models", [["ranking", "nfm"], ["nfm", "ranking"]])
+def test_blocks_are_drawn_for_the_open_model_only(models):
+    hypermodel = RankingHyperModel(FEATURES, models=models)
+    oracle, _ = explored(hypermodel)
+    drawn = list(sampled(oracle, hypermodel, 8))
+    assert {candidate["model"] for candidate in drawn} == set(models)
+    for candidate in drawn:
+        assert ("interaction" in candidate["config"]) == (candidate["model"] == "ranking")
+
+
+def test_what_is_fixed_is_not_searched():
+    fixed = {
+        "embedding_dim": 5,
+        "hidden_units": [7],
+        "interaction": ["fm", "cross"],
+        "optimizer": "sgd",
+        "learning_rate": 0.5,
+        "jit_compile": True,
+        "batch_norm_momentum": 0.9,
+    }
+    hypermodel = RankingHyperModel(FEATURES, fixed=fixed)
+    oracle, _ = explored(hypermodel)
+    assert {space.name for space in oracle.hyperparameters.space} == {
+        *("structure", "batch_norm", "dropout", "interaction_batch_norm", "interaction_dropout", "embedding_l2")
+    }
+    candidate = hypermodel.candidate(keras_tuner.HyperParameters())
+    model = hypermodel.built(candidate)
+    assert (model.embedding_dim, model.hidden_units, model.batch_norm_momentum) == (5, (7,), 0.9)
+    assert type(model.optimizer).__name__ == "SGD"
+    assert model._scored_by_xla is not None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", ["RandomSearch", "Hyperband", "BayesianOptimization", "GridSearch"])
+def test_every_tuner_of_keras_tuner_takes_it(make, tmp_path):
+    rng = np.random.default_rng(0)
+    columns = {"user": rng.integers(0, 9, 64), "item": rng.integers(0, 9, 64), "price": rng.normal(size=64)}
+    data = tf.data.Dataset.from_tensor_slices((columns, rng.integers(0, 2, 64).astype(np.float32))).batch(32)
+    hypermodel = RankingHyperModel(
+        FEATURES, blocks=["fm", "cross"], fixed={"embedding_dim": 4, "hidden_units": [4], "learning_rate": 0.1}
+    )
+    budget = {"max_epochs": 2} if make == "Hyperband" else {"max_trials": 3}
+    tuner = getattr(keras_tuner, make)(
+        hypermodel, keras_tuner.Objective("val_auc", "max"), directory=tmp_path, seed=1, max_model_size=10_000, **budget
+    )
+    tuner.search(data, validation_data=data, epochs=2, verbose=0)
+    statuses = {trial.status for trial in tuner.oracle.trials.values()}
+    assert statuses == {"COMPLETED"}
+    best = tuner.get_best_hyperparameters()[0]
+    assert hypermodel.candidate(best)["config"]["interaction"]["name"] in ("fm", "cross")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"blocks": []}, ValueError, r"blocks must list one or more; received \[\]. Leave it out"),
+        ({"blocks": "fm"}, ValueError, "blocks must list one or more; received 'fm'"),
+        ({"models": []}, ValueError, "models must list one or more"),
+        (
+            {"structures": ["stacked", "round"]},
+            ValueError,
+            "structures may hold stacked, .*; received 'round'. Correct",
+        ),
+        ({"blocks": ["fm", "crosss"]}, UnknownComponentError, "cross"),
+        ({"models": ["nfn"]}, UnknownComponentError, "nfm"),
+        ({"fixed": {"embeding_dim": 3}}, ValueError, "fixed may hold .*embedding_dim.*; received 'embeding_dim'"),
+        ({"fixed": {"optimizer": "sgd"}}, ValueError, "received optimizer='sgd'. Fix its learning_rate too."),
+    ],
+)
+def test_what_there_is_not_is_refused_in_one_line(arguments, error, message):
+    with pytest.raises(error, match=message) as caught:
+        RankingHyperModel(FEATURES, **arguments)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("features", "names", "message"),
+    [
+        (
+            DYNAMIC,
+            ["cross"],
+            "'cross' does not fit these features: their number of fields differs by batch. Leave it out.",
+        ),
+        (FEATURES[:1], ["fm"], "'fm' does not fit these features: it needs 2 fields of 1. Leave it out."),
+    ],
+)
+def test_a_block_that_does_not_fit_is_refused_where_it_is_named(features, names, message):
+    with pytest.raises(ValueError, match=message):
+        RankingHyperModel(features, blocks=names)

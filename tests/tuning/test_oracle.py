@@ -1,0 +1,161 @@
+"""The oracle proposes, promotes and stops as it says, and loses nothing when a process ends anywhere."""
+
+import json
+
+import pytest
+
+from nfm_tfrs.tuning import keras_tuner
+from nfm_tfrs.tuning.oracle import END, PARENT, START, HalvingOracle, write_whole
+
+
+def oracle(folder, *, load=False, **arguments):
+    hp = keras_tuner.HyperParameters()
+    hp.Int("x", 0, 10_000, default=77)
+    made = HalvingOracle(
+        keras_tuner.Objective("val_auc", "max"), **{"rungs": [1, 3, 9], "max_configurations": 12, **arguments}
+    )
+    made.update_space(hp)
+    made._set_project_dir(str(folder), "trials")
+    if load:
+        made.reload()
+    return made
+
+
+def score(trial):
+    return trial.hyperparameters.values["x"] / 1e4 + trial.hyperparameters.values[END] / 100
+
+
+def finish(made, trial, status="COMPLETED"):
+    if status == "COMPLETED":
+        made.update_trial(trial.trial_id, {"val_auc": score(trial)})
+    trial.status = status
+    made.end_trial(trial)
+
+
+def played(made, most=1000, tuner="tuner0"):
+    """The trials in their order, as (x, parent, start, end)."""
+    found = []
+    while len(found) < most:
+        trial = made.create_trial(tuner)
+        if trial.status != "RUNNING":
+            return found, trial.status
+        values = trial.hyperparameters.values
+        found.append((values["x"], values.get(PARENT), values[START], values[END]))
+        finish(made, trial)
+    return found, "RUNNING"
+
+
+def test_the_best_third_of_each_rung_goes_on_from_where_it_ended(tmp_path):
+    made = oracle(tmp_path)
+    found, status = played(made)
+    assert status == "STOPPED"
+    assert found[0] == (77, None, 0, 1)  # the defaults
+    by_rung = {end: [entry for entry in found if entry[3] == end] for end in (1, 3, 9)}
+    assert [len(by_rung[end]) for end in (1, 3, 9)] == [12, 4, 1]
+    assert all(start == {1: 0, 3: 1, 9: 3}[end] for _, _, start, end in found)
+    first = {entry[0] for entry in by_rung[1]}
+    assert {entry[0] for entry in by_rung[3]} <= first
+    # The best of all is promoted for certain, to the top.
+    assert by_rung[9][0][0] == max(entry[0] for entry in by_rung[3])
+    assert max(first) in {entry[0] for entry in by_rung[3]}
+    for x, parent, start, _ in found:
+        if parent is not None:
+            values = made.trials[parent].hyperparameters.values
+            assert (values["x"], values[END]) == (x, start)
+
+
+def test_one_rung_is_a_random_search(tmp_path):
+    found, status = played(oracle(tmp_path, rungs=[9], max_configurations=5))
+    assert status == "STOPPED"
+    assert [entry[1:] for entry in found] == [(None, 0, 9)] * 5
+    assert len({entry[0] for entry in found}) == 5
+
+
+def test_the_same_seed_proposes_the_same(tmp_path):
+    runs = [played(oracle(tmp_path / str(number), seed=seed))[0] for number, seed in enumerate((0, 0, 1))]
+    assert runs[0] == runs[1] != runs[2]
+
+
+def test_what_has_a_problem_is_never_proposed(tmp_path):
+    made = oracle(tmp_path, problem=lambda values: "odd" if values["x"] % 2 else None)
+    assert all(x % 2 == 0 for x, *_ in played(made)[0][1:])
+
+
+def test_no_trial_begins_when_time_is_up(tmp_path, monkeypatch):
+    made = oracle(tmp_path, seconds=10.0)
+    now = [0.0]
+    monkeypatch.setattr("nfm_tfrs.tuning.oracle.time.monotonic", lambda: now[0])
+    assert len(played(made, most=2)[0]) == 2
+    now[0] = 9.0
+    assert len(played(made, most=1)[0]) == 1
+    again = oracle(tmp_path, load=True, seconds=10.0)  # a search that is started again has spent that time
+    assert len(played(again, most=1)[0]) == 1
+    now[0] = 10.5
+    assert played(again) == ([], "STOPPED")
+
+
+def test_a_process_that_ends_in_a_trial_begins_with_it_again_and_ends_the_same(tmp_path):
+    expected, _ = played(oracle(tmp_path / "whole"))
+    first, _ = played(oracle(tmp_path / "cut"), most=4)
+    cut = oracle(tmp_path / "cut", load=True)
+    begun = cut.create_trial("tuner0")  # and dies
+    again = oracle(tmp_path / "cut", load=True)
+    rest, _ = played(again)
+    assert first + rest == expected
+    assert rest[0][0] == begun.hyperparameters.values["x"]
+
+
+def test_a_process_that_ends_right_after_a_trial_does_not_run_it_again(tmp_path, monkeypatch):
+    expected, _ = played(oracle(tmp_path / "whole"))
+    made = oracle(tmp_path / "cut")
+    first, _ = played(made, most=3)
+    trial = made.create_trial("tuner0")
+    made.update_trial(trial.trial_id, {"val_auc": score(trial)})
+    trial.status = "COMPLETED"
+    saves = []
+    monkeypatch.setattr(made, "save", lambda: saves.append(None) or HalvingOracle.save(made) if not saves else None)
+    made.end_trial(trial)  # dies after the first of the two times that it saves
+    rest, _ = played(oracle(tmp_path / "cut", load=True))
+    assert [entry[0] for entry in first] + [trial.hyperparameters.values["x"]] + [entry[0] for entry in rest] == [
+        entry[0] for entry in expected
+    ]
+
+
+def test_a_trial_that_the_oracle_does_not_know_never_began(tmp_path):
+    expected, _ = played(oracle(tmp_path / "whole"))
+    made = oracle(tmp_path / "cut")
+    first, _ = played(made, most=2)
+    before = (tmp_path / "cut" / "trials" / "oracle.json").read_text()
+    made.create_trial("tuner0")
+    write_whole(tmp_path / "cut" / "trials" / "oracle.json", before)  # dies between the two files
+    rest, _ = played(oracle(tmp_path / "cut", load=True))
+    assert first + rest == expected
+
+
+def test_failed_trials_are_no_candidates_and_too_many_in_a_row_end_the_search(tmp_path):
+    made = oracle(tmp_path, max_failures=3)
+    for _ in range(2):
+        finish(made, made.create_trial("tuner0"), "FAILED")
+    found, _ = played(made, most=3)
+    assert len(found) == 3
+    finish(made, made.create_trial("tuner0"), "FAILED")
+    finish(made, made.create_trial("tuner0"), "FAILED")
+    with pytest.raises(RuntimeError, match="exceeded the limit of 3"):
+        finish(made, made.create_trial("tuner0"), "FAILED")
+
+
+def test_a_worker_waits_while_another_one_may_still_decide_on_a_promotion(tmp_path):
+    made = oracle(tmp_path, max_configurations=2, rungs=[1, 3])
+    one, other = made.create_trial("worker0"), made.create_trial("worker1")
+    finish(made, one)
+    assert made.create_trial("worker0").status == "IDLE"
+    finish(made, other)
+    assert made.create_trial("worker0").status == "STOPPED"
+
+
+def test_files_are_written_whole(tmp_path):
+    path = tmp_path / "state.json"
+    write_whole(path, json.dumps([1]))
+    write_whole(path, json.dumps([2]))
+    assert json.loads(path.read_text()) == [2]
+    assert [file.name for file in tmp_path.iterdir()] == ["state.json"]

@@ -1,0 +1,266 @@
+"""Searches from end to end, on data so small that they say nothing but whether they run, resume and end the same."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn.metrics import log_loss, roc_auc_score
+
+from nfm_tfrs import metrics
+from nfm_tfrs.data import parse_split
+from nfm_tfrs.data.encoded import prepare
+from nfm_tfrs.data.synthetic import click_log
+from nfm_tfrs.keras_compat import keras
+from nfm_tfrs.training import predict
+from nfm_tfrs.tuning import Budget, keras_tuner, search
+from nfm_tfrs.tuning.bootstrap import paired_bootstrap
+from nfm_tfrs.tuning.finalists import last_line
+from nfm_tfrs.tuning.search import checked_objective
+from tfrs_registry import get_model
+
+COLUMNS = ["user_id", "site", "category", "interests", "price"]
+SPACE = {
+    "blocks": ["fm", "bi_interaction", "inner_product"],
+    "fixed": {"embedding_dim": 4, "units": 32, "batch_size": 64},
+}
+FEW = {"passes": 2, "slices": 3, "finalists": 2, "seeds": 2, "budget": Budget(trials=4), "patience": 3}
+
+
+@pytest.fixture(scope="module")
+def data():
+    table = click_log(900, seed=0).table
+    return prepare(table, "click", parse_split("time:timestamp"), columns=COLUMNS)
+
+
+def run(data, out, **arguments):
+    fixed = {"embedding_dim": 4, "hidden_units": [4], "batch_size": 64}
+    arguments = {"blocks": SPACE["blocks"], "fixed": fixed, **FEW, **arguments}
+    return search(data.train, data.valid, features=data.features, out=out, **arguments)
+
+
+@pytest.fixture(scope="module")
+def found(data, tmp_path_factory):
+    return run(data, tmp_path_factory.mktemp("searches") / "first", test=data.test)
+
+
+def without_times(evidence):
+    return {
+        name: value for name, value in json.loads(json.dumps(evidence)).items() if name not in ("seconds", "settings")
+    }
+
+
+def scores_of(evidence):
+    return [(trial["id"], trial["values"], trial["score"], trial["scores"]) for trial in evidence["trials"]]
+
+
+def test_configurations_are_tried_and_the_best_go_on(found):
+    trials = found.evidence["trials"]
+    assert [trial["status"] for trial in trials] == ["COMPLETED"] * len(trials)
+    assert sum(trial["parent"] is None for trial in trials) == 4
+    promoted = [trial for trial in trials if trial["parent"] is not None]
+    assert promoted
+    for trial in promoted:
+        parent = next(other for other in trials if other["id"] == trial["parent"])
+        assert parent["values"] == trial["values"]
+        assert trial["scores"][: len(parent["scores"])] == parent["scores"]
+        assert len(trial["scores"]) > len(parent["scores"])
+        assert trial["score"] == max(score["auc"] for score in trial["scores"])
+        assert (trial["start"], trial["end"]) == (1, 3)
+
+
+def test_finalists_have_a_run_a_seed_and_the_best_mean_wins(found):
+    finalists = found.evidence["finalists"]
+    assert [len(entry["runs"]) for entry in finalists] == [2, 2]
+    means = [np.mean([run["metrics"]["auc"] for run in entry["runs"]]) for entry in finalists]
+    assert [entry["mean"] for entry in finalists] == pytest.approx(means)
+    assert means == sorted(means, reverse=True)
+    assert found.best == finalists[0]["candidate"]
+    assert finalists[0]["difference"] is None
+    assert finalists[1]["difference"]["mean"] == pytest.approx(means[1] - means[0], abs=1e-9)
+    low, high = finalists[1]["difference"]["interval"]
+    assert low <= finalists[1]["difference"]["mean"] <= high
+    assert found.evidence["verdict"].startswith("There is no clear winner" if low <= 0 <= high else "The first")
+
+
+def test_the_model_is_the_best_run_of_the_winner_and_is_judged_on_test(found, data):
+    logits = predict(found.model, data.valid)
+    best = max(run["metrics"]["auc"] for run in found.evidence["finalists"][0]["runs"])
+    assert metrics.auc(data.valid.labels, logits) == pytest.approx(best, abs=1e-9)
+    test = found.evidence["test"]
+    assert test["metrics"]["auc"] == pytest.approx(metrics.auc(data.test.labels, predict(found.model, data.test)))
+    assert test["interval"][0] < test["metrics"]["auc"] < test["interval"][1]
+
+
+def test_what_comes_out_makes_the_model_again(found, data):
+    again = get_model(found.best["model"], features=data.features, **found.best["config"])
+    assert [weight.shape for weight in again.weights] == [weight.shape for weight in found.model.weights]
+
+
+def test_a_search_that_is_through_runs_nothing_again(found, data, tmp_path, monkeypatch):
+    def fit(*_, **__):
+        raise AssertionError("it trained")
+
+    folder = os.path.dirname(os.path.dirname(found.evidence["finalists"][0]["runs"][0]["file"]))
+    monkeypatch.setattr(keras.Model, "fit", fit)
+    again = run(data, folder, test=data.test)
+    assert without_times(again.evidence) == without_times(found.evidence)
+
+
+def test_another_search_in_the_folder_is_refused(found, data):
+    folder = os.path.dirname(os.path.dirname(found.evidence["finalists"][0]["runs"][0]["file"]))
+    with pytest.raises(ValueError, match=r"holds a search with other seed\. Choose another folder\."):
+        run(data, folder, seed=1)
+    with pytest.raises(ValueError, match=r"holds a search with other data, space\. Choose another folder\."):
+        search(data.valid, data.train, features=data.features, out=folder, blocks=SPACE["blocks"], **FEW)
+
+
+def test_a_folder_of_something_else_is_refused(data, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"holds something that is no search\. Choose another folder\."):
+        run(data, tmp_path)
+
+
+def test_a_trial_that_diverges_or_is_too_large_fails_and_the_search_goes_on(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["nfm_tfrs.tuning.search"], "MAX_FAILURES", 3)
+    fixed = {"embedding_dim": 4, "batch_size": 64, "optimizer": "lazyadagrad", "learning_rate": 0.1}
+    hidden = {"hidden_units": [4]}
+    none = run(
+        data, tmp_path / "none", fixed={**fixed, **hidden}, strategy="random", budget=Budget(trials=2), refit=True
+    )
+    assert none.evidence["test"] is None
+    ceiling = none.model.count_params() + 40
+    some = run(data, tmp_path / "some", fixed=fixed, budget=Budget(trials=5), max_parameters=ceiling)
+    failed = [trial for trial in some.evidence["trials"] if trial["status"] == "FAILED"]
+    assert failed
+    assert all("parameters are more than" in trial["message"] for trial in failed)
+    with pytest.raises(ValueError, match=r"3 trials in a row failed, the last one so: It diverged: the loss was nan"):
+        run(data, tmp_path / "all", fixed={**fixed, "learning_rate": 1e30}, budget=Budget(trials=30))
+
+
+def test_trials_over_a_latency_fail(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["nfm_tfrs.tuning.search"], "MAX_FAILURES", 1)
+    with pytest.raises(ValueError, match="for 100 rows are more than 1e-09"):
+        run(data, tmp_path, max_latency=1e-9, budget=Budget(trials=30))
+
+
+@pytest.mark.parametrize(
+    ("objective", "message"),
+    [
+        (
+            "val_accuracy",
+            "objective must be one of val_auc, val_log_loss, val_calibration_error; received 'val_accuracy'.",
+        ),
+        (
+            keras_tuner.Objective("val_auc", "min"),
+            "The direction of val_auc is max; received 'min'. Give the name alone.",
+        ),
+        (
+            keras_tuner.Objective("val_auc", None),
+            "The direction of val_auc is max; received None. Give the name alone.",
+        ),
+    ],
+)
+def test_an_objective_that_there_is_not_is_refused(objective, message):
+    with pytest.raises(ValueError, match=message):
+        checked_objective(objective, "binary")
+
+
+@pytest.mark.parametrize("arguments", [{}, {"trials": 0}, {"minutes": -1.0}])
+def test_a_budget_of_nothing_is_refused(arguments):
+    with pytest.raises(ValueError, match=r"A budget needs trials or minutes above 0; received .* Give one or both\."):
+        Budget(**arguments)
+
+
+# --- the bootstrap ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("metric", ["auc", "log_loss", "rmse", "mae"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_bootstrap_of_a_metric_is_that_metric_on_resampled_rows(metric, weighted, data):
+    rng = np.random.default_rng(0)
+    rows, labels = 300, rng.integers(0, 2, 300).astype(np.float32)
+    weights = rng.uniform(0.5, 2, rows).astype(np.float32) if weighted else None
+    ours, theirs = (np.round(rng.normal(labels * scale, 1.0), 1) for scale in (1.0, 0.5))
+    part = data.valid.__class__({"encoded/ids": np.zeros([rows, 1], int)}, labels, weights)
+
+    def direct(scores, taken):
+        kept = None if weights is None else weights[taken]
+        if metric == "auc":
+            return roc_auc_score(labels[taken], scores[taken], sample_weight=kept)
+        if metric == "log_loss":
+            return log_loss(labels[taken], 1 / (1 + np.exp(-scores[taken])), sample_weight=kept)
+        gaps = np.average(np.abs(scores - labels)[taken] ** (2 if metric == "rmse" else 1), weights=kept)
+        return gaps**0.5 if metric == "rmse" else gaps
+
+    found = paired_bootstrap(metric, part, [ours], [theirs], seed=3)
+    everything = np.arange(rows)
+    assert found["mean"] == pytest.approx(direct(ours, everything) - direct(theirs, everything), abs=1e-6)
+    rng = np.random.default_rng(3)
+    gaps = []
+    for _ in range(1000):
+        taken = rng.integers(0, rows, rows)
+        gaps.append(direct(ours, taken) - direct(theirs, taken))
+    np.testing.assert_allclose(found["interval"], np.quantile(gaps, [0.025, 0.975]), atol=1e-6)
+
+
+def test_the_last_line_of_a_traceback_is_what_went_wrong():
+    assert last_line("Traceback\n  File x\nValueError: It diverged: at 3.\n") == "It diverged: at 3."
+    assert last_line("") == ""
+
+
+# --- killed and started again -----------------------------------------------------------------------------------------
+
+SCRIPT = """
+import json, sys
+from nfm_tfrs.data import parse_split
+from nfm_tfrs.data.encoded import prepare
+from nfm_tfrs.data.synthetic import click_log
+from nfm_tfrs.tuning import Budget, search
+table = click_log(900, seed=0).table
+columns = ["user_id", "site", "category", "interests", "price"]
+data = prepare(table, "click", parse_split("time:timestamp"), columns=columns)
+found = search(data.train, data.valid, features=data.features, out=sys.argv[1], test=data.test,
+    blocks=["fm", "bi_interaction", "inner_product"], fixed={"embedding_dim": 4, "hidden_units": [4], "batch_size": 64},
+    passes=2, slices=3, finalists=2, seeds=2, budget=Budget(trials=4), patience=3,
+    watch=lambda oracle, trial, scores: print("slice", trial.trial_id, len(scores), flush=True))
+print("found", json.dumps(found.evidence["trials"]), json.dumps(found.evidence["test"]["metrics"]), flush=True)
+"""
+
+
+def started(out, folder):
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-c", SCRIPT, str(out)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder, env=environment)
+
+
+@pytest.mark.slow
+def test_a_search_that_is_killed_again_and_again_ends_as_one_that_is_not(found, data, tmp_path):
+    out, ran = tmp_path / "killed", []
+    for stop in (1, 3):  # in the second trial; in the promotion
+        process = started(out, tmp_path)
+        seen = 0
+        for line in process.stdout:
+            if line.startswith("slice"):
+                ran.append(line)
+                seen += 1
+            if seen == stop + 1:
+                break
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+    last = started(out, tmp_path)
+    output, _ = last.communicate(timeout=300)
+    assert last.returncode == 0
+    line = next(line for line in output.splitlines() if line.startswith("found"))
+    trials, test = json.JSONDecoder().raw_decode(line.removeprefix("found "))[0], line
+    assert scores_of({"trials": trials}) == scores_of(found.evidence)
+    assert json.dumps(found.evidence["test"]["metrics"]) in test
+    finished = [line.split()[1] for line in ran]
+    assert len(set(finished)) >= 2
+    # What was finished before a kill is not among what ran after it.
+    again = {line.split()[1] for line in output.splitlines() if line.startswith("slice")}
+    assert "0000" not in again

@@ -1,0 +1,86 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from nfm_tfrs.data.encoded import EncodedPart
+from nfm_tfrs.features.columns import Bag
+from nfm_tfrs.features.encoder import IDS
+from nfm_tfrs.tuning.search import rungs
+from nfm_tfrs.tuning.slices import Slices, joined
+
+
+def part(rows, weights=False):
+    lengths = np.arange(rows) % 3
+    splits = np.concatenate([[0], np.cumsum(lengths)])
+    columns = {IDS: np.arange(rows)[:, None], "bag": Bag(np.repeat(np.arange(rows), lengths), splits)}
+    return EncodedPart(columns, np.arange(rows, dtype=np.float32), np.arange(rows) * 2.0 if weights else None)
+
+
+@pytest.mark.parametrize(("rows", "count"), [(27, 27), (100, 9), (1001, 27), (5, 1)])
+def test_slices_of_one_pass_are_disjoint_and_cover_it(rows, count):
+    cut = Slices(part(rows), passes=1, count=count, seed=0)
+    seen = np.concatenate([cut.rows(number) for number in range(count)])
+    assert sorted(seen.tolist()) == list(range(rows))
+
+
+def test_the_rows_of_the_rungs_of_one_pass_are_disjoint_and_cover_it():
+    cut, bounds = Slices(part(500), passes=1, count=27, seed=3), [0, *rungs(27)]
+    of_rung = [
+        np.concatenate([cut.rows(number) for number in range(start, end)]) for start, end in itertools.pairwise(bounds)
+    ]
+    assert len(of_rung) == 4
+    assert sorted(np.concatenate(of_rung).tolist()) == list(range(500))
+
+
+@pytest.mark.parametrize("passes", [0.5, 2.5, 7])
+def test_each_pass_holds_every_row_once_in_an_order_of_its_own(passes):
+    rows, count = 40, 9
+    cut = Slices(part(rows), passes=passes, count=count, seed=1)
+    seen = np.concatenate([cut.rows(number) for number in range(count)])
+    assert len(seen) == round(passes * rows)
+    orders = [seen[start : start + rows].tolist() for start in range(0, len(seen), rows)]
+    for order in orders:
+        assert len(set(order)) == len(order)
+    whole = [tuple(order) for order in orders if len(order) == rows]
+    assert len(set(whole)) == len(whole)
+
+
+def test_a_slice_is_batches_of_its_rows():
+    cut = Slices(part(20, weights=True), passes=2, count=4, seed=0)
+    batches = list(cut.dataset(1, 4))
+    rows = cut.rows(1)
+    assert [len(labels) for _, labels, _ in batches] == [4, 4, 2]
+    assert np.concatenate([labels for _, labels, _ in batches]).tolist() == rows.tolist()
+    assert np.concatenate([weights for *_, weights in batches]).tolist() == (rows * 2).tolist()
+    bags = [values for columns, *_ in batches for values in columns["bag"].to_list()]
+    assert bags == [[row] * (row % 3) for row in rows.tolist()]
+    assert cut.steps(4) == 12
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"passes": 0, "count": 3}, "A training needs passes above 0 and a slice or more; received 0 and 3."),
+        ({"passes": 1, "count": 0}, "A training needs passes above 0 and a slice or more; received 1 and 0."),
+        ({"passes": 0.1, "count": 9}, "20 rows in 0.1 passes are too few for 9 slices. Give more passes."),
+    ],
+)
+def test_slices_that_cannot_be_cut_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Slices(part(20), seed=0, **arguments)
+
+
+def test_joined_rows_are_those_of_both():
+    both = joined(part(5, weights=True), part(4, weights=True))
+    assert both.labels.tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 3]
+    assert both.weights.tolist() == [0, 2, 4, 6, 8, 0, 2, 4, 6]
+    last = both.columns["bag"].take(np.array([4, 7]))
+    assert last.values.tolist() == [4, 2, 2]
+    assert np.diff(last.row_splits).tolist() == [1, 2]
+
+
+def test_rungs_rise_to_all_slices():
+    assert rungs(27) == [1, 3, 9, 27]
+    assert rungs(10) == [1, 3, 10]
+    assert rungs(1) == [1]

@@ -1,0 +1,181 @@
+"""`nfm-tfrs tune`: from a file to a folder that holds the model and the evidence; also by several processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from nfm_tfrs.cli import app
+from nfm_tfrs.data.synthetic import click_log
+from nfm_tfrs.models.saving import load_model
+from nfm_tfrs.tuning.written import FILES
+from tfrs_registry import get_model
+
+SMALL = [
+    *("--label", "click", "--split", "time:timestamp", "--columns", "user_id,site,category,price"),
+    *(
+        "--blocks",
+        "fm,bi_interaction",
+        "--set",
+        "embedding_dim=4",
+        "--set",
+        "hidden_units=[4]",
+        "--set",
+        "batch_size=64",
+    ),
+    *("--passes", "2", "--finalists", "2", "--seeds", "2"),
+]
+
+
+@pytest.fixture(scope="module")
+def clicks(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "clicks.parquet"
+    pq.write_table(click_log(900, seed=0).table, path)
+    return path
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def tuned(clicks, tmp_path_factory):
+    out = tmp_path_factory.mktemp("searches") / "search"
+    result = run("tune", "--data", clicks, "--out", out, "--max-trials", 3, *SMALL)
+    assert result.exit_code == 0, result.output
+    return out, result
+
+
+@pytest.mark.slow
+def test_tune_leaves_the_model_and_the_evidence(tuned):
+    out, result = tuned
+    assert {*FILES, "settings.json", "trials", "finalists", "tensorboard"} <= {path.name for path in out.iterdir()}
+    best = json.loads((out / "best.json").read_text())
+    model = load_model(out / "model.keras")
+    again = get_model(best["model"], features=model.features, **best["config"])
+    assert [weight.shape for weight in again.weights] == [weight.shape for weight in model.weights]
+    evidence = json.loads((out / "search.json").read_text())
+    assert len([trial for trial in evidence["trials"] if trial["parent"] is None]) == 3
+    assert evidence["verdict"] in " ".join(result.output.split())  # which breaks lines
+    card = (out / "card.md").read_text()
+    assert evidence["verdict"] in card
+    assert evidence["data"]["fingerprint"] in card
+    assert f"{evidence['test']['metrics']['auc']:.4f}" in card
+    assert list((out / "tensorboard").glob("*/events*"))
+    assert "<html" in (out / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_what_tune_leaves_can_be_judged_and_trained_again(tuned, clicks, tmp_path):
+    out, _ = tuned
+    assert run("evaluate", "--model", out / "model.keras", "--data", clicks, "--label", "click").exit_code == 0
+    arguments = ["--data", clicks, "--label", "click", "--split", "time:timestamp", "--epochs", 1]
+    arguments += ["--features", out / "features.json", "--config", out / "best.json", "--out", tmp_path / "run"]
+    result = run("train", *arguments)
+    assert result.exit_code == 0, result.output
+    model, again = load_model(out / "model.keras"), load_model(tmp_path / "run" / "model.keras")
+    for one in (again, model):
+        one.interaction._name = "block"  # Keras' count of them
+    assert {**again.get_config(), "name": None} == {**model.get_config(), "name": None}
+    training = json.loads((out / "best.json").read_text())["training"]
+    assert type(again.optimizer).__name__.lower() == training["optimizer"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "A budget needs trials or minutes above 0"),
+        (["--max-trials", "1", "--objective", "val_accuracy"], "objective must be one of val_auc, val_log_loss"),
+        (["--max-trials", "1", "--blocks", "fm,crosss"], "crosss"),
+        (["--max-trials", "1", "--task", "ranking"], "--task is binary or regression; received 'ranking'."),
+        (["--max-trials", "1", "--set", "embeding_dim=3"], "received 'embeding_dim'"),
+        (["--max-trials", "1", "--strategy", "luck"], "strategy must be"),
+    ],
+)
+def test_tune_refuses_in_one_line(clicks, tmp_path, arguments, message):
+    columns = ["--label", "click", "--columns", "user_id,site"]
+    result = run("tune", "--data", clicks, "--out", tmp_path / "search", *columns, *arguments)
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+    assert message in result.stderr
+
+
+def test_another_search_in_the_folder_is_refused(tuned, clicks):
+    out, _ = tuned
+    result = run("tune", "--data", clicks, "--out", out, "--max-trials", 3, *SMALL, "--seed", 1)
+    assert result.exit_code == 1
+    assert "Choose another folder." in result.stderr
+
+
+# --- several processes ------------------------------------------------------------------------------------------------
+
+
+def start(clicks, out, *arguments):
+    command = [sys.executable, "-m", "nfm_tfrs.cli", "tune", "--data", str(clicks), "--out", str(out), *arguments]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+
+
+def worker_of(chief, name, seconds=120):
+    """The process of a worker, when it runs a trial."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for folder in os.listdir("/proc"):
+            if folder.isdigit() and int(folder) != chief:
+                try:
+                    with open(f"/proc/{folder}/environ", "rb") as file:
+                        variables = file.read().split(b"\0")
+                except OSError:
+                    continue
+                if (
+                    f"KERASTUNER_TUNER_ID={name}".encode() in variables
+                    and f"NFM_TFRS_CHIEF={chief}".encode() in variables
+                ):
+                    return int(folder)
+        time.sleep(0.2)
+    raise AssertionError(f"{name} never began")
+
+
+def running(out):
+    path = out / "trials" / "oracle.json"
+    return json.loads(path.read_text())["ongoing_trials"] if path.exists() else {}
+
+
+def killed_in_a_trial(chief, out, name, not_in=()):
+    """Kills a worker with -9 while it runs a trial; returns the trial."""
+    for _ in range(1200):
+        trial = running(out).get(name)
+        if trial is not None:
+            os.kill(worker_of(chief.pid, name), signal.SIGKILL)
+            return trial
+        assert chief.poll() is None, chief.stdout.read()
+        time.sleep(0.1)
+    raise AssertionError(f"{name} runs no trial")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="finds processes in /proc")
+def test_a_worker_that_is_killed_gets_its_trial_back_and_after_two_deaths_it_fails(clicks, tmp_path):
+    out = tmp_path / "search"
+    chief = start(clicks, out, "--max-trials", "4", "--workers", "2", *SMALL)
+    first = killed_in_a_trial(chief, out, "worker0")
+    # Its trial stays its own until it is back.
+    second = killed_in_a_trial(chief, out, "worker0")
+    output, _ = chief.communicate(timeout=500)
+    assert chief.returncode == 0, output
+    trials = {trial["id"]: trial for trial in json.loads((out / "search.json").read_text())["trials"]}
+    assert "worker0 ended with status -9" in output
+    if first == second:
+        assert trials[first]["status"] == "FAILED"
+        assert "status -9, 2 times" in trials[first]["message"]
+        assert "worker0 is closed." in output
+    others = [trial for trial in trials.values() if trial["id"] not in (first, second)]
+    assert others
+    assert {trial["status"] for trial in others} == {"COMPLETED"}
+    assert (out / "model.keras").exists()
