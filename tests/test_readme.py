@@ -23,7 +23,7 @@ def test_every_option_in_a_command_exists():
     commands = typer.main.get_command(app).commands
     lines = "\n".join(re.findall(r"```bash\n(.*?)```", README, re.DOTALL)).replace("\\\n", " ").splitlines()
     used = [line.split()[1:] for line in lines if line.startswith("nfm-tfrs ")]
-    assert {words[0] for words in used} == {"describe", "train", "evaluate", "predict"}
+    assert {words[0] for words in used} == {"describe", "train", "tune", "evaluate", "predict"}
     for command, *words in used:
         known = {option for parameter in commands[command].params for option in parameter.opts}
         assert {word for word in words if word.startswith("--")} <= known

@@ -127,6 +127,22 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
             "training": self._training(hp),
         }
 
+    def problem(self, candidate: Mapping[str, Any]) -> str | None:
+        """Returns why the block of a candidate cannot be made for these features; None where it can.
+
+        No table is made for that: a block of somebody else may draw arguments that do not go together.
+        """
+        interaction = candidate["config"].get("interaction")
+        if not isinstance(interaction, Mapping) or self.num_fields is None:
+            return None
+        try:
+            blocks.load(interaction["name"])(**interaction.get("config", {})).cost(
+                self.num_fields, candidate["config"]["embedding_dim"]
+            )
+        except (ValueError, TypeError) as error:
+            return str(error)
+        return None
+
     # --- the space
 
     def _open(self, hp: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from nfm_tfrs.tuning.hypermodel import RankingHyperModel
 from nfm_tfrs.tuning.oracle import HalvingOracle, write_whole
 from nfm_tfrs.tuning.slices import Slices
 from nfm_tfrs.tuning.tuner import SliceTuner
-from nfm_tfrs.tuning.workers import become_chief, is_worker, serve
+from nfm_tfrs.tuning.workers import become_chief, is_worker, resign, serve
 
 keras_tuner = load_keras_tuner()
 
@@ -190,6 +190,7 @@ def search(
         directory=str(folder),
         project_name="trials",
     )
+    oracle.problem = tuner.problem
     try:
         if workers is None:
             tuner.search()
@@ -199,6 +200,9 @@ def search(
     except RuntimeError as error:  # KerasTuner's: too many failures in a row
         count = oracle.max_consecutive_failed_trials
         raise ValueError(f"{count} trials in a row failed, the last one so: {last_line(str(error))}") from error
+    finally:
+        if workers is not None:
+            resign()
     if is_worker():
         return Found(None, {}, {})
     return conclude(tuner, folder, test, finalists=finalists, seeds=seeds, refit=refit, settings=settings)

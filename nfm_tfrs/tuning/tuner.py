@@ -78,6 +78,12 @@ class SliceTuner(keras_tuner.engine.base_tuner.BaseTuner):  # type: ignore[name-
         found["training"]["batch_size"] = sizes[0] if len(sizes) == 1 else hp.Choice("batch_size", list(sizes))
         return found
 
+    def problem(self, values: dict[str, Any]) -> str | None:
+        """Returns why values of the space make no model; None where they do."""
+        hp = self.oracle.get_space()
+        hp.values = dict(values)
+        return self.models.problem(self.candidate(hp))
+
     # --- a trial
 
     def pre_create_trial(self) -> None:

@@ -46,6 +46,12 @@ def become_chief() -> None:
     os.environ |= {_ID: "chief", _ADDRESS: "127.0.0.1", _PORT: str(port)}
 
 
+def resign() -> None:
+    """Takes the variables of `become_chief` back."""
+    for name in (_ID, _ADDRESS, _PORT):
+        os.environ.pop(name, None)
+
+
 def starter(command: Sequence[str], folder: Path) -> Callable[[str], Any]:
     """Returns what starts a worker by its id; what it says goes to a file of its id in the folder."""
 

@@ -29,6 +29,11 @@ class Sums(InteractionBlock):
     def get_config(self):
         return {**super().get_config(), "power": self.power}
 
+    def build(self, input_shape):
+        if self.power == 2 and input_shape[1] == 3:
+            raise ValueError("no squares of three fields")
+        super().build(input_shape)
+
     @classmethod
     def search_space(cls, hp):
         return {"power": hp.Int("power", 1, 3)}
@@ -132,6 +137,15 @@ def test_a_block_of_another_package_takes_part_by_being_installed(third_party):
     hp.Fixed("interaction", "acme_sums")
     candidate = RankingHyperModel(FEATURES, blocks=[third_party]).candidate(hp)
     assert candidate["config"]["interaction"] == {"name": "acme_sums", "config": {"power": 1}}
+
+
+@pytest.mark.parametrize(("power", "problem"), [(1, None), (2, "no squares of three fields"), (3, None)])
+def test_arguments_that_do_not_go_together_are_a_problem(third_party, power, problem):
+    hypermodel = RankingHyperModel(FEATURES, blocks=[third_party, "fm"])
+    hp = keras_tuner.HyperParameters()
+    hp.values = {"interaction": third_party, "acme_sums/power": power}
+    found = hypermodel.problem(hypermodel.candidate(hp))
+    assert found is None if problem is None else problem in found
 
 
 def test_a_number_of_fields_that_differs_by_batch_leaves_what_takes_it():
