@@ -159,8 +159,9 @@ def half_matmul(x: tf.Tensor, kernel: Any, dtype: Any) -> tf.Tensor:
         dtype: A layer's compute dtype.
 
     Example:
-        >>> print(half_matmul(tf.constant([[1e-5, 2e-5]]), tf.constant([[1e-3], [1e-3]]), "float16").numpy())
-        [[3.e-08]]
+        >>> product = half_matmul(tf.constant([[1e-5, 2e-5]]), tf.constant([[1e-3], [1e-3]]), "float16")
+        >>> f"{product.numpy()[0, 0]:.2g}"
+        '3e-08'
     """
     if tf.as_dtype(dtype) != tf.float16:
         return tf.cast(tf.matmul(tf.cast(x, dtype), tf.cast(kernel, dtype)), tf.float32)
