@@ -331,8 +331,9 @@ class RankingModel(TaskModel):
     @tf.__internal__.tracking.no_automatic_dependency_tracking
     def _set_xla(self, jit_compile: bool) -> None:
         # Untracked: Keras would save it as a function of the model's.
-        alone = tf.function(self._scored_alone, jit_compile=True, autograph=False)
-        self._scored_by_xla = alone if jit_compile else None
+        self._scored_by_xla = None
+        if jit_compile:
+            self._scored_by_xla = tf.function(self._scored_alone, jit_compile=True, autograph=False)
 
     def _check_fields(self, jit_compile: bool) -> None:
         if jit_compile and self.features is not None and self.embedding.num_fields is None and not self._by_sums:
