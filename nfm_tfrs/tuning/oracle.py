@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nfm_tfrs.keras_compat import load_keras_tuner
 
 keras_tuner = load_keras_tuner()
@@ -23,8 +25,9 @@ class HalvingOracle(keras_tuner.Oracle):  # type: ignore[name-defined]
     of the old one, its id (`tuner/trial_id`), the slice it starts at (`tuner/initial_epoch`) and the slice it ends
     before (`tuner/epochs`), the names that KerasTuner's Hyperband uses. Nobody waits for a rung to fill.
 
-    The first configuration is the one of the space's defaults. A configuration counts as tried once, however often it
-    is promoted. Promotions of what was tried go on when no new configuration may be tried, as time permits.
+    The first configuration is the one of the space's defaults; it is trained whole at once, so that the best score is
+    never below that of the defaults. A configuration counts as tried once, however often it is promoted. Promotions of
+    what was tried go on when no new configuration may be tried, as time permits.
 
     Args:
         objective: A `keras_tuner.Objective`.
@@ -53,7 +56,9 @@ class HalvingOracle(keras_tuner.Oracle):  # type: ignore[name-defined]
         max_failures: int = 20,
     ) -> None:
         super().__init__(objective, seed=seed, max_consecutive_failed_trials=max_failures)
-        self.seed = self._seed_state = seed  # KerasTuner takes 0 for none
+        self.seed = seed  # KerasTuner takes 0 for none
+        # It counts the state up by one each time: from the seed itself, seeds 0 and 1 would propose the same.
+        self._seed_state = int(np.random.SeedSequence(seed).generate_state(1)[0])
         self.rungs = list(rungs)
         self.factor = factor
         self.max_configurations = max_configurations
@@ -98,7 +103,7 @@ class HalvingOracle(keras_tuner.Oracle):  # type: ignore[name-defined]
         while values is not None and self.problem(values) is not None:
             self._tried_so_far.add(self._compute_values_hash(values))
             values = self._random_values()
-        return None if values is None else {**values, START: 0, END: self.rungs[0]}
+        return None if values is None else {**values, START: 0, END: self.rungs[0 if tried else -1]}
 
     def _defaults(self) -> dict[str, Any]:
         hps = keras_tuner.HyperParameters()

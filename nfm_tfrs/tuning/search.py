@@ -227,12 +227,15 @@ def checked_objective(objective: Any, task: str) -> Any:
 def rungs(slices: int, factor: int = 3) -> list[int]:
     """Returns the slices of each rung of a halving, rising to all of them.
 
+    The first has a ninth of them: making a model takes as long as several slices, and after one slice Adagrad's models,
+    which start slowly, all look bad.
+
     Example:
         >>> rungs(27)
-        [1, 3, 9, 27]
+        [3, 9, 27]
     """
     found = [slices]
-    while found[0] // factor >= 1:
+    while found[0] // factor >= max(1, slices // factor**2):
         found.insert(0, found[0] // factor)
     return found
 

@@ -46,13 +46,13 @@ def played(made, most=1000, tuner="tuner0"):
 
 
 def test_the_best_third_of_each_rung_goes_on_from_where_it_ended(tmp_path):
-    made = oracle(tmp_path)
+    made = oracle(tmp_path, max_configurations=13)
     found, status = played(made)
     assert status == "STOPPED"
-    assert found[0] == (77, None, 0, 1)  # the defaults
-    by_rung = {end: [entry for entry in found if entry[3] == end] for end in (1, 3, 9)}
+    assert found[0] == (77, None, 0, 9)  # the defaults, whole
+    by_rung = {end: [entry for entry in found[1:] if entry[3] == end] for end in (1, 3, 9)}
     assert [len(by_rung[end]) for end in (1, 3, 9)] == [12, 4, 1]
-    assert all(start == {1: 0, 3: 1, 9: 3}[end] for _, _, start, end in found)
+    assert all(start == {1: 0, 3: 1, 9: 3}[end] for _, _, start, end in found[1:])
     first = {entry[0] for entry in by_rung[1]}
     assert {entry[0] for entry in by_rung[3]} <= first
     # The best of all is promoted for certain, to the top.
@@ -62,6 +62,13 @@ def test_the_best_third_of_each_rung_goes_on_from_where_it_ended(tmp_path):
         if parent is not None:
             values = made.trials[parent].hyperparameters.values
             assert (values["x"], values[END]) == (x, start)
+
+
+def test_neighbouring_seeds_propose_different_values(tmp_path):
+    first, second = (
+        {x for x, *_ in played(oracle(tmp_path / str(seed), rungs=[9], seed=seed))[0][1:]} for seed in (0, 1)
+    )
+    assert len(first & second) <= 2  # of eleven; counted up from the seed itself, ten
 
 
 def test_one_rung_is_a_random_search(tmp_path):
@@ -145,7 +152,8 @@ def test_failed_trials_are_no_candidates_and_too_many_in_a_row_end_the_search(tm
 
 
 def test_a_worker_waits_while_another_one_may_still_decide_on_a_promotion(tmp_path):
-    made = oracle(tmp_path, max_configurations=2, rungs=[1, 3])
+    made = oracle(tmp_path, max_configurations=3, rungs=[1, 3])
+    finish(made, made.create_trial("worker0"))  # the defaults, which nobody promotes
     one, other = made.create_trial("worker0"), made.create_trial("worker1")
     finish(made, one)
     assert made.create_trial("worker0").status == "IDLE"

@@ -125,7 +125,6 @@ def test_a_folder_of_something_else_is_refused(data, tmp_path):
 
 
 def test_a_trial_that_diverges_or_is_too_large_fails_and_the_search_goes_on(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules["nfm_tfrs.tuning.search"], "MAX_FAILURES", 3)
     fixed = {"embedding_dim": 4, "batch_size": 64, "optimizer": "lazyadagrad", "learning_rate": 0.1}
     hidden = {"hidden_units": [4]}
     none = run(
@@ -137,6 +136,7 @@ def test_a_trial_that_diverges_or_is_too_large_fails_and_the_search_goes_on(data
     failed = [trial for trial in some.evidence["trials"] if trial["status"] == "FAILED"]
     assert failed
     assert all("parameters are more than" in trial["message"] for trial in failed)
+    monkeypatch.setattr(sys.modules["nfm_tfrs.tuning.search"], "MAX_FAILURES", 3)
     with pytest.raises(ValueError, match=r"3 trials in a row failed, the last one so: It diverged: the loss was nan"):
         run(data, tmp_path / "all", fixed={**fixed, "learning_rate": 1e30}, budget=Budget(trials=30))
 

@@ -1,0 +1,199 @@
+"""Search by halving and at random on MovieLens-small in the same time, and what the better one finds.
+
+usage: python benchmarks/search.py ratings.parquet [--minutes 4] [--seeds 5] [--quick]     (pip install lightgbm)
+
+For each seed the two strategies search at the same time, each on a processor of its own. The better one is that with
+the higher validation AUC of its winners (each the mean of three trainings), averaged over seeds. Only then are test
+rows read: the winners of the better strategy, of the first three seeds, against as many NFMs with the package's
+defaults and as many LightGBMs, by a paired bootstrap over rows. The searches are kept in benchmarks/.searches, and go
+on where they were stopped. Linux only.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from movielens import fitted, lightgbm, prepared, spread
+from timing import machine, versions
+
+from nfm_tfrs.data.encoded import Prepared
+from nfm_tfrs.data.read import read_table
+from nfm_tfrs.training import predict
+from nfm_tfrs.tuning import Budget, search
+from nfm_tfrs.tuning.bootstrap import paired_bootstrap
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+STRATEGIES = ("halving", "random")
+JUDGED = 3  # seeds that are judged on the test rows
+QUICK = {"passes": 0.5, "slices": 3, "finalists": 1, "seeds": 1}
+PACKAGES = ("nfm-tfrs", "tensorflow", "tf-keras", "tensorflow-recommenders", "keras-tuner", "lightgbm", "numpy")
+
+
+def searched(
+    data: Prepared, strategy: str, seed: int, minutes: float, folder: Path, *, quick: bool, **rest: Any
+) -> Any:
+    """Runs a search, or goes on with it; returns what it found. The best score so far goes to trace.json, by second."""
+    trace: list[list[float]] = []
+
+    def watch(oracle: Any, trial: Any, scores: list[dict[str, float]]) -> None:
+        del trial
+        best = max(scores[-1]["auc"], trace[-1][1] if trace else 0.0)
+        trace.append([round(oracle.time_spent, 2), best])
+
+    found = search(
+        data.train,
+        data.valid,
+        features=data.features,
+        budget=Budget(minutes=minutes),
+        out=folder / f"{strategy}-{seed}",
+        strategy=strategy,
+        seed=seed,
+        watch=watch,
+        **(QUICK if quick else {}),
+        **rest,
+    )
+    if trace:
+        (folder / f"{strategy}-{seed}-trace.json").write_text(json.dumps(trace))
+    return found
+
+
+def run(ratings: Path, strategy: str, seed: int, minutes: float, folder: Path, *, quick: bool) -> None:
+    """Searches, and writes what a comparison of strategies needs."""
+    found = searched(prepared(read_table(ratings), None), strategy, seed, minutes, folder, quick=quick)
+    trials = found.evidence["trials"]
+    result = {
+        "winner": found.best,
+        "valid_auc": found.evidence["finalists"][0]["mean"],
+        "best_trial": max(trial["score"] for trial in trials if trial["score"] is not None),
+        "configurations": sum(trial["parent"] is None for trial in trials),
+        "verdict": found.evidence["verdict"],
+        "trace": json.loads((folder / f"{strategy}-{seed}-trace.json").read_text()),
+    }
+    (folder / f"{strategy}-{seed}.json").write_text(json.dumps(result))
+
+
+def compared(runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Mean and spread of each strategy over seeds, the mean difference, and the name of the better one."""
+    summary = {
+        strategy: spread([{key: run[key] for key in ("valid_auc", "best_trial", "configurations")} for run in of])
+        for strategy, of in runs.items()
+    }
+    gaps = [ours["valid_auc"] - theirs["valid_auc"] for ours, theirs in zip(*runs.values(), strict=True)]
+    return {
+        "summary": summary,
+        "difference": {"mean": float(np.mean(gaps)), "each": gaps},
+        "better": max(runs, key=lambda strategy: summary[strategy]["valid_auc"]["mean"]),
+    }
+
+
+def judged(data: Prepared, models: Sequence[Any]) -> dict[str, Any]:
+    """The winners on the test rows against the package's defaults and LightGBM."""
+    count = len(models)
+    logits = {
+        "searched": [predict(model, data.test) for model in models],
+        "NFM, the package's defaults": [predict(fitted(data, {}, seed, 50), data.test) for seed in range(count)],
+        "LightGBM": [lightgbm(data, seed) for seed in range(count)],
+    }
+    return {
+        "auc": {
+            name: {"each": [paired_bootstrap("auc", data.test, [one])["mean"] for one in of]}
+            | paired_bootstrap("auc", data.test, of)
+            for name, of in logits.items()
+        },
+        "searched less": {
+            name: paired_bootstrap("auc", data.test, logits["searched"], of)
+            for name, of in logits.items()
+            if name != "searched"
+        },
+    }
+
+
+def draw(runs: dict[str, list[dict[str, Any]]], minutes: float, path: Path) -> None:
+    """Draws the median over seeds of the best validation AUC so far against seconds, and each seed's."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    seconds = np.linspace(0, 60 * minutes, 400)
+    for color, (strategy, of) in zip(("tab:blue", "tab:orange"), runs.items(), strict=True):
+        curves = []
+        for found in of:
+            times, best = np.array(found["trace"]).T
+            behind = np.searchsorted(times, seconds, side="right")
+            curves.append(np.where(behind > 0, best[np.maximum(behind - 1, 0)], np.nan))
+            axes.plot(seconds, curves[-1], color=color, alpha=0.25, linewidth=1)
+        axes.plot(seconds, np.median(curves, axis=0), color=color, label=strategy)
+    axes.set(xlabel="seconds", ylabel="best validation AUC so far", ylim=(0.76, None))
+    axes.grid(alpha=0.3)
+    axes.legend(title=f"median of {len(of)} seeds")
+    figure.savefig(path, dpi=120)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("ratings", type=Path)
+    parser.add_argument("--minutes", type=float, default=4)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--folder", type=Path, default=HERE / ".searches")
+    parser.add_argument("--quick", action="store_true", help="one seed, seconds; no test row; writes no results")
+    parser.add_argument("--one", nargs=2, metavar=("STRATEGY", "SEED"), help="this search alone")
+    options = parser.parse_args(arguments)
+    seeds, minutes = (1, 0.2) if options.quick else (options.seeds, options.minutes)
+    folder = options.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    if options.one:
+        strategy, seed = options.one
+        run(options.ratings, strategy, int(seed), minutes, folder, quick=options.quick)
+        return
+    processors = sorted(os.sched_getaffinity(0))
+    for seed in range(seeds):
+        start, started = time.monotonic(), []
+        for place, strategy in enumerate(STRATEGIES):
+            if (folder / f"{strategy}-{seed}.json").exists():
+                continue
+            command = [sys.executable, __file__, str(options.ratings), "--minutes", str(minutes)]
+            command += ["--folder", str(folder), "--one", strategy, str(seed)] + ["--quick"] * options.quick
+            one = {processors[place % len(processors)]}
+            started.append(subprocess.Popen(command, preexec_fn=lambda one=one: os.sched_setaffinity(0, one)))
+        if any(process.wait() for process in started):
+            sys.exit(f"A search of seed {seed} failed.")
+        print(f"seed {seed}: {time.monotonic() - start:.0f} s", flush=True)
+    runs = {
+        name: [json.loads((folder / f"{name}-{seed}.json").read_text()) for seed in range(seeds)] for name in STRATEGIES
+    }
+    comparison = compared(runs)
+    print(json.dumps(comparison, indent=1), flush=True)
+    if options.quick:
+        return
+    data = prepared(read_table(options.ratings), None)
+    models = [
+        searched(data, comparison["better"], seed, minutes, folder, quick=False, test=data.test).model
+        for seed in range(JUDGED)
+    ]
+    test = judged(data, models)
+    print(json.dumps(test, indent=1), flush=True)
+    results = {
+        "minutes": minutes,
+        "seeds": seeds,
+        "machine": machine(),
+        "versions": versions(PACKAGES),
+        **comparison,
+        "test": test,
+        "winners": {name: [run["winner"] for run in of] for name, of in runs.items()},
+    }
+    (RESULTS / "search.json").write_text(json.dumps(results, indent=1) + "\n")
+    draw(runs, minutes, RESULTS / "search.png")
+
+
+if __name__ == "__main__":
+    main()
