@@ -63,7 +63,6 @@ def logits_of_count(features, columns, **arguments):
         ({"interaction": {"config": {}}}, "interaction must be a block's name"),
         ({"interaction": keras.layers.Flatten()}, "interaction must be a block's name, .*; received <tf_keras"),
     ],
-    ids=str,
 )
 def test_arguments_out_of_range_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
@@ -104,7 +103,6 @@ def test_features_may_be_a_list_a_spec_or_its_dict(features):
         BiInteraction(),
         keras.layers.serialize(BiInteraction()),
     ],
-    ids=str,
 )
 def test_the_block_may_be_named_configured_or_given(interaction):
     model = RankingModel(PAIR, interaction=interaction)

@@ -114,7 +114,6 @@ CUTS = "received a metric {} that cuts probabilities at 0.5. Write {}\\(threshol
         ("AUC", "metrics must be tf.keras.metrics; received 'AUC'"),
         (keras.metrics.binary_accuracy, "metrics must be tf.keras.metrics; received <function"),
     ],
-    ids=str,
 )
 def test_a_metric_on_probabilities_is_refused(metric, message):
     with pytest.raises(ValueError, match=message):
