@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from nfm_tfrs.keras_compat import keras, tf
+from nfm_tfrs.keras_compat import forgotten_gradients, keras, tf
 
 
 class Cost(NamedTuple):
@@ -94,7 +94,8 @@ class InteractionBlock(keras.layers.Layer):
         """
         twin = type(self).from_config({**self.get_config(), "dtype": "float32"})  # half precision adds some for scaling
         signature = tf.TensorSpec([1, fields, dim], twin.compute_dtype)
-        graph = tf.function(twin, autograph=False).get_concrete_function(signature).graph
+        with forgotten_gradients():
+            graph = tf.function(twin, autograph=False).get_concrete_function(signature).graph
         options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
         options["output"] = "none"
         flops = tf.compat.v1.profiler.profile(graph, options=options).total_float_ops

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nfm_tfrs.data.encoded import EncodedPart
-from nfm_tfrs.keras_compat import keras
+from nfm_tfrs.keras_compat import forgotten_gradients, keras
 from nfm_tfrs.training import judge, predict
 from nfm_tfrs.tuning.bootstrap import paired_bootstrap
 from nfm_tfrs.tuning.oracle import END, PARENT, START, write_whole
@@ -144,6 +144,7 @@ def conclude(
     return Found(model, winner["candidate"], evidence)
 
 
+@forgotten_gradients()
 def _finalist(tuner: SliceTuner, trial: Any, seeds: Sequence[int], folder: Path) -> dict[str, Any]:
     """A trial's configuration trained as a whole with each seed; what was trained before an interruption is read."""
     folder.mkdir(exist_ok=True)

@@ -9,7 +9,7 @@ from typing import Any, get_args
 from nfm_tfrs.embedding import FusedEmbedding
 from nfm_tfrs.features.feature import Feature
 from nfm_tfrs.features.spec import FeatureSpec
-from nfm_tfrs.keras_compat import keras, load_keras_tuner
+from nfm_tfrs.keras_compat import forgotten_gradients, keras, load_keras_tuner
 from nfm_tfrs.models.ranking import RankingModel, Structure
 from nfm_tfrs.optimizers import named_optimizer
 from tfrs_registry import PluginWarning, RegistryError, blocks, models
@@ -91,6 +91,12 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
         """Returns a compiled model, its variables made."""
         return self.built(self.candidate(hp))
 
+    def fit(self, hp: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
+        """Returns what `model.fit` does; nothing of it stays when the model goes."""
+        del hp
+        with forgotten_gradients():
+            return model.fit(*args, **kwargs)
+
     def built(self, candidate: Mapping[str, Any], decay_steps: int | None = None) -> Any:
         """Returns the compiled model of a candidate, its variables made.
 
@@ -99,7 +105,8 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
             decay_steps: Steps of a whole training, where the batch size decides on them.
         """
         arguments = {**candidate["config"], "features": self.features}
-        model = self._classes[candidate["model"]](**arguments)
+        with forgotten_gradients():
+            model = self._classes[candidate["model"]](**arguments)
         training = candidate["training"]
         rate = training["learning_rate"]
         if training["schedule"] == "cosine":

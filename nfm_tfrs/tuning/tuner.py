@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from nfm_tfrs.data.encoded import EncodedPart
-from nfm_tfrs.keras_compat import keras, load_keras_tuner, tf
+from nfm_tfrs.keras_compat import forgotten_gradients, keras, load_keras_tuner, tf
 from nfm_tfrs.training import judge
 from nfm_tfrs.tuning.hypermodel import RankingHyperModel
 from nfm_tfrs.tuning.oracle import END, PARENT, START, write_whole
@@ -90,6 +90,7 @@ class SliceTuner(keras_tuner.engine.base_tuner.BaseTuner):  # type: ignore[name-
         """Waits a little: KerasTuner asks at once again where there is nothing to do until another trial ends."""
         time.sleep(0.05)
 
+    @forgotten_gradients()
     def run_trial(self, trial: Any, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Trains the trial's model on its slices; returns its best metrics."""
         del args, kwargs

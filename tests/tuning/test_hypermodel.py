@@ -208,7 +208,7 @@ def test_what_is_fixed_is_not_searched():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("make", ["RandomSearch", "Hyperband", "BayesianOptimization", "GridSearch"])
-def test_every_tuner_of_keras_tuner_takes_it(make, tmp_path):
+def test_every_tuner_of_keras_tuner_takes_it_and_keeps_no_model(make, tmp_path, num_graphs):
     rng = np.random.default_rng(0)
     columns = {"user": rng.integers(0, 9, 64), "item": rng.integers(0, 9, 64), "price": rng.normal(size=64)}
     data = tf.data.Dataset.from_tensor_slices((columns, rng.integers(0, 2, 64).astype(np.float32))).batch(32)
@@ -219,7 +219,9 @@ def test_every_tuner_of_keras_tuner_takes_it(make, tmp_path):
     tuner = getattr(keras_tuner, make)(
         hypermodel, keras_tuner.Objective("val_auc", "max"), directory=tmp_path, seed=1, max_model_size=10_000, **budget
     )
+    before = num_graphs()
     tuner.search(data, validation_data=data, epochs=2, verbose=0)
+    assert num_graphs() == before
     statuses = {trial.status for trial in tuner.oracle.trials.values()}
     assert statuses == {"COMPLETED"}
     best = tuner.get_best_hyperparameters()[0]

@@ -100,6 +100,12 @@ def test_what_comes_out_makes_the_model_again(found, data):
     assert [weight.shape for weight in again.weights] == [weight.shape for weight in found.model.weights]
 
 
+def test_nothing_that_was_traced_stays_of_a_search(data, tmp_path, num_graphs):
+    before = num_graphs()
+    run(data, tmp_path / "again")
+    assert num_graphs() == before
+
+
 def test_a_search_that_is_through_runs_nothing_again(found, data, tmp_path, monkeypatch):
     def fit(*_, **__):
         raise AssertionError("it trained")

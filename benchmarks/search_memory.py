@@ -1,0 +1,152 @@
+"""Claim: 200 trials in one process grow resident memory by less than 300 MB.
+
+    python benchmarks/search_memory.py [--trials 200] [--quick]
+
+Two searches over every registered block and the four optimizers, Keras' own and row-wise, half of their models compiled
+by XLA, each in a fresh process: KerasTuner's random search on raw columns, strings and ragged ones among them, and the
+package's own search on encoded rows. Resident memory is read at the end of every trial; the growth is counted from the
+tenth, once TensorFlow's threads and caches are there. Linux only: reads /proc/self.
+"""
+
+import argparse
+import json
+import multiprocessing
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from timing import machine, resident_megabytes, versions
+
+RESULT = Path(__file__).parent / "results" / "search_memory.json"
+PACKAGES = ("nfm-tfrs", "tensorflow", "tf-keras", "tensorflow-recommenders", "keras-tuner")
+FIRST = 10  # the trial the growth is counted from
+ROWS = 4000
+COLUMNS = ["user_id", "site", "device", "ad_id", "interests", "price"]
+
+
+def prepared() -> tuple[Any, Any]:
+    """A click log's table and its encoded parts."""
+    from nfm_tfrs.data import parse_split, prepare
+    from nfm_tfrs.data.synthetic import click_log
+
+    table = click_log(ROWS, seed=0).table
+    return table, prepare(table, "click", parse_split("time:timestamp"), columns=COLUMNS)
+
+
+def hypermodel(features: Any) -> Any:
+    """The whole space; XLA in every other model, which is no hyperparameter of the package."""
+    from nfm_tfrs.tuning import RankingHyperModel
+
+    class EveryOtherByXLA(RankingHyperModel):
+        def candidate(self, hp: Any) -> dict[str, Any]:
+            found = super().candidate(hp)
+            found["training"]["jit_compile"] = hp.Boolean("jit_compile")
+            return found
+
+    return EveryOtherByXLA(features)
+
+
+def stock(trials: int, read: Callable[[], None]) -> None:
+    """KerasTuner's random search on raw columns."""
+    from nfm_tfrs.keras_compat import keras, tf
+    from nfm_tfrs.tuning import keras_tuner
+
+    table, data = prepared()
+    columns = {name: table[name].to_pylist() for name in COLUMNS}
+    columns = {
+        name: tf.ragged.constant(values, dtype=tf.string) if name == "interests" else _dense(values)
+        for name, values in columns.items()
+    }
+    labels = tf.constant(table["click"].to_numpy(), tf.float32)[:, None]
+    rows = tf.data.Dataset.from_tensor_slices((columns, labels))
+    valid = rows.take(ROWS // 5).batch(512)
+    train = rows.skip(ROWS // 5).batch(256)
+
+    class Read(keras.callbacks.Callback):
+        def on_train_end(self, logs: Any = None) -> None:
+            del logs
+            read()
+
+    with tempfile.TemporaryDirectory() as folder:
+        tuner = keras_tuner.RandomSearch(
+            hypermodel(data.features),
+            keras_tuner.Objective("val_auc", "max"),
+            max_trials=trials,
+            seed=1,
+            directory=folder,
+            max_consecutive_failed_trials=trials,
+        )
+        tuner.search(train, validation_data=valid, epochs=1, verbose=0, callbacks=[Read()])
+
+
+def _dense(values: list[Any]) -> Any:
+    from nfm_tfrs.keras_compat import tf
+
+    if isinstance(values[0], float):
+        return tf.constant([float("nan") if value is None else value for value in values], tf.float32)
+    return tf.constant(values)
+
+
+def own(trials: int, read: Callable[[], None]) -> None:
+    """The package's own search on encoded rows."""
+    from nfm_tfrs.tuning import Budget, search
+
+    _, data = prepared()
+    last: list[str] = []
+
+    def watch(oracle: Any, trial: Any, scores: Any) -> None:
+        del oracle, scores
+        if last != [trial.trial_id]:
+            last[:] = [trial.trial_id]
+            read()
+
+    with tempfile.TemporaryDirectory() as folder:
+        search(
+            data.train,
+            data.valid,
+            features=data.features,
+            budget=Budget(trials=trials),
+            passes=1,
+            slices=3,
+            finalists=1,
+            seeds=1,
+            out=Path(folder) / "search",
+            watch=watch,
+        )
+
+
+SEARCHES = {"KerasTuner's random search, raw columns": stock, "nfm_tfrs.tuning.search, encoded rows": own}
+
+
+def run(name: str, trials: int, results: multiprocessing.Queue) -> None:
+    """Searches in this process; reports the megabytes after each trial."""
+    megabytes: list[float] = []
+    SEARCHES[name](trials, lambda: megabytes.append(round(resident_megabytes("VmRSS"), 1)))
+    results.put(megabytes)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--quick", action="store_true", help="12 trials; writes no results")
+    options = parser.parse_args()
+    trials = FIRST + 2 if options.quick else options.trials
+    context = multiprocessing.get_context("spawn")
+    found = {}
+    for name in SEARCHES:
+        results = context.Queue()
+        process = context.Process(target=run, args=(name, trials, results))
+        process.start()
+        megabytes = results.get()
+        process.join()
+        growth = megabytes[-1] - megabytes[FIRST - 1]
+        found[name] = {"trials": len(megabytes), "growth": round(growth, 1), "megabytes": megabytes}
+        print(f"{name}: {growth:+.0f} MB from trial {FIRST} to {len(megabytes)}", flush=True)
+    if not options.quick:
+        result = {"machine": machine(), "versions": versions(PACKAGES), "searches": found}
+        RESULT.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
