@@ -11,8 +11,6 @@ on where they were stopped. Linux only.
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -21,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from movielens import fitted, lightgbm, prepared, spread
-from timing import machine, versions
+from timing import machine, side_by_side, versions
 
 from nfm_tfrs.data.encoded import Prepared
 from nfm_tfrs.data.read import read_table
@@ -155,18 +153,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         strategy, seed = options.one
         run(options.ratings, strategy, int(seed), minutes, folder, quick=options.quick)
         return
-    processors = sorted(os.sched_getaffinity(0))
     for seed in range(seeds):
-        start, started = time.monotonic(), []
-        for place, strategy in enumerate(STRATEGIES):
-            if (folder / f"{strategy}-{seed}.json").exists():
-                continue
-            command = [sys.executable, __file__, str(options.ratings), "--minutes", str(minutes)]
-            command += ["--folder", str(folder), "--one", strategy, str(seed)] + ["--quick"] * options.quick
-            one = {processors[place % len(processors)]}
-            started.append(subprocess.Popen(command, preexec_fn=lambda one=one: os.sched_setaffinity(0, one)))
-        if any(process.wait() for process in started):
-            sys.exit(f"A search of seed {seed} failed.")
+        start = time.monotonic()
+        command = [sys.executable, __file__, str(options.ratings), "--minutes", str(minutes), "--folder", str(folder)]
+        side_by_side(
+            [
+                [*command, "--one", strategy, str(seed), *["--quick"] * options.quick]
+                for strategy in STRATEGIES
+                if not (folder / f"{strategy}-{seed}.json").exists()
+            ]
+        )
         print(f"seed {seed}: {time.monotonic() - start:.0f} s", flush=True)
     runs = {
         name: [json.loads((folder / f"{name}-{seed}.json").read_text()) for seed in range(seeds)] for name in STRATEGIES

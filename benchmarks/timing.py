@@ -6,8 +6,12 @@ NumPy and the standard library only. Linux only: reads /proc.
 import math
 import os
 import platform
+import queue
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -89,3 +93,22 @@ def resident_megabytes(name: str) -> float:
     """A row of /proc/self/status: VmRSS, what this process holds, or VmHWM, its peak."""
     status = Path("/proc/self/status").read_text()
     return next(int(row.split()[1]) for row in status.splitlines() if row.startswith(name)) * 1024 / 1e6
+
+
+def side_by_side(commands: Sequence[Sequence[str]]) -> None:
+    """Runs commands, as many at a time as there are processors, each on one of its own; ends if one of them fails."""
+    free: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for processor in sorted(os.sched_getaffinity(0)):
+        free.put(processor)
+
+    def run(command: Sequence[str]) -> int:
+        processor = free.get()
+        try:
+            return subprocess.run(command, preexec_fn=lambda: os.sched_setaffinity(0, {processor})).returncode
+        finally:
+            free.put(processor)
+
+    with ThreadPoolExecutor(free.qsize()) as pool:
+        failed = [command for command, status in zip(commands, pool.map(run, commands), strict=True) if status]
+    if failed:
+        sys.exit(f"{len(failed)} of {len(commands)} failed, the first of them: {' '.join(failed[0])}")

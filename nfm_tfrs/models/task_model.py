@@ -131,6 +131,10 @@ class TaskModel(tfrs.Model):
 
     def make_train_function(self, force: bool = False) -> Any:
         """Returns Keras' function for any number of steps an execution; the one it makes for one step has no loop."""
+        if self.built and hasattr(self.optimizer, "build"):
+            with self.distribute_strategy.scope():
+                # Else the first step makes its variables, and what made variables is traced again.
+                self.optimizer.build(self.trainable_variables)
         with self._steps_an_execution(self._most_steps):
             return super().make_train_function(force)
 

@@ -12,6 +12,7 @@ from nfm_tfrs.keras_compat import keras, tf, tfrs
 from nfm_tfrs.models.nfm import NFM
 from nfm_tfrs.models.ranking import RankingModel
 from nfm_tfrs.models.saving import load_model
+from nfm_tfrs.optimizers import named_optimizer
 
 PAIR = [CategoricalFeature("a", vocabulary_size=9), CategoricalFeature("b", vocabulary_size=9)]
 PLAIN = {"embedding_dim": 4, "hidden_units": (5,), "embedding_stddev": 0.5}
@@ -375,6 +376,7 @@ tf.config.set_logical_device_configuration(
 from nfm_tfrs.features.feature import CategoricalFeature, NumericFeature
 from nfm_tfrs.models.ranking import RankingModel
 from nfm_tfrs.models.saving import load_model
+from nfm_tfrs.optimizers import named_optimizer
 
 features = [CategoricalFeature("a", vocabulary=list(range(1, 10))), NumericFeature("x", mean=0.5, std=0.3)]
 rng = np.random.default_rng(0)
@@ -528,3 +530,18 @@ def test_numbers_alone_leave_no_field_to_interact(numeric):
     numbers = [NumericFeature("x"), NumericFeature("y")]
     with pytest.raises(ValueError, match=f'numeric="{numeric}" leaves no field to interact; .* or set numeric="field"'):
         RankingModel(numbers, numeric=numeric, interaction="cross")
+
+
+@pytest.mark.parametrize("optimizer", ["lazyadagrad", "adam"])
+def test_a_training_step_is_traced_once(optimizer):
+    calls = []
+
+    class Counted(RankingModel):
+        def train_step(self, inputs):
+            calls.append(len(calls))
+            return super().train_step(inputs)
+
+    model = Counted(PAIR, **PLAIN)
+    model.compile(named_optimizer(optimizer, 0.1), steps_per_execution=1)
+    model.fit(dataset(pair_rows(8), 4), verbose=0)
+    assert len(calls) == 1

@@ -1,0 +1,68 @@
+"""The benchmarks of searches compare what they say they compare, and run."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
+
+import search
+import search_clicks
+import search_memory
+import timing
+
+
+def found(valid_auc, **rest):
+    return {"valid_auc": valid_auc, "best_trial": valid_auc + 0.01, "configurations": 9, **rest}
+
+
+def test_the_strategy_with_the_better_winners_on_validation_is_the_better_one():
+    runs = {"halving": [found(0.70), found(0.74)], "random": [found(0.73), found(0.72)]}
+    compared = search.compared(runs)
+    assert compared["better"] == "random"
+    assert compared["difference"]["each"] == pytest.approx([-0.03, 0.02])
+    assert compared["difference"]["mean"] == pytest.approx(-0.005)
+    assert compared["summary"]["halving"]["valid_auc"]["mean"] == pytest.approx(0.72)
+
+
+def test_searches_of_click_logs_are_counted_against_the_best_and_the_default():
+    runs = [
+        {"best": 0.80, "searched": 0.795, "NFM": 0.78},
+        {"best": 0.81, "searched": 0.795, "NFM": 0.79},
+        {"best": 0.80, "searched": 0.785, "NFM": 0.79},
+    ]
+    summary = search_clicks.summary(runs)
+    assert (summary["within 0.01 of the best"], summary["above the default NFM"], summary["of"]) == (1, 2, 3)
+    assert summary["below the best"]["mean"] == pytest.approx((0.005 + 0.015 + 0.015) / 3)
+
+
+def test_commands_run_each_on_one_processor_and_a_failure_ends_it(tmp_path):
+    script = "import os, pathlib, sys; pathlib.Path(sys.argv[1]).write_text(str(len(os.sched_getaffinity(0))))"
+    timing.side_by_side([[sys.executable, "-c", script, str(tmp_path / name)] for name in ("a", "b", "c")])
+    assert [(tmp_path / name).read_text() for name in ("a", "b", "c")] == ["1"] * 3
+    with pytest.raises(SystemExit, match="1 of 2 failed, the first of them: false"):
+        timing.side_by_side([["true"], ["false"]])
+    assert len(os.sched_getaffinity(0)) == os.cpu_count() or os.environ.get("CI")
+
+
+@pytest.mark.slow
+def test_quick_searches_click_logs_and_writes_no_result(tmp_path, capfd):
+    before = search_clicks.RESULTS.exists() and search_clicks.RESULTS.read_bytes()
+    search_clicks.main(["--quick", "--folder", str(tmp_path)])
+    shown = json.loads(capfd.readouterr().out.partition("\n{\n")[2].join(["{", ""]))
+    assert {name: of["of"] for name, of in shown.items()} == {"pairs": 1, "triples": 1}
+    assert 0.7 < shown["pairs"]["auc"]["best"]["mean"] < 0.9
+    assert before == (search_clicks.RESULTS.exists() and search_clicks.RESULTS.read_bytes())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", search_memory.SEARCHES)
+def test_memory_is_read_once_a_trial(name):
+    run, fixed = search_memory.SEARCHES[name]
+    reads = []
+    run(2, fixed, lambda: reads.append(timing.resident_megabytes("VmRSS")))
+    assert len(reads) >= 2  # a promoted configuration is a trial of its own
+    assert min(reads) > 100
