@@ -38,15 +38,14 @@ PACKAGES = ("nfm-tfrs", "tensorflow", "tf-keras", "tensorflow-recommenders", "ke
 def searched(
     data: Prepared, strategy: str, seed: int, minutes: float, folder: Path, *, quick: bool, **rest: Any
 ) -> Any:
-    """Runs a search, or goes on with it; returns what it found. The best score so far goes to trace.json, by second."""
-    trace: list[list[float]] = []
+    """Runs a search, or goes on with it; returns what it found. Every score goes to a file, with its second."""
 
     def watch(oracle: Any, trial: Any, scores: list[dict[str, float]]) -> None:
         del trial
-        best = max(scores[-1]["auc"], trace[-1][1] if trace else 0.0)
-        trace.append([round(oracle.time_spent, 2), best])
+        with (folder / f"{strategy}-{seed}-trace.jsonl").open("a") as file:
+            file.write(json.dumps([round(oracle.time_spent, 2), scores[-1]["auc"]]) + "\n")
 
-    found = search(
+    return search(
         data.train,
         data.valid,
         features=data.features,
@@ -58,22 +57,21 @@ def searched(
         **(QUICK if quick else {}),
         **rest,
     )
-    if trace:
-        (folder / f"{strategy}-{seed}-trace.json").write_text(json.dumps(trace))
-    return found
 
 
 def run(ratings: Path, strategy: str, seed: int, minutes: float, folder: Path, *, quick: bool) -> None:
     """Searches, and writes what a comparison of strategies needs."""
     found = searched(prepared(read_table(ratings), None), strategy, seed, minutes, folder, quick=quick)
     trials = found.evidence["trials"]
+    trace = (folder / f"{strategy}-{seed}-trace.jsonl").read_text().splitlines()
     result = {
         "winner": found.best,
         "valid_auc": found.evidence["finalists"][0]["mean"],
         "best_trial": max(trial["score"] for trial in trials if trial["score"] is not None),
         "configurations": sum(trial["parent"] is None for trial in trials),
         "verdict": found.evidence["verdict"],
-        "trace": json.loads((folder / f"{strategy}-{seed}-trace.json").read_text()),
+        "scores": [[score["auc"] for score in trial["scores"]] for trial in trials if trial["scores"]],
+        "trace": [json.loads(line) for line in trace],
     }
     (folder / f"{strategy}-{seed}.json").write_text(json.dumps(result))
 
@@ -89,6 +87,19 @@ def compared(runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
         "summary": summary,
         "difference": {"mean": float(np.mean(gaps)), "each": gaps},
         "better": max(runs, key=lambda strategy: summary[strategy]["valid_auc"]["mean"]),
+    }
+
+
+def agreement(runs: Sequence[dict[str, Any]], slices: int) -> dict[str, float]:
+    """Spearman's correlation of the best score after a part of the slices with that of the whole training."""
+    from scipy.stats import spearmanr
+
+    curves = [curve for run in runs for curve in run["scores"]]
+    return {
+        f"after {part} of {slices} slices": float(
+            spearmanr([max(curve[:part]) for curve in curves], [max(curve) for curve in curves]).statistic
+        )
+        for part in (max(1, slices // 9), slices // 3)
     }
 
 
@@ -126,7 +137,8 @@ def draw(runs: dict[str, list[dict[str, Any]]], minutes: float, path: Path) -> N
     for color, (strategy, of) in zip(("tab:blue", "tab:orange"), runs.items(), strict=True):
         curves = []
         for found in of:
-            times, best = np.array(found["trace"]).T
+            times, scores = np.array(found["trace"]).T
+            best = np.maximum.accumulate(scores)
             behind = np.searchsorted(times, seconds, side="right")
             curves.append(np.where(behind > 0, best[np.maximum(behind - 1, 0)], np.nan))
             axes.plot(seconds, curves[-1], color=color, alpha=0.25, linewidth=1)
@@ -147,7 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--one", nargs=2, metavar=("STRATEGY", "SEED"), help="this search alone")
     options = parser.parse_args(arguments)
     seeds, minutes = (1, 0.2) if options.quick else (options.seeds, options.minutes)
-    folder = options.folder
+    folder = options.folder if options.one else options.folder / ("quick" if options.quick else f"{minutes:g} minutes")
     folder.mkdir(parents=True, exist_ok=True)
     if options.one:
         strategy, seed = options.one
@@ -167,14 +179,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     runs = {
         name: [json.loads((folder / f"{name}-{seed}.json").read_text()) for seed in range(seeds)] for name in STRATEGIES
     }
-    comparison = compared(runs)
+    comparison = compared(runs) | {"agreement": agreement(runs["random"], 3 if options.quick else 27)}
     print(json.dumps(comparison, indent=1), flush=True)
     if options.quick:
         return
     data = prepared(read_table(options.ratings), None)
     models = [
         searched(data, comparison["better"], seed, minutes, folder, quick=False, test=data.test).model
-        for seed in range(JUDGED)
+        for seed in range(min(JUDGED, seeds))
     ]
     test = judged(data, models)
     print(json.dumps(test, indent=1), flush=True)

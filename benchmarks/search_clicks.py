@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--one", nargs=2, metavar=("VARIANT", "SEED"), help="this search alone")
     options = parser.parse_args(arguments)
     seeds, minutes = (1, 0.1) if options.quick else (options.seeds, options.minutes)
-    folder = options.folder
+    folder = options.folder if options.one else options.folder / ("quick" if options.quick else f"{minutes:g} minutes")
     folder.mkdir(parents=True, exist_ok=True)
     if options.one:
         variant, seed = options.one

@@ -3,6 +3,7 @@
 # TensorFlow is imported inside the commands: --help should not wait ten seconds for it.
 import ast
 import json
+import math
 import os
 import sys
 import time
@@ -130,7 +131,7 @@ def train(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Model argument NAME=VALUE: --set embedding_dim=32.")
     ] = None,
-    task: Annotated[str, typer.Option(help="binary or regression.")] = "binary",
+    task: Annotated[str | None, typer.Option(help="binary (if not given) or regression.")] = None,
     optimizer: Annotated[
         str | None, typer.Option(help="lazyadagrad (if not given), lazyadam, or a Keras optimizer's name.")
     ] = None,
@@ -140,7 +141,7 @@ def train(
         typer.Option(help="float32 (if not given), mixed_bfloat16, mixed_float16, or auto: the device's fastest."),
     ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help=f"{BATCH_SIZE} if not given.")] = None,
-    epochs: Annotated[int, typer.Option(min=1)] = 50,
+    epochs: Annotated[int | None, typer.Option(min=1, help="50 if not given, or as many as the search's.")] = None,
     patience: Annotated[int, typer.Option(min=0, help="Epochs to wait for a better validation score.")] = PATIENCE,
     seed: int = 0,
     format: Format = None,
@@ -152,6 +153,9 @@ def train(
 ) -> None:
     """Train a model on a file: infer its features, stop early on validation, judge once on the test rows."""
     check_output(out, overwrite, folder=True)
+    best: dict[str, Any] = {"model": "nfm", "config": {}, "training": {}} if config is None else _best(config)
+    training = best["training"]
+    task = task or best["config"].get("task", "binary")
     if task not in ("binary", "regression"):
         raise ValueError(f"--task is binary or regression; received {task!r}.")
     if valid is None and (stream or test is not None):
@@ -159,8 +163,6 @@ def train(
     if valid is not None and split is not None:
         raise ValueError("--valid and --split both say which rows to choose on. Pass one of them.")
     binary = task == "binary"
-    best: dict[str, Any] = {"model": "nfm", "config": {}, "training": {}} if config is None else _best(config)
-    training = best["training"]
     batch_size = batch_size or training.get("batch_size", BATCH_SIZE)
     arguments = {**best["config"], "task": task, **_model_arguments(set_ or [])}
     if precision is not None and any(setting.startswith("dtype=") for setting in set_ or []):
@@ -205,20 +207,25 @@ def train(
         train_data = parts.train.dataset(batch_size, shuffle=True, seed=seed)
     users = {} if groups is None else {name: _column(part, groups, "--groups") for name, part in parts.tables.items()}
     settings = {"label": label, "split": split, "seed": seed, "weight": weight, "groups": groups}
+    passes = training.get("passes", 50)
+    if learning_rate is None and optimizer in (None, training.get("optimizer")):  # the rate of another says nothing
+        learning_rate = training.get("learning_rate")
+    cosine = training.get("schedule") == "cosine" and learning_rate is not None
     with unfinished(out, overwrite) as folder:
         fitted, history = _fitted(
             model or best["model"],
             arguments,
             parts,
             train_data,
-            epochs=epochs,
+            epochs=epochs or math.ceil(passes),
             patience=patience,
             seed=seed,
             optimizer=_optimizer(
                 optimizer or training.get("optimizer"),
-                training.get("learning_rate") if learning_rate is None else learning_rate,
-                decay_steps=epochs * len(train_data) if training.get("schedule") == "cosine" else None,
+                learning_rate,
+                decay_steps=math.ceil(passes * len(train_data)) if cosine else None,
             ),
+            jit_compile=training.get("jit_compile", "auto"),
             tensorboard=folder / "tensorboard" if tensorboard else None,
         )
         reports = {}
@@ -278,7 +285,7 @@ def tune(
     from nfm_tfrs.data.files import prepare_files
     from nfm_tfrs.tuning.search import Budget, search
     from nfm_tfrs.tuning.workers import follow_chief, is_worker, starter
-    from nfm_tfrs.tuning.written import write_found
+    from nfm_tfrs.tuning.written import FILES as SEARCH_FILES
 
     budget = Budget(max_trials, minutes)
     follow_chief()
@@ -318,6 +325,7 @@ def tune(
             max_parameters=max_parameters,
             max_latency=max_latency,
             seed=seed,
+            facts={"label": label, "split": split or "random"},
             workers=starter([sys.executable, "-m", "nfm_tfrs.cli", *sys.argv[1:]], out / "workers")
             if workers > 1 and not is_worker()
             else None,
@@ -326,12 +334,10 @@ def tune(
         )
     if is_worker():
         return
-    rows = {name: len(part) for name, part in parts.encoded.items()}
-    files = write_found(found, parts.features, out, {"label": label, "split": split or "random", "rows": rows})
     console.print(found.evidence["verdict"])
     if found.evidence["test"] is not None:
         print_metrics(f"test rows ({len(parts.test):,})", found.evidence["test"]["metrics"])
-    console.print(f"Wrote {', '.join(files)} to {out}.")
+    console.print(f"Wrote {', '.join(name for name in SEARCH_FILES if (out / name).exists())} to {out}.")
 
 
 @app.command()
@@ -442,6 +448,7 @@ def _fitted(
     patience: int,
     seed: int,
     optimizer: Any = None,
+    jit_compile: Any = "auto",
     tensorboard: Path | None = None,
 ) -> tuple[Any, dict[str, list[float]]]:
     from nfm_tfrs.keras_compat import keras
@@ -454,7 +461,7 @@ def _fitted(
     except TypeError as error:  # an argument the model does not have, or of another type
         settings = ", ".join(f"{argument}={value!r}" for argument, value in arguments.items() if argument != "task")
         raise ValueError(f"{name} cannot be made with {settings}: {error}. Correct the --set.") from error
-    model.compile(optimizer)
+    model.compile(optimizer, jit_compile=jit_compile)
     console.print(f"{name}: {model.count_params():,} parameters, {len(train_data):,} training steps an epoch.")
     history = fit(
         model,

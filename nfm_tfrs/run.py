@@ -85,7 +85,7 @@ def write_run(
     out.mkdir(exist_ok=True)
     model.save(out / "model.keras")
     (out / "features.json").write_text(model.features.to_json() + "\n", encoding="utf-8")
-    (out / "metrics.json").write_text(json.dumps(_plain({**reports, "history": history}), indent=2) + "\n")
+    (out / "metrics.json").write_text(json.dumps(plain({**reports, "history": history}), indent=2) + "\n")
     (out / "run.json").write_text(json.dumps(settings, indent=2) + "\n")
     shown = ("loss", "auc", "log_loss", "rmse", "mae")
     draw_curves(history, out / "curves.png", [name for name in shown if f"val_{name}" in history])
@@ -101,10 +101,10 @@ def open_run(path: Path) -> tuple[Any, dict[str, Any]]:
     return load_model(path, compile=False), json.loads(beside.read_text()) if beside.exists() else {}
 
 
-def _plain(values: Any) -> Any:
-    """The values with null for NaN, which JSON does not know."""
+def plain(values: Any) -> Any:
+    """Returns the values with null for NaN, which JSON does not know."""
     if isinstance(values, dict):
-        return {name: _plain(value) for name, value in values.items()}
+        return {name: plain(value) for name, value in values.items()}
     if isinstance(values, list):
-        return [_plain(value) for value in values]
+        return [plain(value) for value in values]
     return None if values != values else values

@@ -70,15 +70,14 @@ class SearchProgress(Progress):
     def watch(self, oracle: Any, trial: Any, scores: Sequence[Any]) -> None:
         """Shows where a search is; `search` calls this."""
         del trial, scores
-        begun = [one for one in oracle.trials.values() if not one.hyperparameters.values.get("tuner/trial_id")]
-        best = oracle.get_best_trials(1)
-        shares = [] if self.trials is None else [len(begun) / self.trials]
+        trials, begun, best = oracle.progress()
+        shares = [] if self.trials is None else [begun / self.trials]
         spent = oracle.time_spent / 60
         shares += [] if self.minutes is None else [spent / self.minutes]
         done = min(1.0, max(shares))
-        score = f"  best {best[0].score:.4f}" if best and best[0].score is not None else ""
+        score = "" if best is None else f"  best {best:.4f}"
         left = f"  {spent / done - spent:.0f} min left" if done > 0 else ""
-        self.update(self.bar, completed=done, description=f"trial {len(oracle.trials)}{score}{left}")
+        self.update(self.bar, completed=done, description=f"trial {trials}{score}{left}")
 
 
 def print_metrics(title: str, report: dict[str, float]) -> None:

@@ -28,6 +28,14 @@ def test_the_strategy_with_the_better_winners_on_validation_is_the_better_one():
     assert compared["summary"]["halving"]["valid_auc"]["mean"] == pytest.approx(0.72)
 
 
+def test_scores_after_a_part_agree_with_the_whole_as_their_ranks_do():
+    curves = [[0.5] * 3 + [0.6] * 6 + [best] for best in (0.7, 0.8, 0.9)]
+    curves[2][0], curves[1][1], curves[0][4] = 0.52, 0.51, 0.75  # in order after a ninth, not after a third
+    found = search.agreement([{"scores": curves[:2]}, {"scores": curves[2:]}], 27)
+    assert found["after 3 of 27 slices"] == pytest.approx(1.0)
+    assert found["after 9 of 27 slices"] < 0
+
+
 def test_searches_of_click_logs_are_counted_against_the_best_and_the_default():
     runs = [
         {"best": 0.80, "searched": 0.795, "NFM": 0.78},

@@ -34,6 +34,10 @@ def chosen(trials: Sequence[Any], count: int, key: Callable[[Any], float]) -> li
     return sorted(best.values(), key=key, reverse=True)[:count]
 
 
+class Diverged(ValueError):
+    """The loss of a training became infinite or NaN."""
+
+
 def train_whole(
     model: Any,
     train: Slices,
@@ -61,7 +65,7 @@ def train_whole(
         The number of slices of the weights it is left with, and the metrics after each slice.
 
     Raises:
-        ValueError: The loss became infinite or NaN.
+        Diverged: The loss became infinite or NaN.
     """
     scores: list[dict[str, float]] = []
     best, weights = 0, model.get_weights()
@@ -69,7 +73,7 @@ def train_whole(
         data = train.dataset(number, batch_size)
         history = model.fit(data, epochs=number + 1, initial_epoch=number, verbose=0).history
         if not np.isfinite(history["loss"][-1]):
-            raise ValueError(f"Training diverged in slice {number + 1}. Leave this configuration out.")
+            raise Diverged(f"Training diverged in slice {number + 1}. Leave this configuration out.")
         if valid is None:
             continue
         scores.append(judge(model, valid))
@@ -109,12 +113,16 @@ def conclude(
     refit: bool,
     settings: dict[str, Any],
 ) -> Found:
-    """Trains the best trials again, chooses on validation, judges on test, and writes what came out."""
-    goal, valid = tuner.oracle.objective, tuner.valid
+    """Trains the best trials again, chooses on validation, and judges on test."""
+    goal, valid, seconds = tuner.oracle.objective, tuner.valid, tuner.oracle.time_spent
     better, metric = sign(goal), goal.name.removeprefix("val_")
     done = [trial for trial in tuner.oracle.trials.values() if trial.status == "COMPLETED"]
     if not done:
-        raise ValueError("No trial of the search was finished. Give a larger budget.")
+        failures = [failure for trial in tuner.oracle.trials.values() if (failure := _failure(tuner, trial))]
+        why = failures[-1] if failures else tuner.oracle.last_problem
+        raise ValueError(
+            "No trial of the search was finished. " + (f"The last one: {why}" if why else "Give a larger budget.")
+        )
     kept = [
         _finalist(tuner, trial, [tuner.seed + 1 + number for number in range(seeds)], folder / "finalists")
         for trial in chosen(done, finalists, lambda trial: better * trial.score)
@@ -122,7 +130,7 @@ def conclude(
     kept = [entry for entry in kept if entry["runs"]]
     if not kept:
         raise ValueError("All finalists diverged when they were trained again. Search at lower rates.")
-    kept.sort(key=lambda entry: -better * entry["mean"])
+    kept.sort(key=lambda entry: (len(entry["diverged"]), -better * entry["mean"]))
     logits = [[np.load(run["file"]) for run in entry["runs"]] for entry in kept]
     for entry, theirs in zip(kept[1:], logits[1:], strict=True):
         entry["difference"] = paired_bootstrap(metric, valid, theirs, logits[0])
@@ -135,13 +143,14 @@ def conclude(
     evidence = {
         "objective": {"name": goal.name, "direction": goal.direction},
         "settings": settings,
-        "seconds": tuner.oracle.time_spent,
+        "seconds": seconds,
         "trials": [_described(tuner, trial) for trial in tuner.oracle.trials.values()],
         "finalists": kept,
         "verdict": _verdict(kept, metric),
         "test": None if test is None else _judged(model, test, metric),
     }
-    return Found(model, winner["candidate"], evidence)
+    best = {**winner["candidate"], "training": {**winner["candidate"]["training"], "passes": tuner.train.passes}}
+    return Found(model, best, evidence)
 
 
 @forgotten_gradients()
@@ -149,11 +158,12 @@ def _finalist(tuner: SliceTuner, trial: Any, seeds: Sequence[int], folder: Path)
     """A trial's configuration trained as a whole with each seed; what was trained before an interruption is read."""
     folder.mkdir(exist_ok=True)
     candidate = tuner.candidate(trial.hyperparameters)
-    goal, runs = tuner.oracle.objective, []
+    goal, runs, diverged = tuner.oracle.objective, [], []
     metric = goal.name.removeprefix("val_")
     for seed in seeds:
         path = folder / f"{trial.trial_id}-{seed}"
-        if not path.with_suffix(".json").exists():
+        known = json.loads(path.with_suffix(".json").read_text()) if path.with_suffix(".json").exists() else {}
+        if known.get("candidate") != candidate:
             batch_size = candidate["training"]["batch_size"]
             cut = Slices(tuner.train.part, passes=tuner.train.passes, count=tuner.train.count, seed=seed)
             keras.backend.clear_session()
@@ -169,18 +179,20 @@ def _finalist(tuner: SliceTuner, trial: Any, seeds: Sequence[int], folder: Path)
                     better=sign(goal),
                     patience=tuner.patience,
                 )
-            except ValueError:  # it diverged
+            except Diverged:
+                diverged.append(seed)
                 continue
             np.save(path.with_suffix(".npy"), predict(model, tuner.valid))
             model.save_weights(path.with_suffix(".weights.h5"))
-            found = {"seed": seed, "slice": best, "metrics": scores[best - 1]}
-            write_whole(path.with_suffix(".json"), json.dumps(found))
-        runs.append({**json.loads(path.with_suffix(".json").read_text()), "file": str(path.with_suffix(".npy"))})
+            known = {"seed": seed, "slice": best, "metrics": scores[best - 1], "candidate": candidate}
+            write_whole(path.with_suffix(".json"), json.dumps(known))
+        runs.append({name: known[name] for name in ("seed", "slice", "metrics")} | {"file": str(path) + ".npy"})
     values = [run["metrics"][metric] for run in runs]
     return {
         "trial": trial.trial_id,
         "candidate": candidate,
         "runs": runs,
+        "diverged": diverged,
         "mean": float(np.mean(values)) if values else None,
         "sd": float(np.std(values, ddof=1)) if len(values) > 1 else None,
         "difference": None,
@@ -206,7 +218,7 @@ def _described(tuner: SliceTuner, trial: Any) -> dict[str, Any]:
         "id": trial.trial_id,
         "parent": values.get(PARENT),
         "status": trial.status,
-        "message": None if trial.message is None else last_line(trial.message),
+        "message": _failure(tuner, trial),
         "values": {name: value for name, value in values.items() if not name.startswith("tuner/")},
         "candidate": tuner.candidate(trial.hyperparameters),
         "start": values.get(START),
@@ -214,6 +226,13 @@ def _described(tuner: SliceTuner, trial: Any) -> dict[str, Any]:
         "score": trial.score,
         "scores": tuner.scores(trial.trial_id) if finished else [],
     }
+
+
+def _failure(tuner: SliceTuner, trial: Any) -> str | None:
+    """Why a trial failed, in a line."""
+    if trial.status != "FAILED":
+        return None
+    return tuner.failure(trial.trial_id) or last_line(trial.message or "")
 
 
 def _judged(model: Any, test: EncodedPart, metric: str) -> dict[str, Any]:
@@ -229,11 +248,11 @@ def _verdict(finalists: Sequence[dict[str, Any]], metric: str) -> str:
     low, high = finalists[1]["difference"]["interval"]
     if low <= 0 <= high:
         return (
-            f"There is no clear winner: the second finalist's {metric} on validation differs from the first's by "
-            f"{finalists[1]['difference']['mean']:+.4f} [{low:+.4f}, {high:+.4f}]."
+            f"There is no clear winner: on these validation rows the second finalist's {metric} differs from the "
+            f"first's by {finalists[1]['difference']['mean']:+.4f} [{low:+.4f}, {high:+.4f}]."
         )
     return (
-        f"The first finalist is better than the second: its {metric} on validation differs by "
+        f"The first finalist is better than the second: on these validation rows its {metric} differs by "
         f"{-finalists[1]['difference']['mean']:+.4f} [{-high:+.4f}, {-low:+.4f}]."
     )
 

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from inspect import Parameter, signature
 from typing import Any, get_args
 
+from nfm_tfrs import arguments
 from nfm_tfrs.embedding import FusedEmbedding
 from nfm_tfrs.features.feature import Feature
 from nfm_tfrs.features.spec import FeatureSpec
@@ -19,7 +20,8 @@ keras_tuner = load_keras_tuner()
 OPEN = "ranking"  # the model whose blocks and structure are searched; every other one has its own
 OPTIMIZERS = {"lazyadagrad": "adagrad", "lazyadam": "adam", "adagrad": "adagrad", "adam": "adam"}
 RATES = {"adagrad": (0.01, 0.3, 0.05), "adam": (3e-4, 1e-2, 3e-3)}  # lowest, highest, default
-TRAINING = ("optimizer", "learning_rate", "schedule", "jit_compile", "batch_size")
+SCHEDULES = ("constant", "cosine")
+TRAINING = ("optimizer", "learning_rate", "schedule", "jit_compile")
 
 
 class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
@@ -82,7 +84,12 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
                 raise ValueError(f"structures may hold {known}; received {structure!r}. Correct or remove it.")
         self.num_fields = self._num_fields()
         if self.num_fields is None:
-            self.structures = tuple(one for one in self.structures if one == "stacked") or ("stacked",)
+            if "stacked" not in self.structures:
+                raise ValueError(
+                    f"Where the number of fields differs by batch, the structure is stacked; received {structures!r}. "
+                    'Add "stacked".'
+                )
+            self.structures = ("stacked",)
         self.blocks = self._fitting(blocks) if OPEN in self.models and "interaction" not in self.fixed else {}
 
     # --- what a tuner calls
@@ -104,9 +111,9 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
             candidate: As `candidate` returns it.
             decay_steps: Steps of a whole training, where the batch size decides on them.
         """
-        arguments = {**candidate["config"], "features": self.features}
+        config = {**candidate["config"], "features": self.features}
         with forgotten_gradients():
-            model = self._classes[candidate["model"]](**arguments)
+            model = self._classes[candidate["model"]](**config)
         training = candidate["training"]
         rate = training["learning_rate"]
         if training["schedule"] == "cosine":
@@ -195,7 +202,7 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
             with self._when(hp, "optimizer", names, choices=OPTIMIZERS), hp.name_scope(known):
                 if family == known:
                     rate = hp.Float("learning_rate", low, high, sampling="log", default=default)
-        schedules = ["constant", "cosine"] if self.decay_steps else ["constant"]
+        schedules = SCHEDULES if self.decay_steps else SCHEDULES[:1]
         training = {
             "optimizer": optimizer,
             "learning_rate": rate,
@@ -229,6 +236,9 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
         for key in self.fixed:
             if key not in known:
                 raise ValueError(f"fixed may hold {', '.join(sorted(known))}; received {key!r}. Correct or remove it.")
+        arguments.choice("schedule", self.fixed.get("schedule", SCHEDULES[0]), SCHEDULES)
+        if self.fixed.get("schedule") == "cosine" and self.decay_steps is None:
+            raise ValueError('schedule="cosine" needs to know over how many steps. Pass decay_steps too.')
         optimizer = self.fixed.get("optimizer")
         if "learning_rate" not in self.fixed and optimizer is not None and optimizer not in OPTIMIZERS:
             raise ValueError(

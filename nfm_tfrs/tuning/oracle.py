@@ -2,8 +2,8 @@
 
 import itertools
 import json
-import os
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,31 +16,37 @@ keras_tuner = load_keras_tuner()
 
 PARENT, START, END = "tuner/trial_id", "tuner/initial_epoch", "tuner/epochs"
 _OWN = (PARENT, START, END)
+_REFUSED = 200  # draws in a row that make no model, after which there is taken to be none
+_REDRAWN = 0.2  # of a neighbour's values
+_NEIGHBOURS = 3  # best configurations that have some
 
 
 class HalvingOracle(keras_tuner.Oracle):  # type: ignore[name-defined]
-    """Proposes configurations at the fewest slices, and of those that are known the best for more.
+    """Proposes configurations for few slices, at random and beside the best, and the best of them for more.
 
     Of the trials that are finished at a rung, the best one in `factor` go on to the next: a new trial with the values
     of the old one, its id (`tuner/trial_id`), the slice it starts at (`tuner/initial_epoch`) and the slice it ends
     before (`tuner/epochs`), the names that KerasTuner's Hyperband uses. Nobody waits for a rung to fill.
 
     The first configuration is the one of the space's defaults; it is trained whole at once, so that the best score is
-    never below that of the defaults. A configuration counts as tried once, however often it is promoted. Promotions of
-    what was tried go on when no new configuration may be tried, as time permits.
+    never below that of the defaults. Every other one after it is a neighbour: one of the best so far, with a fifth of
+    its values drawn anew. A configuration counts as tried once, however often it is promoted. Promotions of what was
+    tried go on when no new configuration may be tried, as time permits.
 
     Args:
         objective: A `keras_tuner.Objective`.
-        rungs: Slices of each rung, rising; a single one makes this a random search.
+        rungs: Slices of each rung, rising; with a single one each configuration is trained whole.
         factor: One in this many is promoted.
         max_configurations: Configurations to try; None for no limit.
         seconds: Of search, those before an interruption included; None for no limit.
+        neighbours: Whether there are any; without, and with a single rung, this is a random search.
         problem: Says what is wrong with some values, or None; what has a problem is never proposed.
         seed: Of the values.
         max_failures: Configurations in a row that may fail before the search gives up.
 
     Reference:
-        Li et al., A System for Massively Parallel Hyperparameter Tuning, MLSys 2020, algorithm 2.
+        Li et al., A System for Massively Parallel Hyperparameter Tuning, MLSys 2020, algorithm 2. Real et al.,
+        Regularized Evolution for Image Classifier Architecture Search, AAAI 2019, for neighbours of the best.
     """
 
     def __init__(
@@ -51,6 +57,7 @@ class HalvingOracle(keras_tuner.Oracle):  # type: ignore[name-defined]
         factor: int = 3,
         max_configurations: int | None = None,
         seconds: float | None = None,
+        neighbours: bool = True,
         problem: Callable[[dict[str, Any]], str | None] = lambda values: None,
         seed: int = 0,
         max_failures: int = 20,
@@ -63,7 +70,9 @@ class HalvingOracle(keras_tuner.Oracle):  # type: ignore[name-defined]
         self.factor = factor
         self.max_configurations = max_configurations
         self.seconds = seconds
+        self.neighbours = neighbours
         self.problem = problem
+        self.last_problem: str | None = None
         self.trials: dict[str, Any]
         self.ongoing_trials: dict[str, Any]
         self.verbose = 0
@@ -74,36 +83,84 @@ class HalvingOracle(keras_tuner.Oracle):  # type: ignore[name-defined]
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         """Returns the values of the next trial, or that there is none (now, or any more)."""
-        if self.seconds is not None and self.time_spent >= self.seconds:
-            return self._none()
+        if self._is_late or self.gave_up:
+            return {"status": "STOPPED", "values": None}
         values = self._promoted() or self._new()
-        return {"status": "RUNNING", "values": values} if values else self._none()
+        if values:
+            return {"status": "RUNNING", "values": values}
+        # A running trial may still be promoted.
+        return {"status": "IDLE" if self.ongoing_trials else "STOPPED", "values": None}
 
-    def _none(self) -> dict[str, Any]:
-        # A running trial may still be promoted, or stop others from it.
-        late = self.seconds is not None and self.time_spent >= self.seconds
-        return {"status": "IDLE" if self.ongoing_trials and not late else "STOPPED", "values": None}
+    @property
+    def gave_up(self) -> bool:
+        """Whether the last trials, as many as may, all failed."""
+        last = [self.trials[trial_id].status for trial_id in self.end_order[-self.max_consecutive_failed_trials :]]
+        return len(last) == self.max_consecutive_failed_trials and set(last) == {"FAILED"}
+
+    def _check_consecutive_failures(self) -> None:
+        """Does nothing: KerasTuner's raises in the thread that serves a worker, and never gives its lock back."""
+
+    @property
+    def _is_late(self) -> bool:
+        return self.seconds is not None and self.time_spent >= self.seconds
 
     def _promoted(self) -> dict[str, Any] | None:
         taken = {trial.hyperparameters.values.get(PARENT) for trial in self.trials.values()}
         for slices, more in reversed(list(itertools.pairwise(self.rungs))):
-            at = [trial for trial in self.trials.values() if trial.hyperparameters.values.get(END) == slices]
-            done = [trial for trial in at if trial.status == "COMPLETED"]
-            best = sorted(done, key=lambda trial: trial.score, reverse=self.objective.direction == "max")
-            for trial in best[: len(done) // self.factor]:
+            done = [trial for trial in self._ranked() if trial.hyperparameters.values.get(END) == slices]
+            for trial in done[: len(done) // self.factor]:
                 if trial.trial_id not in taken:
                     return {**trial.hyperparameters.values, PARENT: trial.trial_id, START: slices, END: more}
         return None
+
+    def _ranked(self) -> list[Any]:
+        """The trials that are finished, the best first."""
+        done = [trial for trial in self.trials.values() if trial.status == "COMPLETED"]
+        return sorted(done, key=lambda trial: trial.score, reverse=self.objective.direction == "max")
 
     def _new(self) -> dict[str, Any] | None:
         tried = [trial for trial in self.trials.values() if not trial.hyperparameters.values.get(PARENT)]
         if self.max_configurations is not None and len(tried) >= self.max_configurations:
             return None
-        values = self._defaults() if not tried else self._random_values()
-        while values is not None and self.problem(values) is not None:
+        for _ in range(_REFUSED):
+            if not tried and self.last_problem is None:
+                values = self._defaults()
+            elif self.neighbours and len(tried) % 2:
+                values = self._neighbour() or self._random_values()
+            else:
+                values = self._random_values()
+            if values is None:
+                return None
             self._tried_so_far.add(self._compute_values_hash(values))
-            values = self._random_values()
-        return None if values is None else {**values, START: 0, END: self.rungs[0 if tried else -1]}
+            self.last_problem = self.problem(values)
+            if self.last_problem is None:
+                return {**values, START: 0, END: self.rungs[0 if tried else -1]}
+        return None
+
+    def _neighbour(self) -> dict[str, Any] | None:
+        """Values of one of the best, a fifth of them drawn anew; None where there is none that was not tried."""
+        best: dict[str, dict[str, Any]] = {}
+        for trial in self._ranked():
+            values = trial.hyperparameters.values
+            best.setdefault(self._compute_values_hash(values), values)
+        if not best:
+            return None
+        random = np.random.default_rng(self._next_seed())
+        kept = list(best.values())[random.integers(min(_NEIGHBOURS, len(best)))]
+        for _ in range(self._max_collisions):  # one in ten draws nothing anew
+            hps = keras_tuner.HyperParameters()
+            for hp in self.hyperparameters.space:
+                hps.merge([hp])
+                if hps.is_active(hp):
+                    anew = hp.name not in kept or random.random() < _REDRAWN
+                    hps.values[hp.name] = hp.random_sample(self._next_seed()) if anew else kept[hp.name]
+            if self._compute_values_hash(hps.values) not in self._tried_so_far:
+                return dict(hps.values)
+        return None
+
+    def _next_seed(self) -> int:
+        self._seed_state += 1  # as KerasTuner does with each value it draws
+        return self._seed_state
 
     def _defaults(self) -> dict[str, Any]:
         hps = keras_tuner.HyperParameters()
@@ -120,6 +177,14 @@ class HalvingOracle(keras_tuner.Oracle):  # type: ignore[name-defined]
     def time_spent(self) -> float:
         """Seconds of search so far, those before an interruption included."""
         return self._before + (0.0 if self._started is None else time.monotonic() - self._started)
+
+    @keras_tuner.synchronized
+    def progress(self) -> tuple[int, int, float | None]:
+        """Returns how many trials and how many configurations were begun, and the best score so far."""
+        begun = sum(not trial.hyperparameters.values.get(PARENT) for trial in self.trials.values())
+        scores = [trial.score for trial in self.trials.values() if trial.score is not None]
+        best = max if self.objective.direction == "max" else min
+        return len(self.trials), begun, best(scores) if scores else None
 
     def create_trial(self, tuner_id: str) -> Any:
         if self._started is None:
@@ -155,6 +220,6 @@ class HalvingOracle(keras_tuner.Oracle):  # type: ignore[name-defined]
 
 def write_whole(path: Path, text: str) -> None:
     """Writes a file so that whoever reads it, after whatever happened, finds the old text or the new one."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # a process's number may be another machine's too
     unfinished.write_text(text, encoding="utf-8")
     unfinished.replace(path)

@@ -15,17 +15,18 @@ from nfm_tfrs.data.encoded import EncodedPart
 from nfm_tfrs.features.columns import Bag
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import load_keras_tuner
-from nfm_tfrs.tuning.finalists import Found, conclude, last_line
+from nfm_tfrs.tuning.finalists import Found, conclude
 from nfm_tfrs.tuning.hypermodel import RankingHyperModel
 from nfm_tfrs.tuning.oracle import HalvingOracle, write_whole
 from nfm_tfrs.tuning.slices import Slices
 from nfm_tfrs.tuning.tuner import SliceTuner
-from nfm_tfrs.tuning.workers import become_chief, is_worker, resign, serve
+from nfm_tfrs.tuning.workers import is_worker, serve
+from nfm_tfrs.tuning.written import write_found
 
 keras_tuner = load_keras_tuner()
 
 DIRECTIONS = {
-    "binary": {"val_auc": "max", "val_log_loss": "min", "val_calibration_error": "min"},
+    "binary": {"val_auc": "max", "val_log_loss": "min"},
     "regression": {"val_rmse": "min", "val_mae": "min"},
 }
 MAX_FAILURES = 20  # in a row: then there is something wrong with all of them
@@ -82,11 +83,12 @@ def search(
     max_parameters: int | None = None,
     max_latency: float | None = None,
     seed: int = 0,
-    workers: Callable[[str], Any] | None = None,
+    facts: Mapping[str, Any] | None = None,
+    workers: Callable[[str, int], Any] | None = None,
     num_workers: int = 1,
     watch: Callable[[Any, Any, list[dict[str, float]]], None] = lambda oracle, trial, scores: None,
 ) -> Found:
-    """Searches a model on training and validation rows, and judges it once on test rows.
+    """Searches a model on training and validation rows, judges it once on test rows, and writes all that into `out`.
 
     Trials are chosen by the exact validation metric. The best of them are trained again as a whole, each with several
     seeds; the one with the best mean wins, and a paired bootstrap over the validation rows says how clear that is.
@@ -98,9 +100,8 @@ def search(
         features: What both were encoded by.
         budget: Of the trials.
         out: Folder for all that is kept.
-        objective: `"val_auc"`, `"val_log_loss"`, `"val_calibration_error"`, `"val_rmse"`, `"val_mae"`, or a
-            `keras_tuner.Objective` of such a name.
-        test: Rows to judge the winner on.
+        objective: `"val_auc"`, `"val_log_loss"`, `"val_rmse"`, `"val_mae"`, or a `keras_tuner.Objective` of one.
+        test: Rows to judge the winner on; none of them is as good as None.
         task: `"binary"` or `"regression"`.
         models: See `RankingHyperModel`, as for the next four.
         blocks: See there.
@@ -108,7 +109,8 @@ def search(
         precisions: See there.
         fixed: See there; `batch_size` too.
         batch_sizes: To choose from.
-        strategy: `"halving"`: many configurations on few slices, the best on more; `"random"`: each on all.
+        strategy: `"halving"`: configurations at random and beside the best, on a third of the slices, the best third of
+            them on all; `"random"`: at random, each on all.
         passes: Over the training rows in a whole training.
         slices: Of a whole training; the model is judged after each.
         patience: Slices without a better score after which a training ends.
@@ -118,10 +120,16 @@ def search(
         max_parameters: Ceiling of a model's parameters.
         max_latency: Ceiling of the seconds that a model takes for 100 rows.
         seed: Of everything.
-        workers: Starts a worker process by its id; trials then run in `num_workers` of these instead of here.
+        facts: Of the data, for the model card: label, split, …
+        workers: Starts a worker process by its id and the port it asks for trials at; trials then run in `num_workers`
+            of these instead of here. `nfm_tfrs.tuning.workers.starter` makes one.
         num_workers: See `workers`.
         watch: Called after each slice with the oracle, the trial and its scores; with workers, several times a second
             with the oracle, None and no scores.
+
+    Returns:
+        The model with its evidence. `out` holds the model, `best.json`, a model card, every figure (`search.json`),
+        TensorBoard logs and, where the extra `report` is installed, a page.
 
     Raises:
         ValueError: An argument out of range, an objective that there is not, or a folder of another search.
@@ -130,10 +138,16 @@ def search(
     Example:
         A whole search takes minutes; README has one.
     """
+    arguments.choice("task", task, tuple(DIRECTIONS))
     goal = checked_objective(objective, task)
     arguments.choice("strategy", strategy, get_args(Strategy))
+    for name, value in (("patience", patience), ("finalists", finalists), ("seeds", seeds)):
+        arguments.count(name, value)
     fixed = dict(fixed or {})
-    sizes = (fixed.pop("batch_size"),) if "batch_size" in fixed else tuple(batch_sizes)
+    sizes = arguments.widths("batch_sizes", (fixed.pop("batch_size"),) if "batch_size" in fixed else batch_sizes)
+    if not sizes:
+        raise ValueError("batch_sizes must hold one or more; received (). Leave it out for the default.")
+    test = test if test is not None and len(test) else None
     cut = Slices(train, passes=passes, count=slices, seed=seed)
     space = RankingHyperModel(
         features,
@@ -166,11 +180,10 @@ def search(
     }
     folder = Path(out)
     claim(folder, json.loads(json.dumps(settings)))
-    if workers is not None:
-        become_chief()
     oracle = HalvingOracle(
         goal,
         rungs=rungs(slices) if strategy == "halving" else [slices],
+        neighbours=strategy == "halving",
         max_configurations=budget.trials,
         seconds=None if budget.minutes is None else 60 * budget.minutes,
         seed=seed,
@@ -191,21 +204,19 @@ def search(
         project_name="trials",
     )
     oracle.problem = tuner.problem
-    try:
-        if workers is None:
-            tuner.search()
-        else:
-            tuner.save()
-            serve(oracle, workers, num_workers, warn=warnings.warn, tick=lambda: watch(oracle, None, []))
-    except RuntimeError as error:  # KerasTuner's: too many failures in a row
-        count = oracle.max_consecutive_failed_trials
-        raise ValueError(f"{count} trials in a row failed, the last one so: {last_line(str(error))}") from error
-    finally:
-        if workers is not None:
-            resign()
+    if workers is None:
+        tuner.search()
+    else:
+        oracle.save()
+        serve(oracle, workers, num_workers, warn=warnings.warn, tick=lambda: watch(oracle, None, []))
     if is_worker():
         return Found(None, {}, {})
-    return conclude(tuner, folder, test, finalists=finalists, seeds=seeds, refit=refit, settings=settings)
+    if oracle.gave_up:
+        warnings.warn(f"The search ends early: its last {MAX_FAILURES} trials failed.", stacklevel=2)
+    found = conclude(tuner, folder, test, finalists=finalists, seeds=seeds, refit=refit, settings=settings)
+    rows = {"train": len(train), "valid": len(valid)} | ({} if test is None else {"test": len(test)})
+    write_found(found, features, folder, {**(facts or {}), "rows": rows})
+    return found
 
 
 def checked_objective(objective: Any, task: str) -> Any:
@@ -227,17 +238,14 @@ def checked_objective(objective: Any, task: str) -> Any:
 def rungs(slices: int, factor: int = 3) -> list[int]:
     """Returns the slices of each rung of a halving, rising to all of them.
 
-    The first has a ninth of them: making a model takes as long as several slices, and after one slice Adagrad's models,
-    which start slowly, all look bad.
+    The first has a third of them. After a ninth, making a model takes as long as training it, and models of Adagrad,
+    which start slowly, all look bad: `benchmarks/search.py` reports how well scores after either part rank the models.
 
     Example:
         >>> rungs(27)
-        [3, 9, 27]
+        [9, 27]
     """
-    found = [slices]
-    while found[0] // factor >= max(1, slices // factor**2):
-        found.insert(0, found[0] // factor)
-    return found
+    return [slices // factor, slices] if slices >= factor else [slices]
 
 
 def fingerprint(*parts: EncodedPart) -> str:
@@ -267,7 +275,7 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
         if differing:
             raise ValueError(f"{folder} holds a search with other {', '.join(differing)}. Choose another folder.")
         return
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and any(not path.name.startswith(".settings.json") for path in folder.iterdir()):
         raise ValueError(f"{folder} holds something that is no search. Choose another folder.")
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps(settings, indent=1))

@@ -97,22 +97,29 @@ class SliceTuner(keras_tuner.engine.base_tuner.BaseTuner):  # type: ignore[name-
         values = trial.hyperparameters.values
         candidate, parent = self.candidate(trial.hyperparameters), values.get(PARENT)
         scores = self.scores(parent) if parent else []
-        if self._has_ended(scores):
-            return self._best(scores)
-        try:
-            model = self._model(candidate, parent)
-            for number in range(values[START], values[END]):
-                self._train(model, number, candidate["training"]["batch_size"])
-                scores.append(judge(model, self.valid))
-                self.watch(trial, scores)
-                if self._has_ended(scores):
-                    break
-        except tf.errors.ResourceExhaustedError as error:
-            raise FailedTrialError(f"The memory does not suffice: {str(error).splitlines()[0]}") from error
         folder = self._folder(trial.trial_id)
-        model.save_weights(folder / "weights")
+        if not self._has_ended(scores):
+            try:
+                model = self._model(candidate, parent)
+                for number in range(values[START], values[END]):
+                    scores.append(self._trained(model, number, candidate["training"]["batch_size"]))
+                    self.watch(trial, scores)
+                    if self._has_ended(scores):
+                        break
+            except Exception as error:
+                reason = str(error)
+                if isinstance(error, tf.errors.ResourceExhaustedError):
+                    reason = f"The memory does not suffice: {reason.splitlines()[0]}"
+                write_whole(folder / "failure.txt", reason)  # KerasTuner's workers keep it to themselves
+                raise FailedTrialError(reason) from error
+            model.save_weights(folder / "weights")
         write_whole(folder / "scores.json", json.dumps(scores))
         return self._best(scores)
+
+    def failure(self, trial_id: str) -> str | None:
+        """Returns why a trial failed, as far as its own process knew."""
+        path = self._folder(trial_id) / "failure.txt"
+        return path.read_text(encoding="utf-8") if path.exists() else None
 
     def scores(self, trial_id: str) -> Scores:
         """Returns the validation metrics of a finished trial after each slice, from the first."""
@@ -135,7 +142,8 @@ class SliceTuner(keras_tuner.engine.base_tuner.BaseTuner):  # type: ignore[name-
             model.load_weights(self._folder(parent) / "weights").expect_partial()
         return model
 
-    def _train(self, model: Any, number: int, batch_size: int) -> None:
+    def _trained(self, model: Any, number: int, batch_size: int) -> dict[str, float]:
+        """The validation metrics after training on a slice."""
         history = model.fit(
             self.train.dataset(number, batch_size),
             epochs=number + 1,
@@ -143,8 +151,11 @@ class SliceTuner(keras_tuner.engine.base_tuner.BaseTuner):  # type: ignore[name-
             callbacks=[keras.callbacks.TerminateOnNaN()],
             verbose=0,
         ).history
-        if not np.isfinite(history["loss"][-1]):
-            raise FailedTrialError(f"It diverged: the loss was {history['loss'][-1]} in slice {number + 1}.")
+        score = judge(model, self.valid)
+        for name, value in (("loss", history["loss"][-1]), (self.oracle.objective.name, score[self._metric])):
+            if not np.isfinite(value):
+                raise FailedTrialError(f"It diverged: its {name} was {value} after slice {number + 1}.")
+        return score
 
     def _has_ended(self, scores: Scores) -> bool:
         """Whether the last `patience` slices brought nothing better than those before."""
@@ -162,12 +173,17 @@ class SliceTuner(keras_tuner.engine.base_tuner.BaseTuner):  # type: ignore[name-
     def _folder(self, trial_id: str) -> Path:
         return Path(self.get_trial_dir(trial_id))
 
-    def save_model(self, trial_id: str, model: Any, step: int = 0) -> None:
-        """Does nothing: `run_trial` keeps the weights."""
+    # --- what is kept: the oracle's alone, whichever process goes on with it
 
-    def load_model(self, trial: Any) -> Any:
-        """Returns the model of a finished trial, with its last weights."""
-        return self._model(self.candidate(trial.hyperparameters), trial.trial_id)
+    def _get_tuner_fname(self) -> str:
+        return str(Path(self.project_dir) / "oracle.json")
+
+    def save(self) -> None:
+        """Does nothing: the oracle saves itself."""
+
+    def reload(self) -> None:
+        """Goes on where the oracle was."""
+        self.oracle.reload()
 
 
 def sign(objective: Any) -> int:

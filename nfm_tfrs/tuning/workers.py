@@ -1,7 +1,6 @@
 """A search by several processes: KerasTuner's chief, and workers that are started again when they die."""
 
 import os
-import socket
 import subprocess
 import threading
 import time
@@ -38,26 +37,13 @@ def _wait_for_end_of(parent: int) -> None:
     os._exit(1)
 
 
-def become_chief() -> None:
-    """Sets KerasTuner's variables for a chief on this machine; before the tuner is made."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    os.environ |= {_ID: "chief", _ADDRESS: "127.0.0.1", _PORT: str(port)}
+def starter(command: Sequence[str], folder: Path) -> Callable[[str, int], Any]:
+    """Returns what starts a worker by its id and the chief's port; what it says goes to a file in the folder."""
 
-
-def resign() -> None:
-    """Takes the variables of `become_chief` back."""
-    for name in (_ID, _ADDRESS, _PORT):
-        os.environ.pop(name, None)
-
-
-def starter(command: Sequence[str], folder: Path) -> Callable[[str], Any]:
-    """Returns what starts a worker by its id; what it says goes to a file of its id in the folder."""
-
-    def start(worker: str) -> Any:
+    def start(worker: str, port: int) -> Any:
         folder.mkdir(parents=True, exist_ok=True)
-        environment = {**os.environ, _ID: worker, _PARENT: str(os.getpid())}
+        chief = {_ADDRESS: "127.0.0.1", _PORT: str(port), _PARENT: str(os.getpid())}
+        environment = {**os.environ, **chief, _ID: worker}
         with (folder / f"{worker}.log").open("ab") as log:
             return subprocess.Popen(list(command), env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
 
@@ -66,7 +52,7 @@ def starter(command: Sequence[str], folder: Path) -> Callable[[str], Any]:
 
 def serve(
     oracle: Any,
-    start: Callable[[str], Any],
+    start: Callable[[str, int], Any],
     count: int,
     *,
     warn: Callable[[str], None],
@@ -79,7 +65,7 @@ def serve(
 
     Args:
         oracle: Of the search.
-        start: Starts a worker by its id; returns its `subprocess.Popen`.
+        start: Starts a worker by its id and the port to ask at; returns its `subprocess.Popen`.
         count: Number of workers.
         warn: Called with a line about each death.
         tick: Called several times a second.
@@ -93,11 +79,11 @@ def serve(
     conditions.print = lambda *_: None  # forgotten there: a line for each condition sent
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=1))
     protos.get_service_grpc().add_OracleServicer_to_server(OracleServicer(oracle), server)
-    server.add_insecure_port(f"{os.environ[_ADDRESS]}:{os.environ[_PORT]}")
+    port = server.add_insecure_port("127.0.0.1:0")  # any that is free
     server.start()
     workers: dict[str, Any] = {}
     try:
-        workers |= {name: start(name) for name in (f"worker{number}" for number in range(count))}
+        workers |= {name: start(name, port) for name in (f"worker{number}" for number in range(count))}
         deaths: Counter[tuple[str, str]] = Counter()
         while workers:
             time.sleep(0.2)
@@ -107,7 +93,7 @@ def serve(
                     continue
                 del workers[name]
                 if process.returncode and _may_live(oracle, name, deaths, process.returncode, warn):
-                    workers[name] = start(name)
+                    workers[name] = start(name, port)
     finally:
         for process in workers.values():
             process.terminate()

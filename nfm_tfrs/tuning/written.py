@@ -2,6 +2,7 @@
 
 import json
 import platform
+import shutil
 import warnings
 from collections.abc import Mapping
 from importlib import metadata
@@ -10,6 +11,7 @@ from typing import Any
 
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import tf
+from nfm_tfrs.run import plain
 from nfm_tfrs.tuning.finalists import Found
 from nfm_tfrs.tuning.oracle import write_whole
 from nfm_tfrs.tuning.report import write_report
@@ -18,8 +20,8 @@ FILES = ("model.keras", "features.json", "best.json", "search.json", "card.md", 
 _PACKAGES = ("nfm-tfrs", "tensorflow", "tf-keras", "tensorflow-recommenders", "keras-tuner", "numpy")
 
 
-def write_found(found: Found, features: FeatureSpec, folder: Path, facts: Mapping[str, Any]) -> list[str]:
-    """Writes what a search found into its folder; returns the names of the files.
+def write_found(found: Found, features: FeatureSpec, folder: Path, facts: Mapping[str, Any]) -> None:
+    """Writes what a search found into its folder.
 
     Args:
         found: The search's.
@@ -42,15 +44,13 @@ def write_found(found: Found, features: FeatureSpec, folder: Path, facts: Mappin
     unfinished.replace(folder / "model.keras")
     write_whole(folder / "features.json", features.to_json() + "\n")
     write_whole(folder / "best.json", json.dumps(found.best, indent=2) + "\n")
-    write_whole(folder / "search.json", json.dumps(evidence, indent=1) + "\n")
+    write_whole(folder / "search.json", json.dumps(plain(evidence), indent=1) + "\n")
     write_whole(folder / "card.md", card(found.best, evidence))
     write_logs(evidence, folder / "tensorboard")
     try:
         write_report(evidence, folder / "report.html")
     except ImportError as error:  # of what draws it
         warnings.warn(f"The page of the search is left out: {error}", stacklevel=2)
-        return [name for name in FILES if name != "report.html"]
-    return list(FILES)
 
 
 def card(best: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
@@ -102,6 +102,7 @@ def write_logs(evidence: Mapping[str, Any], folder: Path) -> None:
     # Here: TensorBoard takes a second to import.
     from tensorboard.plugins.hparams import api
 
+    shutil.rmtree(folder, ignore_errors=True)  # of the same search, if it is asked for once more
     for trial in evidence["trials"]:
         if not trial["scores"]:
             continue

@@ -8,9 +8,11 @@ from nfm_tfrs.tuning import keras_tuner
 from nfm_tfrs.tuning.oracle import END, PARENT, START, HalvingOracle, write_whole
 
 
-def oracle(folder, *, load=False, **arguments):
+def oracle(folder, *, load=False, more=0, **arguments):
     hp = keras_tuner.HyperParameters()
     hp.Int("x", 0, 10_000, default=77)
+    for number in range(more):
+        hp.Int(f"y{number}", 0, 10_000, default=0)
     made = HalvingOracle(
         keras_tuner.Objective("val_auc", "max"), **{"rungs": [1, 3, 9], "max_configurations": 12, **arguments}
     )
@@ -66,16 +68,31 @@ def test_the_best_third_of_each_rung_goes_on_from_where_it_ended(tmp_path):
 
 def test_neighbouring_seeds_propose_different_values(tmp_path):
     first, second = (
-        {x for x, *_ in played(oracle(tmp_path / str(seed), rungs=[9], seed=seed))[0][1:]} for seed in (0, 1)
+        {x for x, *_ in played(oracle(tmp_path / str(seed), rungs=[9], seed=seed, neighbours=False))[0][1:]}
+        for seed in (0, 1)
     )
     assert len(first & second) <= 2  # of eleven; counted up from the seed itself, ten
 
 
 def test_one_rung_is_a_random_search(tmp_path):
-    found, status = played(oracle(tmp_path, rungs=[9], max_configurations=5))
+    found, status = played(oracle(tmp_path, rungs=[9], max_configurations=5, neighbours=False))
     assert status == "STOPPED"
     assert [entry[1:] for entry in found] == [(None, 0, 9)] * 5
     assert len({entry[0] for entry in found}) == 5
+
+
+def test_every_other_configuration_is_a_neighbour_of_one_of_the_best(tmp_path):
+    made = oracle(tmp_path, rungs=[9], max_configurations=40, more=9)
+    played(made)
+    tried = [trial.hyperparameters.values for trial in made.trials.values()]
+    kept = []
+    for number, values in enumerate(tried):
+        best = sorted(tried[:number], key=lambda before: -before["x"])[:3]
+        same = [sum(values[f"y{k}"] == before[f"y{k}"] for k in range(9)) for before in best]
+        kept.append(max(same, default=0))
+    assert all(count == 0 for count in kept[2::2])  # at random: of ten thousand values none is met twice
+    assert 5 < sum(kept[1::2]) / len(kept[1::2]) < 9  # 7.2 of nine
+    assert all(count > 1 for count in kept[1::2])
 
 
 def test_the_same_seed_proposes_the_same(tmp_path):
@@ -86,6 +103,12 @@ def test_the_same_seed_proposes_the_same(tmp_path):
 def test_what_has_a_problem_is_never_proposed(tmp_path):
     made = oracle(tmp_path, problem=lambda values: "odd" if values["x"] % 2 else None)
     assert all(x % 2 == 0 for x, *_ in played(made)[0][1:])
+
+
+def test_where_nothing_can_be_made_the_search_ends(tmp_path):
+    made = oracle(tmp_path, problem=lambda values: "it is too wide")
+    assert played(made) == ([], "STOPPED")
+    assert made.last_problem == "it is too wide"
 
 
 def test_no_trial_begins_when_time_is_up(tmp_path, monkeypatch):
@@ -145,10 +168,19 @@ def test_failed_trials_are_no_candidates_and_too_many_in_a_row_end_the_search(tm
         finish(made, made.create_trial("tuner0"), "FAILED")
     found, _ = played(made, most=3)
     assert len(found) == 3
-    finish(made, made.create_trial("tuner0"), "FAILED")
-    finish(made, made.create_trial("tuner0"), "FAILED")
-    with pytest.raises(RuntimeError, match="exceeded the limit of 3"):
+    assert not made.gave_up
+    for _ in range(3):
         finish(made, made.create_trial("tuner0"), "FAILED")
+    assert made.gave_up
+    assert made.create_trial("tuner0").status == "STOPPED"
+
+
+def test_progress_is_what_was_begun_and_the_best_so_far(tmp_path):
+    made = oracle(tmp_path, max_configurations=13)
+    assert made.progress() == (0, 0, None)
+    found, _ = played(made)
+    best = max(x / 1e4 + end / 100 for x, _, _, end in found)
+    assert made.progress() == (len(found), 13, pytest.approx(best))
 
 
 def test_a_worker_waits_while_another_one_may_still_decide_on_a_promotion(tmp_path):

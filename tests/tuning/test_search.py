@@ -78,7 +78,8 @@ def test_finalists_have_a_run_a_seed_and_the_best_mean_wins(found):
     means = [np.mean([run["metrics"]["auc"] for run in entry["runs"]]) for entry in finalists]
     assert [entry["mean"] for entry in finalists] == pytest.approx(means)
     assert means == sorted(means, reverse=True)
-    assert found.best == finalists[0]["candidate"]
+    training = {**finalists[0]["candidate"]["training"], "passes": 2}
+    assert found.best == {**finalists[0]["candidate"], "training": training}
     assert finalists[0]["difference"] is None
     assert finalists[1]["difference"]["mean"] == pytest.approx(means[1] - means[0], abs=1e-9)
     low, high = finalists[1]["difference"]["interval"]
@@ -143,13 +144,51 @@ def test_a_trial_that_diverges_or_is_too_large_fails_and_the_search_goes_on(data
     assert failed
     assert all("parameters are more than" in trial["message"] for trial in failed)
     monkeypatch.setattr(sys.modules["nfm_tfrs.tuning.search"], "MAX_FAILURES", 3)
-    with pytest.raises(ValueError, match=r"3 trials in a row failed, the last one so: It diverged: the loss was nan"):
+    with (
+        pytest.warns(UserWarning, match="The search ends early: its last 3 trials failed."),
+        pytest.raises(ValueError, match=r"No trial .* was finished. The last one: It diverged: its loss was nan after"),
+    ):
         run(data, tmp_path / "all", fixed={**fixed, "learning_rate": 1e30}, budget=Budget(trials=30))
+
+
+def test_a_promoted_trial_may_have_ended_already(data, tmp_path, monkeypatch):
+    falling = iter(np.linspace(0.9, 0.5, 100))
+    monkeypatch.setattr("nfm_tfrs.tuning.tuner.judge", lambda model, part: {"auc": float(next(falling))})
+    found = run(data, tmp_path / "search", budget=Budget(trials=4), slices=9, patience=1, finalists=1, seeds=1)
+    promoted = [trial for trial in found.evidence["trials"] if trial["parent"]]
+    ended = [trial for trial in promoted if len(trial["scores"]) <= trial["start"]]
+    assert ended  # or there was nothing to test
+    trials = {trial["id"]: trial for trial in found.evidence["trials"]}
+    assert all(trial["scores"] == trials[trial["parent"]]["scores"] for trial in ended)
+
+
+def test_where_no_block_can_be_made_the_search_says_why(data, tmp_path):
+    block = {"name": "cross", "config": {"bogus": 1}}
+    with pytest.raises(ValueError, match=r"No trial of the search was finished. The last one: .*bogus"):
+        run(data, tmp_path / "search", fixed={"interaction": block, "batch_size": 64})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"task": "clicks"}, 'task must be "binary" or "regression"; received'),
+        ({"finalists": 0}, "finalists must be a whole number of 1 or more; received 0"),
+        ({"seeds": 0}, "seeds must be a whole number of 1 or more; received 0"),
+        ({"patience": 0}, "patience must be a whole number of 1 or more; received 0"),
+        ({"fixed": {}, "batch_sizes": ()}, "batch_sizes must hold one or more"),
+        ({"fixed": {"batch_size": 0}}, "batch_sizes must be"),
+        ({"fixed": {"schedule": "cosin"}}, 'schedule must be "constant" or "cosine"; received \'cosin\''),
+    ],
+)
+def test_what_is_out_of_range_is_refused_before_anything_runs(data, tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        run(data, tmp_path / "search", **arguments)
+    assert not (tmp_path / "search").exists()
 
 
 def test_trials_over_a_latency_fail(data, tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules["nfm_tfrs.tuning.search"], "MAX_FAILURES", 1)
-    with pytest.raises(ValueError, match="for 100 rows are more than 1e-09"):
+    with pytest.warns(UserWarning, match="ends early"), pytest.raises(ValueError, match="for 100 rows are more than"):
         run(data, tmp_path, max_latency=1e-9, budget=Budget(trials=30))
 
 
@@ -158,7 +197,7 @@ def test_trials_over_a_latency_fail(data, tmp_path, monkeypatch):
     [
         (
             "val_accuracy",
-            "objective must be one of val_auc, val_log_loss, val_calibration_error; received 'val_accuracy'.",
+            "objective must be one of val_auc, val_log_loss; received 'val_accuracy'.",
         ),
         (
             keras_tuner.Objective("val_auc", "min"),

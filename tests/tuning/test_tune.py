@@ -177,3 +177,7 @@ def test_a_worker_that_is_killed_gets_its_trial_back_and_after_two_deaths_it_fai
     assert others
     assert {trial["status"] for trial in others} == {"COMPLETED"}
     assert (out / "model.keras").exists()
+    again = start(clicks, out, "--max-trials", "4", *SMALL)  # in one process, there is nothing left to do
+    output, _ = again.communicate(timeout=200)
+    assert again.returncode == 0, output
+    assert {trial["id"] for trial in json.loads((out / "search.json").read_text())["trials"]} == set(trials)
