@@ -136,7 +136,7 @@ def conclude(
         entry["difference"] = paired_bootstrap(metric, valid, theirs, logits[0])
     winner = kept[0]
     run = max(winner["runs"], key=lambda run: better * run["metrics"][metric])
-    model = tuner.models.built(winner["candidate"])
+    model = tuner.space.built(winner["candidate"])
     model.load_weights(Path(run["file"]).with_suffix(".weights.h5"))
     if refit:
         model = _refitted(tuner, winner)
@@ -168,7 +168,7 @@ def _finalist(tuner: SliceTuner, trial: Any, seeds: Sequence[int], folder: Path)
             cut = Slices(tuner.train.part, passes=tuner.train.passes, count=tuner.train.count, seed=seed)
             keras.backend.clear_session()
             keras.utils.set_random_seed(seed)
-            model = tuner.models.built(candidate, cut.steps(batch_size))
+            model = tuner.space.built(candidate, cut.steps(batch_size))
             try:
                 best, scores = train_whole(
                     model,
@@ -205,7 +205,7 @@ def _refitted(tuner: SliceTuner, winner: dict[str, Any]) -> Any:
     cut = Slices(both, passes=tuner.train.passes, count=tuner.train.count, seed=tuner.seed)
     batch_size = winner["candidate"]["training"]["batch_size"]
     keras.utils.set_random_seed(tuner.seed)
-    model = tuner.models.built(winner["candidate"], cut.steps(batch_size))
+    model = tuner.space.built(winner["candidate"], cut.steps(batch_size))
     stop = round(float(np.mean([run["slice"] for run in winner["runs"]])))
     train_whole(model, cut, None, batch_size=batch_size, metric="", better=1, patience=0, stop=stop)
     return model
@@ -232,7 +232,7 @@ def _failure(tuner: SliceTuner, trial: Any) -> str | None:
     """Why a trial failed, in a line."""
     if trial.status != "FAILED":
         return None
-    return tuner.failure(trial.trial_id) or last_line(trial.message or "")
+    return tuner.failure(trial.trial_id) or trial.message
 
 
 def _judged(model: Any, test: EncodedPart, metric: str) -> dict[str, Any]:
@@ -255,9 +255,3 @@ def _verdict(finalists: Sequence[dict[str, Any]], metric: str) -> str:
         f"The first finalist is better than the second: on these validation rows its {metric} differs by "
         f"{-finalists[1]['difference']['mean']:+.4f} [{-high:+.4f}, {-low:+.4f}]."
     )
-
-
-def last_line(text: str) -> str:
-    """Returns the last line of a traceback, without the name of the exception's class."""
-    line = ([""] + [line for line in text.splitlines() if line.strip()])[-1].strip()
-    return line.partition(": ")[2] or line

@@ -13,7 +13,8 @@ from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import forgotten_gradients, keras, load_keras_tuner
 from nfm_tfrs.models.ranking import RankingModel, Structure
 from nfm_tfrs.optimizers import named_optimizer
-from tfrs_registry import PluginWarning, RegistryError, blocks, models
+from tfrs_registry import PluginWarning, RegistryError, blocks
+from tfrs_registry import models as model_registry
 
 keras_tuner = load_keras_tuner()
 
@@ -76,7 +77,7 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
         self.fixed = dict(fixed or {})
         self.task = task
         self.decay_steps = decay_steps
-        self._classes = {name: _models.load(name) for name in self.models}
+        self._classes = {name: model_registry.load(name) for name in self.models}
         self._check_fixed()
         for structure in self.structures:
             if structure not in get_args(Structure):
@@ -276,9 +277,6 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
         if self.num_fields is None:
             return None if cls.dynamic_fields else "their number of fields differs by batch"
         return None if self.num_fields >= cls.min_fields else f"it needs {cls.min_fields} fields of {self.num_fields}"
-
-
-_models = models
 
 
 def _parameters(cls: Any) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class HalvingOracle(keras_tuner.Oracle):  # type: ignore[name-defined]
         rungs: Slices of each rung, rising; with a single one each configuration is trained whole.
         factor: One in this many is promoted.
         max_configurations: Configurations to try; None for no limit.
-        seconds: Of search, those before an interruption included; None for no limit.
+        seconds: Of search, those before an interruption included but for the trial it cut; None for no limit.
         neighbours: Whether there are any; without, and with a single rung, this is a random search.
         problem: Says what is wrong with some values, or None; what has a problem is never proposed.
         seed: Of the values.

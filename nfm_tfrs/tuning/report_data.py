@@ -101,8 +101,10 @@ def varied(chains: Sequence[Chain]) -> list[str]:
 
 
 def plain(value: Any) -> Any:
-    """Returns a value that Optuna and Plotly take, and show as it is."""
-    if isinstance(value, bool | int | float) or value is None:
+    """Returns a value that Optuna and Plotly take, and show as a person writes it."""
+    if isinstance(value, float):
+        return float(f"{value:.3g}")
+    if isinstance(value, bool | int) or value is None:
         return value
     return text(value if isinstance(value, str) else json.dumps(value))
 

@@ -39,7 +39,7 @@ class Budget:
 
     Args:
         trials: Configurations to try.
-        minutes: Of search, without the finalists.
+        minutes: Of search, without the finalists; a trial that runs when they are over is finished first.
 
     Raises:
         ValueError: Neither is given, or one is not above 0.

@@ -67,13 +67,13 @@ class SliceTuner(keras_tuner.engine.base_tuner.BaseTuner):  # type: ignore[name-
         self.max_parameters = max_parameters
         self.max_latency = max_latency
         self.watch = watch
-        self.models = hypermodel
+        self.space = hypermodel
         # KerasTuner explores the space by building: candidates tell as much of it as models, and cost nothing.
         super().__init__(oracle, self.candidate, **kwargs)
 
     def candidate(self, hp: Any) -> dict[str, Any]:
         """Returns what `hp` says, as `RankingHyperModel.candidate` does, and the batch size."""
-        found = self.models.candidate(hp)
+        found = self.space.candidate(hp)
         sizes = self.batch_sizes
         found["training"]["batch_size"] = sizes[0] if len(sizes) == 1 else hp.Choice("batch_size", list(sizes))
         return found
@@ -82,13 +82,21 @@ class SliceTuner(keras_tuner.engine.base_tuner.BaseTuner):  # type: ignore[name-
         """Returns why values of the space make no model; None where they do."""
         hp = self.oracle.get_space()
         hp.values = dict(values)
-        return self.models.problem(self.candidate(hp))
+        return self.space.problem(self.candidate(hp))
 
     # --- a trial
 
     def pre_create_trial(self) -> None:
         """Waits a little: KerasTuner asks at once again where there is nothing to do until another trial ends."""
         time.sleep(0.05)
+
+    def _try_run_and_update_trial(self, trial: Any, *args: Any, **kwargs: Any) -> None:
+        """As KerasTuner's, which prints the traceback of each trial that fails."""
+        try:
+            self._run_and_update_trial(trial, *args, **kwargs)
+            trial.status = "COMPLETED"
+        except FailedTrialError as error:
+            trial.status, trial.message = "FAILED", str(error)
 
     @forgotten_gradients()
     def run_trial(self, trial: Any, *args: Any, **kwargs: Any) -> dict[str, float]:
@@ -132,7 +140,7 @@ class SliceTuner(keras_tuner.engine.base_tuner.BaseTuner):  # type: ignore[name-
         gc.collect()
         text = json.dumps(candidate, sort_keys=True)
         keras.utils.set_random_seed((self.seed * 1_000_003 + zlib.crc32(f"{text}{parent}".encode())) % 2**31)
-        model = self.models.built(candidate, self.train.steps(candidate["training"]["batch_size"]))
+        model = self.space.built(candidate, self.train.steps(candidate["training"]["batch_size"]))
         if self.max_parameters is not None and model.count_params() > self.max_parameters:
             raise FailedTrialError(f"{model.count_params():,} parameters are more than {self.max_parameters:,}.")
         if self.max_latency is not None and (seconds := latency(model, self.valid)) > self.max_latency:

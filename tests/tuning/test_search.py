@@ -18,7 +18,6 @@ from nfm_tfrs.keras_compat import keras
 from nfm_tfrs.training import predict
 from nfm_tfrs.tuning import Budget, keras_tuner, search
 from nfm_tfrs.tuning.bootstrap import paired_bootstrap
-from nfm_tfrs.tuning.finalists import last_line
 from nfm_tfrs.tuning.search import checked_objective
 from tfrs_registry import get_model
 
@@ -250,11 +249,6 @@ def test_the_bootstrap_of_a_metric_is_that_metric_on_resampled_rows(metric, weig
         taken = rng.integers(0, rows, rows)
         gaps.append(direct(ours, taken) - direct(theirs, taken))
     np.testing.assert_allclose(found["interval"], np.quantile(gaps, [0.025, 0.975]), atol=1e-6)
-
-
-def test_the_last_line_of_a_traceback_is_what_went_wrong():
-    assert last_line("Traceback\n  File x\nValueError: It diverged: at 3.\n") == "It diverged: at 3."
-    assert last_line("") == ""
 
 
 # --- killed and started again -----------------------------------------------------------------------------------------
