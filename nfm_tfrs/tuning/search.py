@@ -29,6 +29,7 @@ DIRECTIONS = {
     "binary": {"val_auc": "max", "val_log_loss": "min"},
     "regression": {"val_rmse": "min", "val_mae": "min"},
 }
+SHARE = 0.2  # of the minutes, for a whole training
 MAX_FAILURES = 20  # in a row: then there is something wrong with all of them
 Strategy = Literal["halving", "random"]
 
@@ -39,7 +40,8 @@ class Budget:
 
     Args:
         trials: Configurations to try.
-        minutes: Of search, without the finalists; a trial that runs when they are over is finished first.
+        minutes: Of search, without the finalists; a trial that runs when they are over is finished first. What would
+            take more than a fifth of them to be trained whole fails after its second slice, but for the defaults.
 
     Raises:
         ValueError: Neither is given, or one is not above 0.
@@ -180,12 +182,13 @@ def search(
     }
     folder = Path(out)
     claim(folder, json.loads(json.dumps(settings)))
+    seconds = None if budget.minutes is None else 60 * budget.minutes
     oracle = HalvingOracle(
         goal,
         rungs=rungs(slices) if strategy == "halving" else [slices],
         neighbours=strategy == "halving",
         max_configurations=budget.trials,
-        seconds=None if budget.minutes is None else 60 * budget.minutes,
+        seconds=seconds,
         seed=seed,
         max_failures=MAX_FAILURES,
     )
@@ -199,6 +202,7 @@ def search(
         seed=seed,
         max_parameters=max_parameters,
         max_latency=max_latency,
+        max_seconds=None if seconds is None else SHARE * seconds,
         watch=lambda trial, scores: watch(oracle, trial, scores),
         directory=str(folder),
         project_name="trials",

@@ -40,6 +40,8 @@ class SliceTuner(keras_tuner.engine.base_tuner.BaseTuner):  # type: ignore[name-
         seed: Of initial weights and dropout; each configuration has its own.
         max_parameters: Ceiling of a model's parameters.
         max_latency: Ceiling of the seconds a model takes for 100 rows, the median of twenty times.
+        max_seconds: Ceiling of the seconds of a whole training, by a trial's second slice; none for the first trial,
+            so that there is a model.
         watch: Called after each slice with the trial and its scores.
         **kwargs: `directory` and `project_name`, see `keras_tuner.Tuner`.
     """
@@ -56,6 +58,7 @@ class SliceTuner(keras_tuner.engine.base_tuner.BaseTuner):  # type: ignore[name-
         seed: int,
         max_parameters: int | None = None,
         max_latency: float | None = None,
+        max_seconds: float | None = None,
         watch: Callable[[Any, Scores], None] = lambda trial, scores: None,
         **kwargs: Any,
     ) -> None:
@@ -66,6 +69,7 @@ class SliceTuner(keras_tuner.engine.base_tuner.BaseTuner):  # type: ignore[name-
         self.seed = seed
         self.max_parameters = max_parameters
         self.max_latency = max_latency
+        self.max_seconds = max_seconds
         self.watch = watch
         self.space = hypermodel
         # KerasTuner explores the space by building: candidates tell as much of it as models, and cost nothing.
@@ -110,7 +114,10 @@ class SliceTuner(keras_tuner.engine.base_tuner.BaseTuner):  # type: ignore[name-
             try:
                 model = self._model(candidate, parent)
                 for number in range(values[START], values[END]):
+                    start = time.monotonic()
                     scores.append(self._trained(model, number, candidate["training"]["batch_size"]))
+                    if number == values[START] + 1 and int(trial.trial_id):  # the one before was traced too
+                        self._check_seconds(time.monotonic() - start)
                     self.watch(trial, scores)
                     if self._has_ended(scores):
                         break
@@ -164,6 +171,14 @@ class SliceTuner(keras_tuner.engine.base_tuner.BaseTuner):  # type: ignore[name-
             if not np.isfinite(value):
                 raise FailedTrialError(f"It diverged: its {name} was {value} after slice {number + 1}.")
         return score
+
+    def _check_seconds(self, of_a_slice: float) -> None:
+        seconds = self.train.count * of_a_slice
+        if self.max_seconds is not None and seconds > self.max_seconds:
+            raise FailedTrialError(
+                f"{seconds:.3g} s of a whole training are more than {self.max_seconds:.3g} s, a share of the minutes. "
+                "Give more of them, or fewer passes."
+            )
 
     def _has_ended(self, scores: Scores) -> bool:
         """Whether the last `patience` slices brought nothing better than those before."""

@@ -191,6 +191,18 @@ def test_trials_over_a_latency_fail(data, tmp_path, monkeypatch):
         run(data, tmp_path, max_latency=1e-9, budget=Budget(trials=30))
 
 
+def test_what_would_take_too_much_of_the_minutes_fails_but_for_the_defaults(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["nfm_tfrs.tuning.search"], "SHARE", 1e-9)
+    budget = Budget(trials=3, minutes=10)
+    found = run(data, tmp_path, budget=budget, strategy="random", finalists=1, seeds=1)
+    first, *others = found.evidence["trials"]
+    assert (first["status"], len(others)) == ("COMPLETED", 2)
+    for trial in others:
+        assert trial["status"] == "FAILED"
+        assert "s of a whole training are more than 6e-07 s, a share of the minutes." in trial["message"]
+    assert found.evidence["finalists"][0]["candidate"] == first["candidate"]
+
+
 @pytest.mark.parametrize(
     ("objective", "message"),
     [
