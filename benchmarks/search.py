@@ -42,6 +42,8 @@ def searched(
 
     def watch(oracle: Any, trial: Any, scores: list[dict[str, float]]) -> None:
         del trial
+        if not scores:
+            return
         with (folder / f"{strategy}-{seed}-trace.jsonl").open("a") as file:
             file.write(json.dumps([round(oracle.time_spent, 2), scores[-1]["auc"]]) + "\n")
 

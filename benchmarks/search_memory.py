@@ -86,7 +86,7 @@ def own(trials: int, fixed: dict[str, Any], read: Callable[[], None]) -> None:
 
     def watch(oracle: Any, trial: Any, scores: Any) -> None:
         del oracle, scores
-        if last != [trial.trial_id]:
+        if trial is not None and last != [trial.trial_id]:
             last[:] = [trial.trial_id]
             read()
 

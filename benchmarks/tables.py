@@ -74,11 +74,38 @@ def precision() -> str:
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
+def search(folder: Path = RESULTS) -> str:
+    """What searches are to reach, and what they did; rows of what has been measured."""
+    rows = [["measured", "aim", "found"], ["---"] * 3]
+    if (path := folder / "search.json").exists():
+        results = json.loads(path.read_text())
+        auc, less = results["test"]["auc"]["searched"], results["test"]["searched less"]
+        better, other = sorted(results["summary"], key=lambda strategy: strategy != results["better"])
+        valid = [f"{name} {_spread(results['summary'][name]['valid_auc'])}" for name in (better, other)]
+        rows.append(
+            ["movielens-small, validation AUC of the winners", "the default is the better one", ", ".join(valid)]
+        )
+        rows.append(["movielens-small, test AUC", "0.800", _interval("{:.4f}", auc)])
+        rows += [[f"less that of {name}", "above 0", _less(gap)] for name, gap in less.items()]
+    if (path := folder / "search_clicks.json").exists():
+        results = json.loads(path.read_text())
+        for name in ("pairs", "triples"):
+            of = results[name]
+            gap = f"{of['within 0.01 of the best']} of {of['of']}: {_spread(of['below the best'])} below"
+            rows.append([f"click log, {name}: within 0.01 of the best AUC", "9 of 10", gap])
+            rows.append(["above the default NFM", "9 of 10", f"{of['above the default NFM']} of {of['of']}"])
+    if (path := folder / "search_memory.json").exists():
+        for name, of in json.loads(path.read_text())["searches"].items():
+            rows.append([f"memory, {of['trials']} trials of {name}", "below 300 MB", f"{of['growth']:+.0f} MB"])
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
     "blocks": blocks,
     "speed": speed,
     "optimizers": optimizers,
     "precision": precision,
+    "search": search,
 }
 
 
@@ -103,13 +130,23 @@ def placed(text: str, name: str, rendered: str) -> str:
 
 def _quality(summary: Mapping[str, Any], less: Mapping[str, Any] | None) -> list[str]:
     """Validation AUC, test AUC, the difference to a reference with its interval, and log loss."""
-    valid, test, loss = (f"{of['mean']:.4f} ± {of['sd']:.4f}" for of in (summary[name] for name in METRICS))
+    valid, test, loss = (_spread(summary[name]) for name in METRICS)
     return [valid, test, _less(less), loss]
 
 
 def _less(gap: Mapping[str, Any] | None) -> str:
     """A difference with its interval; nothing where there is none."""
-    return "{:+.4f} [{:+.4f}, {:+.4f}]".format(gap["mean"], *gap["interval"]) if gap else ""
+    return _interval("{:+.4f}", gap) if gap else ""
+
+
+def _interval(form: str, of: Mapping[str, Any]) -> str:
+    """A mean with its interval."""
+    return f"{form} [{form}, {form}]".format(of["mean"], *of["interval"])
+
+
+def _spread(of: Mapping[str, Any]) -> str:
+    """A mean with its standard deviation."""
+    return f"{of['mean']:.4f} ± {of['sd']:.4f}"
 
 
 def _parameters(measured: list[dict[str, Any]]) -> str:

@@ -54,6 +54,8 @@ def _print_error(line: str, style: str) -> None:
 class SearchProgress(Progress):
     """A line about a search: how much of its budget is used, the trial, the best score so far, and the time left.
 
+    Once the trials are over, it names the finalist that is trained.
+
     Args:
         trials: Configurations to try; None for no limit.
         minutes: Of search; None for no limit.
@@ -76,6 +78,9 @@ class SearchProgress(Progress):
         shares += [] if self.minutes is None else [spent / self.minutes]
         done = min(1.0, max(shares))
         score = "" if best is None else f"  best {best:.4f}"
+        if oracle.stage:
+            self.update(self.bar, completed=1.0, description=f"{oracle.stage}{score}")
+            return
         left = f"  {spent / done - spent:.0f} min left" if done > 0 else ""
         self.update(self.bar, completed=done, description=f"trial {trials}{score}{left}")
 

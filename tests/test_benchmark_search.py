@@ -12,6 +12,7 @@ sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 import search
 import search_clicks
 import search_memory
+import tables
 import timing
 
 
@@ -45,6 +46,30 @@ def test_searches_of_click_logs_are_counted_against_the_best_and_the_default():
     summary = search_clicks.summary(runs)
     assert (summary["within 0.01 of the best"], summary["above the default NFM"], summary["of"]) == (1, 2, 3)
     assert summary["below the best"]["mean"] == pytest.approx((0.005 + 0.015 + 0.015) / 3)
+
+
+def test_the_table_shows_what_was_measured_and_nothing_else(tmp_path):
+    assert tables.search(tmp_path).splitlines()[2:] == []
+    gap = {"mean": 0.01, "interval": [-0.02, 0.03]}
+    strategies = {name: {"valid_auc": {"mean": mean, "sd": 0.02}} for name, mean in (("halving", 0.7), ("random", 0.8))}
+    test = {"auc": {"searched": {"mean": 0.75, "interval": [0.7, 0.8]}}, "searched less": {"LightGBM": gap}}
+    runs = [{"best": 0.80, "searched": 0.795, "NFM": 0.78}, {"best": 0.81, "searched": 0.795, "NFM": 0.796}]
+    clicks = {name: search_clicks.summary(runs) for name in ("pairs", "triples")}
+    memory = {"searches": {"encoded rows": {"trials": 200, "growth": -3.2}}}
+    for name, results in (
+        ("search", {"summary": strategies, "better": "random", "test": test}),
+        ("search_clicks", clicks),
+        ("search_memory", memory),
+    ):
+        (tmp_path / f"{name}.json").write_text(json.dumps(results))
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in tables.search(tmp_path).splitlines()[2:]]
+    assert [row[2] for row in rows[:3]] == [
+        "random 0.8000 ± 0.0200, halving 0.7000 ± 0.0200",
+        "0.7500 [0.7000, 0.8000]",
+        "+0.0100 [-0.0200, +0.0300]",
+    ]
+    assert [row[2] for row in rows[3:5]] == ["1 of 2: 0.0100 ± 0.0071 below", "1 of 2"]
+    assert rows[-1] == ["memory, 200 trials of encoded rows", "below 300 MB", "-3 MB"]
 
 
 def test_commands_run_each_on_one_processor_and_a_failure_ends_it(tmp_path):

@@ -112,8 +112,9 @@ def conclude(
     seeds: int,
     refit: bool,
     settings: dict[str, Any],
+    tell: Callable[[str], None],
 ) -> Found:
-    """Trains the best trials again, chooses on validation, and judges on test."""
+    """Trains the best trials again, chooses on validation, and judges on test; tells before each training."""
     goal, valid, seconds = tuner.oracle.objective, tuner.valid, tuner.oracle.time_spent
     better, metric = sign(goal), goal.name.removeprefix("val_")
     done = [trial for trial in tuner.oracle.trials.values() if trial.status == "COMPLETED"]
@@ -123,10 +124,12 @@ def conclude(
         raise ValueError(
             "No trial of the search was finished. " + (f"The last one: {why}" if why else "Give a larger budget.")
         )
-    kept = [
-        _finalist(tuner, trial, [tuner.seed + 1 + number for number in range(seeds)], folder / "finalists")
-        for trial in chosen(done, finalists, lambda trial: better * trial.score)
-    ]
+    best = chosen(done, finalists, lambda trial: better * trial.score)
+    kept = []
+    for number, trial in enumerate(best, start=1):
+        tell(f"finalist {number} of {len(best)}")
+        again = [tuner.seed + 1 + repeat for repeat in range(seeds)]
+        kept.append(_finalist(tuner, trial, again, folder / "finalists"))
     kept = [entry for entry in kept if entry["runs"]]
     if not kept:
         raise ValueError("All finalists diverged when they were trained again. Search at lower rates.")
@@ -139,6 +142,7 @@ def conclude(
     model = tuner.space.built(winner["candidate"])
     model.load_weights(Path(run["file"]).with_suffix(".weights.h5"))
     if refit:
+        tell("training on all rows")
         model = _refitted(tuner, winner)
     evidence = {
         "objective": {"name": goal.name, "direction": goal.direction},
@@ -149,8 +153,8 @@ def conclude(
         "verdict": _verdict(kept, metric),
         "test": None if test is None else _judged(model, test, metric),
     }
-    best = {**winner["candidate"], "training": {**winner["candidate"]["training"], "passes": tuner.train.passes}}
-    return Found(model, best, evidence)
+    training = {**winner["candidate"]["training"], "passes": tuner.train.passes}
+    return Found(model, {**winner["candidate"], "training": training}, evidence)
 
 
 @forgotten_gradients()

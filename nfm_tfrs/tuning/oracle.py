@@ -73,6 +73,7 @@ class HalvingOracle(keras_tuner.Oracle):  # type: ignore[name-defined]
         self.neighbours = neighbours
         self.problem = problem
         self.last_problem: str | None = None
+        self.stage = ""  # what the search does when trials are over
         self.trials: dict[str, Any]
         self.ongoing_trials: dict[str, Any]
         self.verbose = 0

@@ -126,8 +126,8 @@ def search(
         workers: Starts a worker process by its id and the port it asks for trials at; trials then run in `num_workers`
             of these instead of here. `nfm_tfrs.tuning.workers.starter` makes one.
         num_workers: See `workers`.
-        watch: Called after each slice with the oracle, the trial and its scores; with workers, several times a second
-            with the oracle, None and no scores.
+        watch: Called after each slice with the oracle, the trial and its scores; with the oracle, None and no scores
+            several times a second where workers run the trials, and before each finalist (`oracle.stage` names it).
 
     Returns:
         The model with its evidence. `out` holds the model, `best.json`, a model card, every figure (`search.json`),
@@ -217,7 +217,12 @@ def search(
         return Found(None, {}, {})
     if oracle.gave_up:
         warnings.warn(f"The search ends early: its last {MAX_FAILURES} trials failed.", stacklevel=2)
-    found = conclude(tuner, folder, test, finalists=finalists, seeds=seeds, refit=refit, settings=settings)
+
+    def tell(stage: str) -> None:
+        oracle.stage = stage
+        watch(oracle, None, [])
+
+    found = conclude(tuner, folder, test, finalists=finalists, seeds=seeds, refit=refit, settings=settings, tell=tell)
     rows = {"train": len(train), "valid": len(valid)} | ({} if test is None else {"test": len(test)})
     write_found(found, features, folder, {**(facts or {}), "rows": rows})
     return found

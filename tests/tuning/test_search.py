@@ -193,8 +193,10 @@ def test_trials_over_a_latency_fail(data, tmp_path, monkeypatch):
 
 def test_what_would_take_too_much_of_the_minutes_fails_but_for_the_defaults(data, tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules["nfm_tfrs.tuning.search"], "SHARE", 1e-9)
-    budget = Budget(trials=3, minutes=10)
-    found = run(data, tmp_path, budget=budget, strategy="random", finalists=1, seeds=1)
+    budget, stages = Budget(trials=3, minutes=10), []
+    few = {"budget": budget, "strategy": "random", "finalists": 1, "seeds": 1}
+    found = run(data, tmp_path, watch=lambda oracle, trial, scores: stages.append(oracle.stage), **few)
+    assert (stages[0], stages[-1]) == ("", "finalist 1 of 1")
     first, *others = found.evidence["trials"]
     assert (first["status"], len(others)) == ("COMPLETED", 2)
     for trial in others:
@@ -277,7 +279,7 @@ data = prepare(table, "click", parse_split("time:timestamp"), columns=columns)
 found = search(data.train, data.valid, features=data.features, out=sys.argv[1], test=data.test,
     blocks=["fm", "bi_interaction", "inner_product"], fixed={"embedding_dim": 4, "hidden_units": [4], "batch_size": 64},
     passes=2, slices=3, finalists=2, seeds=2, budget=Budget(trials=4), patience=3,
-    watch=lambda oracle, trial, scores: print("slice", trial.trial_id, len(scores), flush=True))
+    watch=lambda oracle, trial, scores: trial and print("slice", trial.trial_id, len(scores), flush=True))
 print("found", json.dumps(found.evidence["trials"]), json.dumps(found.evidence["test"]["metrics"]), flush=True)
 """
 

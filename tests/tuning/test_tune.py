@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 from nfm_tfrs.cli import app
 from nfm_tfrs.data.synthetic import click_log
 from nfm_tfrs.models.saving import load_model
+from nfm_tfrs.terminal import SearchProgress
 from nfm_tfrs.tuning.written import FILES
 from tfrs_registry import get_model
 
@@ -69,6 +71,18 @@ def test_tune_leaves_the_model_and_the_evidence(tuned):
     assert f"{evidence['test']['metrics']['auc']:.4f}" in card
     assert list((out / "tensorboard").glob("*/events*"))
     assert "<html" in (out / "report.html").read_text()
+
+
+def test_progress_shows_the_trial_the_best_and_the_time_left_then_the_finalist():
+    oracle = SimpleNamespace(progress=lambda: (4, 3, 0.75), time_spent=120.0, stage="")
+    progress = SearchProgress(None, 10)
+    progress.watch(oracle, None, [])
+    assert progress.tasks[0].description == "trial 4  best 0.7500  8 min left"
+    assert progress.tasks[0].percentage == pytest.approx(20)
+    oracle.stage = "finalist 1 of 3"
+    progress.watch(oracle, None, [])
+    assert progress.tasks[0].description == "finalist 1 of 3  best 0.7500"
+    assert progress.tasks[0].percentage == 100
 
 
 def nameless(config):
