@@ -19,6 +19,7 @@ from nfm_tfrs.tuning.slices import Slices
 
 keras_tuner = load_keras_tuner()
 FailedTrialError = keras_tuner.errors.FailedTrialError
+keras_tuner.src.engine.conditions.print = lambda *_: None  # forgotten there: a line for each one sent between processes
 
 Scores = list[dict[str, float]]  # the exact validation metrics after each slice, from the first
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -134,9 +135,9 @@ def test_another_search_in_the_folder_is_refused(tuned, clicks):
 # --- several processes ------------------------------------------------------------------------------------------------
 
 
-def start(clicks, out, *arguments):
+def start(clicks, out, *arguments, **variables):
     command = [sys.executable, "-m", "nfm_tfrs.cli", "tune", "--data", str(clicks), "--out", str(out), *arguments]
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **variables}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 
 
@@ -195,3 +196,24 @@ def test_a_worker_that_is_killed_gets_its_trial_back_and_after_two_deaths_it_fai
     output, _ = again.communicate(timeout=200)
     assert again.returncode == 0, output
     assert {trial["id"] for trial in json.loads((out / "search.json").read_text())["trials"]} == set(trials)
+
+
+@pytest.mark.slow
+def test_kerastuners_three_variables_make_a_chief_and_its_workers(clicks, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        chief = {"KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": str(free.getsockname()[1])}
+    out, found = tmp_path / "search", {}
+    processes = {
+        name: start(clicks, out, "--max-trials", "3", *SMALL, KERASTUNER_TUNER_ID=name, **chief)
+        for name in ("chief", "worker")
+    }
+    for name, process in processes.items():
+        found[name], _ = process.communicate(timeout=500)
+        assert process.returncode == 0, found[name]
+    assert "Wrote model.keras" in found["chief"]
+    assert "Wrote" not in found["worker"]
+    assert "lazyadagrad" not in found["worker"]  # KerasTuner prints its conditions
+    trials = json.loads((out / "search.json").read_text())["trials"]
+    assert {trial["status"] for trial in trials} == {"COMPLETED"}
+    assert sum(trial["parent"] is None for trial in trials) == 3
