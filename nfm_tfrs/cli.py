@@ -1,4 +1,4 @@
-"""The command line: quickstart, train, evaluate, predict, describe."""
+"""The command line: quickstart, train, tune, evaluate, predict, describe."""
 
 # TensorFlow is imported inside the commands: --help should not wait ten seconds for it.
 import ast
@@ -158,10 +158,7 @@ def train(
     task = task or best["config"].get("task", "binary")
     if task not in ("binary", "regression"):
         raise ValueError(f"--task is binary or regression; received {task!r}.")
-    if valid is None and (stream or test is not None):
-        raise ValueError("--stream and --test need the rows to choose on in files of their own. Pass --valid.")
-    if valid is not None and split is not None:
-        raise ValueError("--valid and --split both say which rows to choose on. Pass one of them.")
+    _check_valid(valid, split, test or stream)
     binary = task == "binary"
     batch_size = batch_size or training.get("batch_size", BATCH_SIZE)
     arguments = {**best["config"], "task": task, **_model_arguments(set_ or [])}
@@ -280,6 +277,7 @@ def tune(
     """Search models and blocks, choose on validation, and judge the winner once on the test rows."""
     if task not in ("binary", "regression"):
         raise ValueError(f"--task is binary or regression; received {task!r}.")
+    _check_valid(valid, split, test)
     spec, rules = _features(features, columns, min_count)
     cut = parse_split(split or "random", seed)
     from nfm_tfrs.data.files import prepare_files
@@ -325,7 +323,7 @@ def tune(
             max_parameters=max_parameters,
             max_latency=max_latency,
             seed=seed,
-            facts={"label": label, "split": split or "random"},
+            facts={"label": label, "split": split or "random" if valid is None else f"--valid {' '.join(valid)}"},
             workers=starter([sys.executable, "-m", "nfm_tfrs.cli", *sys.argv[1:]], out / "workers")
             if workers > 1 and not is_worker()
             else None,
@@ -486,6 +484,14 @@ def _model_arguments(settings: list[str]) -> dict[str, Any]:
         except (ValueError, SyntaxError):
             arguments[name] = value  # a bare word is a string
     return arguments
+
+
+def _check_valid(valid: list[str] | None, split: str | None, rest: Any) -> None:
+    """Refuses files to choose on beside a split, and what needs such files without them."""
+    if valid is None and rest:
+        raise ValueError("--stream and --test need the rows to choose on in files of their own. Pass --valid.")
+    if valid is not None and split is not None:
+        raise ValueError("--valid and --split both say which rows to choose on. Pass one of them.")
 
 
 def _features(

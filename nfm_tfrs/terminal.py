@@ -72,8 +72,8 @@ class SearchProgress(Progress):
     def watch(self, oracle: Any, trial: Any, scores: Sequence[Any]) -> None:
         """Shows where a search is; `search` calls this."""
         del trial, scores
-        trials, begun, best = oracle.progress()
-        shares = [] if self.trials is None else [begun / self.trials]
+        trials, ended, best = oracle.progress()
+        shares = [] if self.trials is None else [ended / self.trials]
         spent = oracle.time_spent / 60
         shares += [] if self.minutes is None else [spent / self.minutes]
         done = min(1.0, max(shares))
@@ -81,8 +81,9 @@ class SearchProgress(Progress):
         if oracle.stage:
             self.update(self.bar, completed=1.0, description=f"{oracle.stage}{score}")
             return
-        left = f"  {spent / done - spent:.0f} min left" if done > 0 else ""
-        self.update(self.bar, completed=done, description=f"trial {trials}{score}{left}")
+        left = spent / done - spent if done > 0 else None
+        ahead = "" if left is None else f"  {left:.0f} min left" if left >= 1 else f"  {60 * left:.0f} s left"
+        self.update(self.bar, completed=done, description=f"trial {trials}{score}{ahead}")
 
 
 def print_metrics(title: str, report: dict[str, float]) -> None:

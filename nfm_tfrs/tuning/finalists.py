@@ -35,7 +35,7 @@ def chosen(trials: Sequence[Any], count: int, key: Callable[[Any], float]) -> li
 
 
 class Diverged(ValueError):
-    """The loss of a training became infinite or NaN."""
+    """The loss of a training, or its validation metric, became infinite or NaN."""
 
 
 def train_whole(
@@ -65,7 +65,7 @@ def train_whole(
         The number of slices of the weights it is left with, and the metrics after each slice.
 
     Raises:
-        Diverged: The loss became infinite or NaN.
+        Diverged: The loss, or the metric, became infinite or NaN.
     """
     scores: list[dict[str, float]] = []
     best, weights = 0, model.get_weights()
@@ -77,6 +77,8 @@ def train_whole(
         if valid is None:
             continue
         scores.append(judge(model, valid))
+        if not np.isfinite(scores[-1][metric]):
+            raise Diverged(f"The {metric} was {scores[-1][metric]} after slice {number + 1}. Leave this out.")
         if better * scores[-1][metric] > better * scores[best][metric] or not number:
             best, weights = number, model.get_weights()
         if number - best >= patience:
@@ -139,7 +141,9 @@ def conclude(
         entry["difference"] = paired_bootstrap(metric, valid, theirs, logits[0])
     winner = kept[0]
     run = max(winner["runs"], key=lambda run: better * run["metrics"][metric])
-    model = tuner.space.built(winner["candidate"])
+    steps = tuner.train.steps(winner["candidate"]["training"]["batch_size"])
+    model = tuner.space.built(winner["candidate"], steps)
+    model.optimizer.build(model.trainable_variables)  # its state is in the file too
     model.load_weights(Path(run["file"]).with_suffix(".weights.h5"))
     if refit:
         tell("training on all rows")
@@ -150,7 +154,7 @@ def conclude(
         "seconds": seconds,
         "trials": [_described(tuner, trial) for trial in tuner.oracle.trials.values()],
         "finalists": kept,
-        "verdict": _verdict(kept, metric),
+        "verdict": _verdict(kept, metric, better),
         "test": None if test is None else _judged(model, test, metric),
     }
     training = {**winner["candidate"]["training"], "passes": tuner.train.passes}
@@ -246,10 +250,16 @@ def _judged(model: Any, test: EncodedPart, metric: str) -> dict[str, Any]:
     }
 
 
-def _verdict(finalists: Sequence[dict[str, Any]], metric: str) -> str:
+def _verdict(finalists: Sequence[dict[str, Any]], metric: str, better: int) -> str:
     if len(finalists) == 1:
         return "There was one finalist."
     low, high = finalists[1]["difference"]["interval"]
+    if low * better > 0 and high * better > 0:  # it comes second for that alone
+        return (
+            f"The first finalist is the steadier one: the second, whose {metric} differs by "
+            f"{finalists[1]['difference']['mean']:+.4f} [{low:+.4f}, {high:+.4f}] on these validation rows, diverged "
+            f"with {len(finalists[1]['diverged'])} of its seeds."
+        )
     if low <= 0 <= high:
         return (
             f"There is no clear winner: on these validation rows the second finalist's {metric} differs from the "

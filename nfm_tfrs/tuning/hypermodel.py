@@ -1,5 +1,6 @@
 """What there is to search: models, interaction blocks and their own arguments, structures, sizes, optimizers."""
 
+import json
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -45,8 +46,8 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
         decay_steps: Steps of a whole training; a cosine schedule over them is then searched as well.
 
     Raises:
-        ValueError: An empty list, a structure that there is not, a key in `fixed` that no model knows, or a block
-            that does not fit the features.
+        ValueError: An empty list, a structure that there is not, a key in `fixed` that no model knows, something in it
+            that is no JSON, blocks where none are searched, or a block that does not fit the features.
         LookupError: A model or block that is not installed.
 
     Example:
@@ -74,7 +75,7 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
         self.models = _filled("models", models)
         self.structures = _filled("structures", structures)
         self.precisions = _filled("precisions", precisions)
-        self.fixed = dict(fixed or {})
+        self.fixed = _plain(fixed or {})
         self.task = task
         self.decay_steps = decay_steps
         self._classes = {name: model_registry.load(name) for name in self.models}
@@ -91,7 +92,13 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
                     'Add "stacked".'
                 )
             self.structures = ("stacked",)
-        self.blocks = self._fitting(blocks) if OPEN in self.models and "interaction" not in self.fixed else {}
+        searched = OPEN in self.models and "interaction" not in self.fixed
+        if blocks is not None and not searched:
+            raise ValueError(
+                f"Blocks are searched of the model {OPEN!r} where no interaction is fixed; received {blocks!r} for "
+                f"{', '.join(self.models)}. Leave blocks out."
+            )
+        self.blocks = self._fitting(blocks) if searched else {}
 
     # --- what a tuner calls
 
@@ -134,7 +141,7 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
             with self._when(hp, "model", [OPEN]):
                 drawn = self._open(hp) if name == OPEN else {}
         drawn |= self._sizes(hp) | {"dtype": self._choice(hp, "dtype", self.precisions), "task": self.task}
-        drawn |= {key: value for key, value in self.fixed.items() if key not in (*TRAINING, "model")}
+        drawn |= {key: value for key, value in self.fixed.items() if key not in TRAINING}
         known = _parameters(self._classes[name])
         return {
             "model": name,
@@ -154,8 +161,8 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
             blocks.load(interaction["name"])(**interaction.get("config", {})).cost(
                 self.num_fields, candidate["config"]["embedding_dim"]
             )
-        except (ValueError, TypeError) as error:
-            return str(error)
+        except Exception as error:  # noqa: BLE001 - a block of another package may raise anything
+            return str(error) or type(error).__name__
         return None
 
     # --- the space
@@ -231,7 +238,7 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
 
     def _check_fixed(self) -> None:
         known = {key for cls in self._classes.values() for key in _parameters(cls)} - {"features", "**"}
-        known |= {"model", *TRAINING}
+        known |= set(TRAINING)
         if any("**" in _parameters(cls) for cls in self._classes.values()):
             known |= set(_parameters(RankingModel)) - {"features", "**"}
         for key in self.fixed:
@@ -284,6 +291,17 @@ def _parameters(cls: Any) -> dict[str, Any]:
     found = {}
     for name, parameter in signature(cls).parameters.items():
         found["**" if parameter.kind is Parameter.VAR_KEYWORD else name] = parameter
+    return found
+
+
+def _plain(fixed: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(json.dumps(dict(fixed)))
+    except TypeError as error:
+        raise ValueError(
+            f"fixed holds plain numbers, strings, lists and dicts; received {dict(fixed)!r}. "
+            'Write a block as {"name": …, "config": {…}}.'
+        ) from error
     return found
 
 

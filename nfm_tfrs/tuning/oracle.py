@@ -78,6 +78,7 @@ class HalvingOracle(keras_tuner.Oracle):  # type: ignore[name-defined]
         self.ongoing_trials: dict[str, Any]
         self.verbose = 0
         self._before = 0.0
+        self._ended_before = 0  # trials, when this process began
         self._started: float | None = None
 
     # --- what is next
@@ -94,9 +95,10 @@ class HalvingOracle(keras_tuner.Oracle):  # type: ignore[name-defined]
 
     @property
     def gave_up(self) -> bool:
-        """Whether the last trials, as many as may, all failed."""
-        last = [self.trials[trial_id].status for trial_id in self.end_order[-self.max_consecutive_failed_trials :]]
-        return len(last) == self.max_consecutive_failed_trials and set(last) == {"FAILED"}
+        """Whether the last trials since the start of this process, as many as may, all failed."""
+        ended = self.end_order[self._ended_before :][-self.max_consecutive_failed_trials :]
+        states = {self.trials[trial_id].status for trial_id in ended}
+        return len(ended) == self.max_consecutive_failed_trials and states == {"FAILED"}
 
     def _check_consecutive_failures(self) -> None:
         """Does nothing: KerasTuner's raises in the thread that serves a worker, and never gives its lock back."""
@@ -181,17 +183,18 @@ class HalvingOracle(keras_tuner.Oracle):  # type: ignore[name-defined]
 
     @keras_tuner.synchronized
     def progress(self) -> tuple[int, int, float | None]:
-        """Returns how many trials and how many configurations were begun, and the best score so far."""
-        begun = sum(not trial.hyperparameters.values.get(PARENT) for trial in self.trials.values())
+        """Returns how many trials were begun, how many configurations have ended, and the best score so far."""
+        ended = sum(not self.trials[trial_id].hyperparameters.values.get(PARENT) for trial_id in self.end_order)
         scores = [trial.score for trial in self.trials.values() if trial.score is not None]
         best = max if self.objective.direction == "max" else min
-        return len(self.trials), begun, best(scores) if scores else None
+        return len(self.trials), ended, best(scores) if scores else None
 
     def create_trial(self, tuner_id: str) -> Any:
         if self._started is None:
             self._started = time.monotonic()
         return super().create_trial(tuner_id)
 
+    @keras_tuner.synchronized
     def end_trial(self, trial: Any) -> None:
         super().end_trial(trial)
         self.save()  # KerasTuner wrote it with the trial still among those that run
@@ -210,6 +213,7 @@ class HalvingOracle(keras_tuner.Oracle):  # type: ignore[name-defined]
             tuner_id: trial for tuner_id, trial in self.ongoing_trials.items() if trial.status == "RUNNING"
         }
         self._before = state["seconds"]
+        self._ended_before = len(self.end_order)
 
     def save(self) -> None:
         write_whole(Path(self._get_oracle_fname()), json.dumps(self.get_state()))

@@ -78,9 +78,10 @@ def number(value: float) -> str:
 
 
 def block(candidate: dict[str, Any]) -> str:
-    """Returns the name of a candidate's block, or of a model that has its own."""
-    block = candidate["config"].get("interaction")
-    return block["name"] if isinstance(block, dict) else block or candidate["model"]
+    """Returns the names of a candidate's blocks, or of a model that has its own."""
+    given = candidate["config"].get("interaction") or candidate["model"]
+    given = given if isinstance(given, list) else [given]
+    return " + ".join(one["name"] if isinstance(one, dict) else one for one in given)
 
 
 def structure(candidate: dict[str, Any]) -> str | None:

@@ -41,7 +41,7 @@ class Budget:
     Args:
         trials: Configurations to try.
         minutes: Of search, without the finalists; a trial that runs when they are over is finished first. What would
-            take more than a fifth of them to be trained whole fails after its second slice, but for the defaults.
+            take more than a fifth of them to be trained whole fails after its second slice, but for the first.
 
     Raises:
         ValueError: Neither is given, or one is not above 0.
@@ -212,7 +212,8 @@ def search(
         tuner.search()
     else:
         oracle.save()
-        serve(oracle, workers, num_workers, warn=warnings.warn, tick=lambda: watch(oracle, None, []))
+        if not serve(oracle, workers, num_workers, warn=warnings.warn, tick=lambda: watch(oracle, None, [])):
+            warnings.warn("No worker ended by itself; what they said is kept beside the search.", stacklevel=2)
     if is_worker():
         return Found(None, {}, {})
     if oracle.gave_up:
@@ -284,7 +285,7 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
         if differing:
             raise ValueError(f"{folder} holds a search with other {', '.join(differing)}. Choose another folder.")
         return
-    if folder.exists() and any(not path.name.startswith(".settings.json") for path in folder.iterdir()):
+    if folder.exists() and any("settings.json" not in path.name for path in folder.iterdir()):  # maybe a worker's
         raise ValueError(f"{folder} holds something that is no search. Choose another folder.")
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps(settings, indent=1))

@@ -72,8 +72,11 @@ def joined(one: EncodedPart, other: EncodedPart) -> EncodedPart:
             columns[name] = Bag(np.concatenate([column.values, behind.values]), splits)
         else:
             columns[name] = np.concatenate([column, behind])
-    labels, weights = (
-        None if mine is None or theirs is None else np.concatenate([mine, theirs])
-        for mine, theirs in ((one.labels, other.labels), (one.weights, other.weights))
-    )
-    return EncodedPart(columns, labels, weights)
+    if one.labels is None or other.labels is None:
+        raise ValueError("Rows to train on need labels; received none. Prepare them with a label.")
+    weights = None
+    if one.weights is not None or other.weights is not None:  # rows without one count once
+        weights = np.concatenate(
+            [np.ones(len(part), np.float32) if part.weights is None else part.weights for part in (one, other)]
+        )
+    return EncodedPart(columns, np.concatenate([one.labels, other.labels]), weights)

@@ -42,7 +42,7 @@ class SliceTuner(keras_tuner.engine.base_tuner.BaseTuner):  # type: ignore[name-
         max_parameters: Ceiling of a model's parameters.
         max_latency: Ceiling of the seconds a model takes for 100 rows, the median of twenty times.
         max_seconds: Ceiling of the seconds of a whole training, by a trial's second slice; none for the first trial,
-            so that there is a model.
+            so that there is a model, nor with XLA, which compiles for each size of batch.
         watch: Called after each slice with the trial and its scores.
         **kwargs: `directory` and `project_name`, see `keras_tuner.Tuner`.
     """
@@ -111,13 +111,14 @@ class SliceTuner(keras_tuner.engine.base_tuner.BaseTuner):  # type: ignore[name-
         candidate, parent = self.candidate(trial.hyperparameters), values.get(PARENT)
         scores = self.scores(parent) if parent else []
         folder = self._folder(trial.trial_id)
+        checked = bool(int(trial.trial_id)) and not parent and not candidate["training"].get("jit_compile")
         if not self._has_ended(scores):
             try:
                 model = self._model(candidate, parent)
                 for number in range(values[START], values[END]):
                     start = time.monotonic()
                     scores.append(self._trained(model, number, candidate["training"]["batch_size"]))
-                    if number == values[START] + 1 and int(trial.trial_id):  # the one before was traced too
+                    if number == 1 and checked:  # of the first slice, much was tracing
                         self._check_seconds(time.monotonic() - start)
                     self.watch(trial, scores)
                     if self._has_ended(scores):
@@ -128,7 +129,8 @@ class SliceTuner(keras_tuner.engine.base_tuner.BaseTuner):  # type: ignore[name-
                     reason = f"The memory does not suffice: {reason.splitlines()[0]}"
                 write_whole(folder / "failure.txt", reason)  # KerasTuner's workers keep it to themselves
                 raise FailedTrialError(reason) from error
-            model.save_weights(folder / "weights")
+            if values[END] < self.train.count:  # else nothing goes on from there
+                model.save_weights(folder / "weights")
         write_whole(folder / "scores.json", json.dumps(scores))
         return self._best(scores)
 
@@ -151,11 +153,11 @@ class SliceTuner(keras_tuner.engine.base_tuner.BaseTuner):  # type: ignore[name-
         model = self.space.built(candidate, self.train.steps(candidate["training"]["batch_size"]))
         if self.max_parameters is not None and model.count_params() > self.max_parameters:
             raise FailedTrialError(f"{model.count_params():,} parameters are more than {self.max_parameters:,}.")
-        if self.max_latency is not None and (seconds := latency(model, self.valid)) > self.max_latency:
-            raise FailedTrialError(f"{seconds:.4f} s for 100 rows are more than {self.max_latency:g} s.")
-        if parent:
+        if parent:  # which was not too slow
             model.optimizer.build(model.trainable_variables)
             model.load_weights(self._folder(parent) / "weights").expect_partial()
+        elif self.max_latency is not None and (seconds := latency(model, self.valid)) > self.max_latency:
+            raise FailedTrialError(f"{seconds:.4f} s for 100 rows are more than {self.max_latency:g} s.")
         return model
 
     def _trained(self, model: Any, number: int, batch_size: int) -> dict[str, float]:
@@ -206,8 +208,9 @@ class SliceTuner(keras_tuner.engine.base_tuner.BaseTuner):  # type: ignore[name-
         """Does nothing: the oracle saves itself."""
 
     def reload(self) -> None:
-        """Goes on where the oracle was."""
-        self.oracle.reload()
+        """Goes on where the oracle was; a worker asks the chief's, which may be writing."""
+        if not self._is_worker():
+            self.oracle.reload()
 
 
 def sign(objective: Any) -> int:

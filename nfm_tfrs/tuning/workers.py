@@ -57,8 +57,8 @@ def serve(
     *,
     warn: Callable[[str], None],
     tick: Callable[[], None] = lambda: None,
-) -> None:
-    """Serves trials to workers until all of them are through.
+) -> bool:
+    """Serves trials to workers until all of them are through; returns whether one of them ended well.
 
     A worker that dies is started again under its own id, and KerasTuner's protocol hands it its trial again. Where it
     dies in the same trial again, the trial is failed and the id closed: the chief would wait for it for ever.
@@ -80,6 +80,7 @@ def serve(
     port = server.add_insecure_port("127.0.0.1:0")  # any that is free
     server.start()
     workers: dict[str, Any] = {}
+    well = False
     try:
         workers |= {name: start(name, port) for name in (f"worker{number}" for number in range(count))}
         deaths: Counter[tuple[str, str]] = Counter()
@@ -90,6 +91,7 @@ def serve(
                 if process.poll() is None:
                     continue
                 del workers[name]
+                well = well or process.returncode == 0
                 if process.returncode and _may_live(oracle, name, deaths, process.returncode, warn):
                     workers[name] = start(name, port)
     finally:
@@ -101,6 +103,7 @@ def serve(
             except subprocess.TimeoutExpired:
                 process.kill()
         server.stop(1).wait()
+    return well
 
 
 def _may_live(

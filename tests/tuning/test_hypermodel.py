@@ -241,6 +241,10 @@ def test_every_tuner_of_keras_tuner_takes_it_and_keeps_no_model(make, tmp_path, 
         ),
         ({"blocks": ["fm", "crosss"]}, UnknownComponentError, "cross"),
         ({"models": ["nfn"]}, UnknownComponentError, "nfm"),
+        ({"fixed": {"model": "fm"}}, ValueError, "fixed may hold .*; received 'model'"),
+        ({"fixed": {"interaction": object()}}, ValueError, 'fixed holds plain numbers.* Write a block as {"name"'),
+        ({"models": ["nfm"], "blocks": ["fm"]}, ValueError, r"Blocks are searched of .*; received \['fm'\] for nfm"),
+        ({"blocks": ["fm"], "fixed": {"interaction": "fm"}}, ValueError, "where no interaction is fixed; received"),
         ({"fixed": {"embeding_dim": 3}}, ValueError, "fixed may hold .*embedding_dim.*; received 'embeding_dim'"),
         ({"fixed": {"optimizer": "sgd"}}, ValueError, "received optimizer='sgd'. Fix its learning_rate too."),
     ],
@@ -249,6 +253,21 @@ def test_what_there_is_not_is_refused_in_one_line(arguments, error, message):
     with pytest.raises(error, match=message) as caught:
         RankingHyperModel(FEATURES, **arguments)
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_fixed_is_plain_in_the_candidate():
+    fixed = {"hidden_units": (4, 2), "interaction": "fm"}
+    config = RankingHyperModel(FEATURES, fixed=fixed).candidate(keras_tuner.HyperParameters())["config"]
+    assert config["hidden_units"] == [4, 2]
+
+
+def test_whatever_a_block_raises_is_a_problem_of_its_candidate_alone(third_party, monkeypatch):
+    def cost(self, num_fields, embedding_dim):
+        raise KeyError("width")
+
+    monkeypatch.setattr(Sums, "cost", cost)
+    hypermodel = RankingHyperModel(FEATURES, blocks=[third_party])
+    assert hypermodel.problem(hypermodel.candidate(keras_tuner.HyperParameters())) == "'width'"
 
 
 @pytest.mark.parametrize(

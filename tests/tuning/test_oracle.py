@@ -173,6 +173,7 @@ def test_failed_trials_are_no_candidates_and_too_many_in_a_row_end_the_search(tm
         finish(made, made.create_trial("tuner0"), "FAILED")
     assert made.gave_up
     assert made.create_trial("tuner0").status == "STOPPED"
+    assert not oracle(tmp_path, load=True, max_failures=3).gave_up  # it is asked to try again
 
 
 def test_progress_is_what_was_begun_and_the_best_so_far(tmp_path):

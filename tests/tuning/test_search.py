@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,13 +19,13 @@ from nfm_tfrs.keras_compat import keras
 from nfm_tfrs.training import predict
 from nfm_tfrs.tuning import Budget, keras_tuner, search
 from nfm_tfrs.tuning.bootstrap import paired_bootstrap
+from nfm_tfrs.tuning.finalists import _verdict
 from nfm_tfrs.tuning.search import checked_objective
 from tfrs_registry import get_model
 
 COLUMNS = ["user_id", "site", "category", "interests", "price"]
 SPACE = {
     "blocks": ["fm", "bi_interaction", "inner_product"],
-    "fixed": {"embedding_dim": 4, "units": 32, "batch_size": 64},
 }
 FEW = {"passes": 2, "slices": 3, "finalists": 2, "seeds": 2, "budget": Budget(trials=4), "patience": 3}
 
@@ -90,6 +91,7 @@ def test_the_model_is_the_best_run_of_the_winner_and_is_judged_on_test(found, da
     logits = predict(found.model, data.valid)
     best = max(run["metrics"]["auc"] for run in found.evidence["finalists"][0]["runs"])
     assert metrics.auc(data.valid.labels, logits) == pytest.approx(best, abs=1e-9)
+    assert found.model.optimizer.iterations > 0  # its training can go on
     test = found.evidence["test"]
     assert test["metrics"]["auc"] == pytest.approx(metrics.auc(data.test.labels, predict(found.model, data.test)))
     assert test["interval"][0] < test["metrics"]["auc"] < test["interval"][1]
@@ -122,6 +124,14 @@ def test_another_search_in_the_folder_is_refused(found, data):
         run(data, folder, seed=1)
     with pytest.raises(ValueError, match=r"holds a search with other data, space\. Choose another folder\."):
         search(data.valid, data.train, features=data.features, out=folder, blocks=SPACE["blocks"], **FEW)
+
+
+def test_several_blocks_at_once_may_be_fixed(data, tmp_path):
+    fixed = {"interaction": ["fm", "bi_interaction"], "embedding_dim": 4, "hidden_units": [4], "batch_size": 64}
+    few = {"budget": Budget(trials=1), "finalists": 1, "seeds": 1}
+    found = run(data, tmp_path / "search", blocks=None, fixed=fixed, **few)
+    assert found.best["config"]["interaction"] == ["fm", "bi_interaction"]
+    assert "fm + bi_interaction, " in (tmp_path / "search" / "report.html").read_text()
 
 
 def test_a_folder_of_something_else_is_refused(data, tmp_path):
@@ -164,7 +174,7 @@ def test_a_promoted_trial_may_have_ended_already(data, tmp_path, monkeypatch):
 def test_where_no_block_can_be_made_the_search_says_why(data, tmp_path):
     block = {"name": "cross", "config": {"bogus": 1}}
     with pytest.raises(ValueError, match=r"No trial of the search was finished. The last one: .*bogus"):
-        run(data, tmp_path / "search", fixed={"interaction": block, "batch_size": 64})
+        run(data, tmp_path / "search", blocks=None, fixed={"interaction": block, "batch_size": 64})
 
 
 @pytest.mark.parametrize(
@@ -194,8 +204,16 @@ def test_trials_over_a_latency_fail(data, tmp_path, monkeypatch):
 def test_what_would_take_too_much_of_the_minutes_fails_but_for_the_defaults(data, tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules["nfm_tfrs.tuning.search"], "SHARE", 1e-9)
     budget, stages = Budget(trials=3, minutes=10), []
-    few = {"budget": budget, "strategy": "random", "finalists": 1, "seeds": 1}
-    found = run(data, tmp_path, watch=lambda oracle, trial, scores: stages.append(oracle.stage), **few)
+    few = {"budget": budget, "finalists": 1, "seeds": 1}
+    more = {**few, "budget": Budget(trials=5, minutes=10), "slices": 4}
+    promoted = run(data, tmp_path / "halving", **more).evidence["trials"]  # of one slice, when nothing is known yet
+    assert [trial["status"] for trial in promoted] == ["COMPLETED"] * len(promoted)
+    assert any(trial["parent"] for trial in promoted)
+    few["strategy"] = "random"
+    out = tmp_path / "random"
+    found = run(data, out, watch=lambda oracle, trial, scores: stages.append(oracle.stage), **few)
+    assert not list((out / "trials").rglob("weights*"))  # which nobody would read
+    assert list((tmp_path / "halving" / "trials").rglob("weights*"))
     assert (stages[0], stages[-1]) == ("", "finalist 1 of 1")
     first, *others = found.evidence["trials"]
     assert (first["status"], len(others)) == ("COMPLETED", 2)
@@ -231,6 +249,30 @@ def test_an_objective_that_there_is_not_is_refused(objective, message):
 def test_a_budget_of_nothing_is_refused(arguments):
     with pytest.raises(ValueError, match=r"A budget needs trials or minutes above 0; received .* Give one or both\."):
         Budget(**arguments)
+
+
+def finalist(mean, interval, diverged=()):
+    return {"difference": {"mean": mean, "interval": interval}, "diverged": list(diverged)}
+
+
+@pytest.mark.parametrize(
+    ("metric", "better", "second", "verdict"),
+    [
+        ("auc", 1, finalist(-0.02, [-0.03, -0.01]), "The first finalist is better than the second: .* +0.0200"),
+        ("log_loss", -1, finalist(0.02, [0.01, 0.03]), "The first finalist is better than the second: .* -0.0200"),
+        ("auc", 1, finalist(-0.01, [-0.03, 0.01]), "There is no clear winner: "),
+        ("auc", 1, finalist(0.02, [0.01, 0.03], [7]), "The first finalist is the steadier one: .* with 1 of its seeds"),
+        ("log_loss", -1, finalist(-0.02, [-0.03, -0.01], [7]), "The first finalist is the steadier one: "),
+    ],
+)
+def test_the_verdict_says_which_way_the_difference_goes(metric, better, second, verdict):
+    assert re.match(verdict.replace("+", r"\+"), _verdict([{}, second], metric, better))
+
+
+def test_a_training_whose_metric_is_nan_has_diverged(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("nfm_tfrs.tuning.finalists.judge", lambda model, part: {"auc": float("nan")})
+    with pytest.raises(ValueError, match="All finalists diverged when they were trained again"):
+        run(data, tmp_path / "search", budget=Budget(trials=1), finalists=1, seeds=1)
 
 
 # --- the bootstrap ----------------------------------------------------------------------------------------------------
@@ -316,4 +358,5 @@ def test_a_search_that_is_killed_again_and_again_ends_as_one_that_is_not(found, 
     assert len(set(finished)) >= 2
     # What was finished before a kill is not among what ran after it.
     again = {line.split()[1] for line in output.splitlines() if line.startswith("slice")}
+    assert not again & (set(finished) - {finished[-1]})
     assert "0000" not in again

@@ -75,9 +75,17 @@ def test_joined_rows_are_those_of_both():
     both = joined(part(5, weights=True), part(4, weights=True))
     assert both.labels.tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 3]
     assert both.weights.tolist() == [0, 2, 4, 6, 8, 0, 2, 4, 6]
+    half = joined(part(2, weights=True), part(3))
+    assert half.weights.tolist() == [0, 2, 1, 1, 1]  # rows without a weight count once
+    assert joined(part(2), part(3)).weights is None
     last = both.columns["bag"].take(np.array([4, 7]))
     assert last.values.tolist() == [4, 2, 2]
     assert np.diff(last.row_splits).tolist() == [1, 2]
+
+
+def test_joined_rows_need_labels():
+    with pytest.raises(ValueError, match=r"Rows to train on need labels; received none\. Prepare them with a label\."):
+        joined(part(2), EncodedPart(part(3).columns))
 
 
 def test_rungs_rise_to_all_slices():

@@ -17,6 +17,9 @@ from nfm_tfrs.cli import app
 from nfm_tfrs.data.synthetic import click_log
 from nfm_tfrs.models.saving import load_model
 from nfm_tfrs.terminal import SearchProgress
+from nfm_tfrs.tuning import keras_tuner
+from nfm_tfrs.tuning.oracle import HalvingOracle
+from nfm_tfrs.tuning.workers import serve
 from nfm_tfrs.tuning.written import FILES
 from tfrs_registry import get_model
 
@@ -80,6 +83,9 @@ def test_progress_shows_the_trial_the_best_and_the_time_left_then_the_finalist()
     progress.watch(oracle, None, [])
     assert progress.tasks[0].description == "trial 4  best 0.7500  8 min left"
     assert progress.tasks[0].percentage == pytest.approx(20)
+    oracle.time_spent = 570.0
+    progress.watch(oracle, None, [])
+    assert progress.tasks[0].description == "trial 4  best 0.7500  30 s left"
     oracle.stage = "finalist 1 of 3"
     progress.watch(oracle, None, [])
     assert progress.tasks[0].description == "finalist 1 of 3  best 0.7500"
@@ -115,6 +121,8 @@ def test_what_tune_leaves_can_be_judged_and_trained_again(tuned, clicks, tmp_pat
         (["--max-trials", "1", "--task", "ranking"], "--task is binary or regression; received 'ranking'."),
         (["--max-trials", "1", "--set", "embeding_dim=3"], "received 'embeding_dim'"),
         (["--max-trials", "1", "--strategy", "luck"], "strategy must be"),
+        (["--max-trials", "1", "--valid", "v.csv", "--split", "random"], "--valid and --split both say which rows"),
+        (["--max-trials", "1", "--test", "t.csv"], "--test need the rows to choose on in files of their own."),
     ],
 )
 def test_tune_refuses_in_one_line(clicks, tmp_path, arguments, message):
@@ -130,6 +138,16 @@ def test_another_search_in_the_folder_is_refused(tuned, clicks):
     result = run("tune", "--data", clicks, "--out", out, "--max-trials", 3, *SMALL, "--seed", 1)
     assert result.exit_code == 1
     assert "Choose another folder." in result.stderr
+
+
+@pytest.mark.parametrize("command", [["true"], ["false"]])
+def test_serving_says_whether_a_worker_ended_well(command, tmp_path):
+    oracle = HalvingOracle(keras_tuner.Objective("val_auc", "max"), rungs=[1], max_configurations=1)
+    oracle._set_project_dir(str(tmp_path), "trials")
+    said = []
+    well = serve(oracle, lambda name, port: subprocess.Popen(command), 2, warn=said.append)
+    assert well == (command == ["true"])
+    assert len(said) == (0 if well else 4)
 
 
 # --- several processes ------------------------------------------------------------------------------------------------
