@@ -5,8 +5,9 @@
 Searches over every registered block and the four optimizers, row-wise and Keras' own, each in a fresh process:
 KerasTuner's random search on raw columns, strings and ragged ones among them; the package's own search on encoded rows;
 and a fifth as many trials of that with `jit_compile=True`. TensorFlow never evicts what XLA has compiled
-(tensorflow#64170). Resident memory is read in every trial; the growth is counted from the tenth, once TensorFlow's
-threads and caches are there. Linux only: reads /proc/self.
+(tensorflow#64170). Resident memory is read in every trial, promotions included. The growth is counted from the tenth,
+once TensorFlow's threads and caches are there, to the last of as many as were asked for; what the package's search runs
+behind them is kept beside it. Linux only: reads /proc/self.
 """
 
 import argparse
@@ -132,15 +133,16 @@ def main() -> None:
     found = {}
     for name in SEARCHES:
         results = context.Queue()
-        process = context.Process(target=run, args=(name, options.trials // (5 if name == XLA else 1), results))
+        trials = options.trials // (5 if name == XLA else 1)
+        process = context.Process(target=run, args=(name, trials, results))
         process.start()
         process.join()
         if process.exitcode:
             sys.exit(f"{name} ended with status {process.exitcode}.")
         megabytes = results.get()
-        growth = megabytes[-1] - megabytes[FIRST - 1]
-        found[name] = {"trials": len(megabytes), "growth": round(growth, 1), "megabytes": megabytes}
-        print(f"{name}: {growth:+.0f} MB from trial {FIRST} to {len(megabytes)}", flush=True)
+        growth = megabytes[trials - 1] - megabytes[FIRST - 1]
+        found[name] = {"trials": trials, "growth": round(growth, 1), "megabytes": megabytes}
+        print(f"{name}: {growth:+.0f} MB from trial {FIRST} to {trials}", flush=True)
     result = {"machine": machine(), "versions": versions(PACKAGES), "searches": found}
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
 
