@@ -67,7 +67,7 @@ def run(ratings: Path, strategy: str, seed: int, minutes: float, folder: Path, *
     trials = found.evidence["trials"]
     trace = (folder / f"{strategy}-{seed}-trace.jsonl").read_text().splitlines()
     result = {
-        "winner": found.best,
+        "winner": found.evidence["finalists"][0]["candidate"],
         "valid_auc": found.evidence["finalists"][0]["mean"],
         "best_trial": max(trial["score"] for trial in trials if trial["score"] is not None),
         "configurations": sum(trial["parent"] is None for trial in trials),

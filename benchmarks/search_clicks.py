@@ -65,7 +65,7 @@ def run(variant: str, seed: int, minutes: float, folder: Path, *, quick: bool) -
     logits = {"best": best, "searched": predict(found.model, data.test), "NFM": predict(default, data.test)}
     result = {
         **{name: float(metrics.auc(data.test.labels, of)) for name, of in logits.items()},
-        "winner": found.best,
+        "winner": found.evidence["finalists"][0]["candidate"],
         "configurations": sum(trial["parent"] is None for trial in found.evidence["trials"]),
         "seconds": round(seconds),
     }

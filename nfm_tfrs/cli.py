@@ -126,7 +126,8 @@ def train(
         str | None, typer.Option(help="A model of `tfrs-registry list --models`; nfm if not given.")
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="A best.json of tune: model, arguments and optimizer; other options go before.")
+        Path | None,
+        typer.Option(help="A best.json of tune: features, model, arguments, optimizer; other options go before."),
     ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Model argument NAME=VALUE: --set embedding_dim=32.")
@@ -154,7 +155,7 @@ def train(
     """Train a model on a file: infer its features, stop early on validation, judge once on the test rows."""
     check_output(out, overwrite, folder=True)
     best: dict[str, Any] = {"model": "nfm", "config": {}, "training": {}} if config is None else _best(config)
-    training = best["training"]
+    training, known = best["training"], best["config"].pop("features", None)
     task = task or best["config"].get("task", "binary")
     if task not in ("binary", "regression"):
         raise ValueError(f"--task is binary or regression; received {task!r}.")
@@ -166,6 +167,8 @@ def train(
         raise ValueError("--precision and --set dtype both say what to compute in. Pass one of them.")
     arguments |= {} if precision is None else {"dtype": precision}
     spec, rules = _features(features, columns, min_count)
+    if known is not None and features is None and columns is None and min_count is None:
+        spec, rules = FeatureSpec.from_dict(known), {}
     cut = parse_split(split or "random", seed)
     from nfm_tfrs.data import streaming
     from nfm_tfrs.data.files import prepare_files

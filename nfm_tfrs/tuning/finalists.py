@@ -95,8 +95,8 @@ class Found:
 
     Args:
         model: The best model, trained; None in a worker process, which only runs trials.
-        best: `{"model": name, "config": {…}, "training": {…}}`; `get_model(best["model"], features=features,
-            **best["config"])` makes it again, untrained.
+        best: `{"model": name, "training": {…}, "config": {…}}`, plain JSON, the features in the config:
+            `get_model(best["model"], **best["config"])` makes it again, untrained.
         evidence: Every trial, the finalists, their differences, the verdict and the test metrics, as plain JSON.
     """
 
@@ -126,10 +126,10 @@ def conclude(
         raise ValueError(
             "No trial of the search was finished. " + (f"The last one: {why}" if why else "Give a larger budget.")
         )
-    best = chosen(done, finalists, lambda trial: better * trial.score)
+    trials = chosen(done, finalists, lambda trial: better * trial.score)
     kept = []
-    for number, trial in enumerate(best, start=1):
-        tell(f"finalist {number} of {len(best)}")
+    for number, trial in enumerate(trials, start=1):
+        tell(f"finalist {number} of {len(trials)}")
         again = [tuner.seed + 1 + repeat for repeat in range(seeds)]
         kept.append(_finalist(tuner, trial, again, folder / "finalists"))
     kept = [entry for entry in kept if entry["runs"]]
@@ -157,8 +157,12 @@ def conclude(
         "verdict": _verdict(kept, metric, better),
         "test": None if test is None else _judged(model, test, metric),
     }
-    training = {**winner["candidate"]["training"], "passes": tuner.train.passes}
-    return Found(model, {**winner["candidate"], "training": training}, evidence)
+    best = {
+        "model": winner["candidate"]["model"],
+        "training": {**winner["candidate"]["training"], "passes": tuner.train.passes},
+        "config": {**winner["candidate"]["config"], "features": tuner.space.features.to_dict()},  # last: it is long
+    }
+    return Found(model, best, evidence)
 
 
 @forgotten_gradients()

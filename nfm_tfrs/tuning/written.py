@@ -57,6 +57,7 @@ def card(best: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
     """Returns the model card, Markdown: what the model is, how it was chosen, and every figure."""
     winner, goal = evidence["finalists"][0], evidence["objective"]
     states = [trial["status"] for trial in evidence["trials"]]
+    config = {name: value for name, value in best["config"].items() if name != "features"}
     lines = [
         f"# {best['model']}",
         "",
@@ -65,7 +66,7 @@ def card(best: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
         evidence["verdict"],
         "",
         "```json",
-        json.dumps(best, indent=2),
+        json.dumps({**best, "config": config}, indent=2),
         "```",
         "",
         "## Finalists, on validation",

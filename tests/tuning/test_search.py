@@ -72,14 +72,17 @@ def test_configurations_are_tried_and_the_best_go_on(found):
         assert (trial["start"], trial["end"]) == (1, 3)
 
 
-def test_finalists_have_a_run_a_seed_and_the_best_mean_wins(found):
+def test_finalists_have_a_run_a_seed_and_the_best_mean_wins(found, data):
     finalists = found.evidence["finalists"]
     assert [len(entry["runs"]) for entry in finalists] == [2, 2]
     means = [np.mean([run["metrics"]["auc"] for run in entry["runs"]]) for entry in finalists]
     assert [entry["mean"] for entry in finalists] == pytest.approx(means)
     assert means == sorted(means, reverse=True)
     training = {**finalists[0]["candidate"]["training"], "passes": 2}
-    assert found.best == {**finalists[0]["candidate"], "training": training}
+    candidate = finalists[0]["candidate"]
+    assert found.best["training"] == training
+    assert found.best["model"] == candidate["model"]
+    assert found.best["config"] == {**candidate["config"], "features": data.features.to_dict()}
     assert finalists[0]["difference"] is None
     assert finalists[1]["difference"]["mean"] == pytest.approx(means[1] - means[0], abs=1e-9)
     low, high = finalists[1]["difference"]["interval"]
@@ -98,7 +101,9 @@ def test_the_model_is_the_best_run_of_the_winner_and_is_judged_on_test(found, da
 
 
 def test_what_comes_out_makes_the_model_again(found, data):
-    again = get_model(found.best["model"], features=data.features, **found.best["config"])
+    best = json.loads(json.dumps(found.best))
+    again = get_model(best["model"], **best["config"])
+    assert again.features == data.features
     assert [weight.shape for weight in again.weights] == [weight.shape for weight in found.model.weights]
 
 

@@ -64,7 +64,8 @@ def test_tune_leaves_the_model_and_the_evidence(tuned):
     assert {*FILES, "settings.json", "trials", "finalists", "tensorboard"} <= {path.name for path in out.iterdir()}
     best = json.loads((out / "best.json").read_text())
     model = load_model(out / "model.keras")
-    again = get_model(best["model"], features=model.features, **best["config"])
+    again = get_model(best["model"], **best["config"])
+    assert again.features == model.features
     assert [weight.shape for weight in again.weights] == [weight.shape for weight in model.weights]
     evidence = json.loads((out / "search.json").read_text())
     assert len([trial for trial in evidence["trials"] if trial["parent"] is None]) == 3
@@ -73,6 +74,7 @@ def test_tune_leaves_the_model_and_the_evidence(tuned):
     assert evidence["verdict"] in card
     assert evidence["data"]["fingerprint"] in card
     assert f"{evidence['test']['metrics']['auc']:.4f}" in card
+    assert "vocabulary" not in card
     assert list((out / "tensorboard").glob("*/events*"))
     assert "<html" in (out / "report.html").read_text()
 
@@ -103,7 +105,7 @@ def test_what_tune_leaves_can_be_judged_and_trained_again(tuned, clicks, tmp_pat
     out, _ = tuned
     assert run("evaluate", "--model", out / "model.keras", "--data", clicks, "--label", "click").exit_code == 0
     arguments = ["--data", clicks, "--label", "click", "--split", "time:timestamp", "--epochs", 1]
-    arguments += ["--features", out / "features.json", "--config", out / "best.json", "--out", tmp_path / "run"]
+    arguments += ["--config", out / "best.json", "--out", tmp_path / "run"]
     result = run("train", *arguments)
     assert result.exit_code == 0, result.output
     model, again = load_model(out / "model.keras"), load_model(tmp_path / "run" / "model.keras")
