@@ -111,14 +111,15 @@ class SliceTuner(keras_tuner.engine.base_tuner.BaseTuner):  # type: ignore[name-
         candidate, parent = self.candidate(trial.hyperparameters), values.get(PARENT)
         scores = self.scores(parent) if parent else []
         folder = self._folder(trial.trial_id)
-        checked = bool(int(trial.trial_id)) and not parent and not candidate["training"].get("jit_compile")
+        # Once a configuration, at the second slice of a process: the first is traced too.
+        timed = int(trial.trial_id) > 0 and values[START] < 2 and not candidate["training"].get("jit_compile")
         if not self._has_ended(scores):
             try:
                 model = self._model(candidate, parent)
                 for number in range(values[START], values[END]):
                     start = time.monotonic()
                     scores.append(self._trained(model, number, candidate["training"]["batch_size"]))
-                    if number == 1 and checked:  # of the first slice, much was tracing
+                    if timed and number == values[START] + 1:
                         self._check_seconds(time.monotonic() - start)
                     self.watch(trial, scores)
                     if self._has_ended(scores):

@@ -21,6 +21,7 @@ from nfm_tfrs.tuning import Budget, keras_tuner, search
 from nfm_tfrs.tuning.bootstrap import paired_bootstrap
 from nfm_tfrs.tuning.finalists import _verdict
 from nfm_tfrs.tuning.search import checked_objective
+from nfm_tfrs.tuning.tuner import SliceTuner
 from tfrs_registry import get_model
 
 COLUMNS = ["user_id", "site", "category", "interests", "price"]
@@ -206,19 +207,23 @@ def test_trials_over_a_latency_fail(data, tmp_path, monkeypatch):
         run(data, tmp_path, max_latency=1e-9, budget=Budget(trials=30))
 
 
+@pytest.mark.parametrize("slices", [6, 4])  # rungs of two slices and six, of one and four
+def test_a_configuration_is_timed_once(data, tmp_path, monkeypatch, slices):
+    timed = []
+    monkeypatch.setattr(SliceTuner, "_check_seconds", lambda self, seconds: timed.append(seconds))
+    trials = run(data, tmp_path, budget=Budget(trials=4), finalists=1, seeds=1, slices=slices).evidence["trials"]
+    promoted = sum(trial["parent"] is not None for trial in trials)
+    assert promoted == 1
+    assert len(timed) == (3 if slices == 6 else promoted)  # never the first trial
+    assert list((tmp_path / "trials").rglob("weights*"))
+
+
 def test_what_would_take_too_much_of_the_minutes_fails_but_for_the_defaults(data, tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules["nfm_tfrs.tuning.search"], "SHARE", 1e-9)
     budget, stages = Budget(trials=3, minutes=10), []
-    few = {"budget": budget, "finalists": 1, "seeds": 1}
-    more = {**few, "budget": Budget(trials=5, minutes=10), "slices": 4}
-    promoted = run(data, tmp_path / "halving", **more).evidence["trials"]  # of one slice, when nothing is known yet
-    assert [trial["status"] for trial in promoted] == ["COMPLETED"] * len(promoted)
-    assert any(trial["parent"] for trial in promoted)
-    few["strategy"] = "random"
-    out = tmp_path / "random"
-    found = run(data, out, watch=lambda oracle, trial, scores: stages.append(oracle.stage), **few)
-    assert not list((out / "trials").rglob("weights*"))  # which nobody would read
-    assert list((tmp_path / "halving" / "trials").rglob("weights*"))
+    few = {"budget": budget, "strategy": "random", "finalists": 1, "seeds": 1}
+    found = run(data, tmp_path, watch=lambda oracle, trial, scores: stages.append(oracle.stage), **few)
+    assert not list((tmp_path / "trials").rglob("weights*"))  # which nobody would read
     assert (stages[0], stages[-1]) == ("", "finalist 1 of 1")
     first, *others = found.evidence["trials"]
     assert (first["status"], len(others)) == ("COMPLETED", 2)
