@@ -30,7 +30,6 @@ DIRECTIONS = {
     "regression": {"val_rmse": "min", "val_mae": "min"},
 }
 SHARE = 0.2  # of the minutes, for a whole training
-FEWEST = 150_000  # rows of the first rung, where that is no third of them
 MAX_FAILURES = 20  # in a row: then there is something wrong with all of them
 Strategy = Literal["halving", "random"]
 
@@ -112,8 +111,8 @@ def search(
         precisions: See there.
         fixed: See there; `batch_size` too.
         batch_sizes: To choose from.
-        strategy: `"halving"`: configurations at random and beside the best, on a third of the slices or less (see
-            `rungs`), the best third of them on more; `"random"`: at random, each on all.
+        strategy: `"halving"`: configurations at random and beside the best, on a third of the slices, the best third of
+            them on all; `"random"`: at random, each on all.
         passes: Over the training rows in a whole training.
         slices: Of a whole training; the model is judged after each.
         patience: Slices without a better score after which a training ends.
@@ -186,7 +185,7 @@ def search(
     seconds = None if budget.minutes is None else 60 * budget.minutes
     oracle = HalvingOracle(
         goal,
-        rungs=rungs(slices, round(passes * len(train))) if strategy == "halving" else [slices],
+        rungs=rungs(slices) if strategy == "halving" else [slices],
         neighbours=strategy == "halving",
         max_configurations=budget.trials,
         seconds=seconds,
@@ -246,28 +245,17 @@ def checked_objective(objective: Any, task: str) -> Any:
     return keras_tuner.Objective(name, direction)
 
 
-def rungs(slices: int, rows: int, factor: int = 3) -> list[int]:
+def rungs(slices: int, factor: int = 3) -> list[int]:
     """Returns the slices of each rung of a halving, rising to all of them.
 
-    The first has a third of them, a ninth, …, as long as that is `FEWEST` rows. After fewer, making a model takes as
-    long as training it, and models of Adagrad, which start slowly, all look bad: `benchmarks/search.py` reports how
-    well scores after a ninth and a third of its rows rank the models.
-
-    Args:
-        slices: Of a whole training.
-        rows: Of a whole training.
-        factor: By which rungs rise.
+    The first has a third of them. After a ninth, making a model takes as long as training it, and models of Adagrad,
+    which start slowly, all look bad: `benchmarks/search.py` reports how well scores after either part rank the models.
 
     Example:
-        >>> rungs(27, 1_000_000)
+        >>> rungs(27)
         [9, 27]
-        >>> rungs(27, 2_000_000)
-        [3, 9, 27]
     """
-    found = [slices]
-    while found[0] >= factor and (len(found) == 1 or rows / factor ** len(found) >= FEWEST):
-        found.insert(0, found[0] // factor)
-    return found
+    return [slices // factor, slices] if slices >= factor else [slices]
 
 
 def fingerprint(*parts: EncodedPart) -> str:

@@ -25,11 +25,11 @@ def test_slices_of_one_pass_are_disjoint_and_cover_it(rows, count):
 
 
 def test_the_rows_of_the_rungs_of_one_pass_are_disjoint_and_cover_it():
-    cut, bounds = Slices(part(500), passes=1, count=27, seed=3), [0, *rungs(27, 10**9)]
+    cut, bounds = Slices(part(500), passes=1, count=27, seed=3), [0, *rungs(27)]
     of_rung = [
         np.concatenate([cut.rows(number) for number in range(start, end)]) for start, end in itertools.pairwise(bounds)
     ]
-    assert len(of_rung) == 4
+    assert len(of_rung) == 2
     assert sorted(np.concatenate(of_rung).tolist()) == list(range(500))
 
 
@@ -89,10 +89,7 @@ def test_joined_rows_need_labels():
 
 
 def test_rungs_rise_to_all_slices():
-    assert rungs(27, 100) == [9, 27]  # a third, however few that is
-    assert rungs(27, 9 * 150_000 - 1) == [9, 27]
-    assert rungs(27, 9 * 150_000) == [3, 9, 27]
-    assert rungs(18, 1_600_000) == [2, 6, 18]
-    assert rungs(10, 10**9) == [1, 3, 10]
-    assert rungs(3, 10**9) == [1, 3]
-    assert rungs(2, 10**9) == [2]
+    assert rungs(27) == [9, 27]
+    assert rungs(10) == [3, 10]
+    assert rungs(3) == [1, 3]
+    assert rungs(2) == [2]
