@@ -139,9 +139,8 @@ def draw(runs: dict[str, list[dict[str, Any]]], minutes: float, path: Path) -> N
     for color, (strategy, of) in zip(("tab:blue", "tab:orange"), runs.items(), strict=True):
         curves = []
         for found in of:
-            times, scores = np.array(
-                sorted(found["trace"])
-            ).T  # a trial that was cut runs again, from an earlier second
+            # Sorted: a trial that was cut runs again, from an earlier second.
+            times, scores = np.array(sorted(found["trace"])).T
             best = np.maximum.accumulate(scores)
             behind = np.searchsorted(times, seconds, side="right")
             curves.append(np.where(behind > 0, best[np.maximum(behind - 1, 0)], np.nan))

@@ -73,14 +73,14 @@ class SearchProgress(Progress):
         """Shows where a search is; `search` calls this."""
         del trial, scores
         trials, ended, best = oracle.progress()
-        shares = [] if self.trials is None else [ended / self.trials]
-        spent = oracle.time_spent / 60
-        shares += [] if self.minutes is None else [spent / self.minutes]
-        done = min(1.0, max(shares))
         score = "" if best is None else f"  best {best:.4f}"
         if oracle.stage:
             self.update(self.bar, completed=1.0, description=f"{oracle.stage}{score}")
             return
+        shares = [] if self.trials is None else [ended / self.trials]
+        spent = oracle.time_spent / 60
+        shares += [] if self.minutes is None else [spent / self.minutes]
+        done = min(1.0, max(shares))
         left = spent / done - spent if done > 0 else None
         ahead = "" if left is None else f"  {left:.0f} min left" if left >= 1 else f"  {60 * left:.0f} s left"
         self.update(self.bar, completed=done, description=f"trial {trials}{score}{ahead}")

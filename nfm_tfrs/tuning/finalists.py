@@ -14,7 +14,7 @@ from nfm_tfrs.training import judge, predict
 from nfm_tfrs.tuning.bootstrap import paired_bootstrap
 from nfm_tfrs.tuning.oracle import END, PARENT, START, write_whole
 from nfm_tfrs.tuning.slices import Slices, joined
-from nfm_tfrs.tuning.tuner import SliceTuner, sign
+from nfm_tfrs.tuning.tuner import Diverged, SliceTuner, sign, train_slice
 
 
 def chosen(trials: Sequence[Any], count: int, key: Callable[[Any], float]) -> list[Any]:
@@ -32,10 +32,6 @@ def chosen(trials: Sequence[Any], count: int, key: Callable[[Any], float]) -> li
         if name not in best or key(trial) >= key(best[name]):
             best[name] = trial
     return sorted(best.values(), key=key, reverse=True)[:count]
-
-
-class Diverged(ValueError):
-    """The loss of a training, or its validation metric, became infinite or NaN."""
 
 
 def train_whole(
@@ -70,15 +66,10 @@ def train_whole(
     scores: list[dict[str, float]] = []
     best, weights = 0, model.get_weights()
     for number in range(train.count if stop is None else stop):
-        data = train.dataset(number, batch_size)
-        history = model.fit(data, epochs=number + 1, initial_epoch=number, verbose=0).history
-        if not np.isfinite(history["loss"][-1]):
-            raise Diverged(f"Training diverged in slice {number + 1}. Leave this configuration out.")
+        score = train_slice(model, train, number, batch_size, valid, metric)
         if valid is None:
             continue
-        scores.append(judge(model, valid))
-        if not np.isfinite(scores[-1][metric]):
-            raise Diverged(f"The {metric} was {scores[-1][metric]} after slice {number + 1}. Leave this out.")
+        scores.append(score)
         if better * scores[-1][metric] > better * scores[best][metric] or not number:
             best, weights = number, model.get_weights()
         if number - best >= patience:
@@ -116,7 +107,7 @@ def conclude(
     settings: dict[str, Any],
     tell: Callable[[str], None],
 ) -> Found:
-    """Trains the best trials again, chooses on validation, and judges on test; tells before each training."""
+    """Trains the best trials again, chooses on validation, and judges on test; tells before each finalist."""
     goal, valid, seconds = tuner.oracle.objective, tuner.valid, tuner.oracle.time_spent
     better, metric = sign(goal), goal.name.removeprefix("val_")
     done = [trial for trial in tuner.oracle.trials.values() if trial.status == "COMPLETED"]
@@ -127,10 +118,10 @@ def conclude(
             "No trial of the search was finished. " + (f"The last one: {why}" if why else "Give a larger budget.")
         )
     trials = chosen(done, finalists, lambda trial: better * trial.score)
+    again = range(tuner.seed + 1, tuner.seed + 1 + seeds)
     kept = []
     for number, trial in enumerate(trials, start=1):
         tell(f"finalist {number} of {len(trials)}")
-        again = [tuner.seed + 1 + repeat for repeat in range(seeds)]
         kept.append(_finalist(tuner, trial, again, folder / "finalists"))
     kept = [entry for entry in kept if entry["runs"]]
     if not kept:
@@ -139,10 +130,9 @@ def conclude(
     logits = [[np.load(run["file"]) for run in entry["runs"]] for entry in kept]
     for entry, theirs in zip(kept[1:], logits[1:], strict=True):
         entry["difference"] = paired_bootstrap(metric, valid, theirs, logits[0])
-    winner = kept[0]
+    winner, candidate = kept[0], kept[0]["candidate"]
     run = max(winner["runs"], key=lambda run: better * run["metrics"][metric])
-    steps = tuner.train.steps(winner["candidate"]["training"]["batch_size"])
-    model = tuner.space.built(winner["candidate"], steps)
+    model = tuner.space.built(candidate, tuner.train.steps(candidate["training"]["batch_size"]))
     model.optimizer.build(model.trainable_variables)  # its state is in the file too
     model.load_weights(Path(run["file"]).with_suffix(".weights.h5"))
     if refit:
@@ -158,9 +148,9 @@ def conclude(
         "test": None if test is None else _judged(model, test, metric),
     }
     best = {
-        "model": winner["candidate"]["model"],
-        "training": {**winner["candidate"]["training"], "passes": tuner.train.passes},
-        "config": {**winner["candidate"]["config"], "features": tuner.space.features.to_dict()},  # last: it is long
+        "model": candidate["model"],
+        "training": {**candidate["training"], "passes": tuner.train.passes},
+        "config": {**candidate["config"], "features": tuner.space.features.to_dict()},  # last: it is long
     }
     return Found(model, best, evidence)
 

@@ -285,7 +285,8 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
         if differing:
             raise ValueError(f"{folder} holds a search with other {', '.join(differing)}. Choose another folder.")
         return
-    if folder.exists() and any("settings.json" not in path.name for path in folder.iterdir()):  # maybe a worker's
+    begun = ("settings.json", ".settings.json")  # by another process of the same search
+    if folder.exists() and any(not path.name.startswith(begun) for path in folder.iterdir()):
         raise ValueError(f"{folder} holds something that is no search. Choose another folder.")
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps(settings, indent=1))

@@ -118,7 +118,8 @@ class SliceTuner(keras_tuner.engine.base_tuner.BaseTuner):  # type: ignore[name-
                 model = self._model(candidate, parent)
                 for number in range(values[START], values[END]):
                     start = time.monotonic()
-                    scores.append(self._trained(model, number, candidate["training"]["batch_size"]))
+                    batch_size = candidate["training"]["batch_size"]
+                    scores.append(train_slice(model, self.train, number, batch_size, self.valid, self._metric))
                     if timed and number == values[START] + 1:
                         self._check_seconds(time.monotonic() - start)
                     self.watch(trial, scores)
@@ -161,21 +162,6 @@ class SliceTuner(keras_tuner.engine.base_tuner.BaseTuner):  # type: ignore[name-
             raise FailedTrialError(f"{seconds:.4f} s for 100 rows are more than {self.max_latency:g} s.")
         return model
 
-    def _trained(self, model: Any, number: int, batch_size: int) -> dict[str, float]:
-        """The validation metrics after training on a slice."""
-        history = model.fit(
-            self.train.dataset(number, batch_size),
-            epochs=number + 1,
-            initial_epoch=number,
-            callbacks=[keras.callbacks.TerminateOnNaN()],
-            verbose=0,
-        ).history
-        score = judge(model, self.valid)
-        for name, value in (("loss", history["loss"][-1]), (self.oracle.objective.name, score[self._metric])):
-            if not np.isfinite(value):
-                raise FailedTrialError(f"It diverged: its {name} was {value} after slice {number + 1}.")
-        return score
-
     def _check_seconds(self, of_a_slice: float) -> None:
         seconds = self.train.count * of_a_slice
         if self.max_seconds is not None and seconds > self.max_seconds:
@@ -212,6 +198,33 @@ class SliceTuner(keras_tuner.engine.base_tuner.BaseTuner):  # type: ignore[name-
         """Goes on where the oracle was; a worker asks the chief's, which may be writing."""
         if not self._is_worker():
             self.oracle.reload()
+
+
+class Diverged(ValueError):
+    """The loss of a training, or its validation metric, became infinite or NaN."""
+
+
+def train_slice(
+    model: Any, train: Slices, number: int, batch_size: int, valid: EncodedPart | None, metric: str
+) -> dict[str, float]:
+    """Trains a model on a slice; returns its exact validation metrics, none without rows to judge on.
+
+    Raises:
+        Diverged: The loss, or the metric, became infinite or NaN.
+    """
+    history = model.fit(
+        train.dataset(number, batch_size),
+        epochs=number + 1,
+        initial_epoch=number,
+        callbacks=[keras.callbacks.TerminateOnNaN()],
+        verbose=0,
+    ).history
+    score = {} if valid is None else judge(model, valid)
+    watched = {"loss": history["loss"][-1]} | ({} if valid is None else {f"val_{metric}": score[metric]})
+    for name, value in watched.items():
+        if not np.isfinite(value):
+            raise Diverged(f"It diverged: its {name} was {value} after slice {number + 1}. Lower its rate.")
+    return score
 
 
 def sign(objective: Any) -> int:

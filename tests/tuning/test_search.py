@@ -1,5 +1,6 @@
 """Searches from end to end, on data so small that they say nothing but whether they run, resume and end the same."""
 
+import itertools
 import json
 import os
 import re
@@ -25,9 +26,7 @@ from nfm_tfrs.tuning.tuner import SliceTuner
 from tfrs_registry import get_model
 
 COLUMNS = ["user_id", "site", "category", "interests", "price"]
-SPACE = {
-    "blocks": ["fm", "bi_interaction", "inner_product"],
-}
+BLOCKS = ["fm", "bi_interaction", "inner_product"]
 FEW = {"passes": 2, "slices": 3, "finalists": 2, "seeds": 2, "budget": Budget(trials=4), "patience": 3}
 
 
@@ -39,7 +38,7 @@ def data():
 
 def run(data, out, **arguments):
     fixed = {"embedding_dim": 4, "hidden_units": [4], "batch_size": 64}
-    arguments = {"blocks": SPACE["blocks"], "fixed": fixed, **FEW, **arguments}
+    arguments = {"blocks": BLOCKS, "fixed": fixed, **FEW, **arguments}
     return search(data.train, data.valid, features=data.features, out=out, **arguments)
 
 
@@ -129,7 +128,7 @@ def test_another_search_in_the_folder_is_refused(found, data):
     with pytest.raises(ValueError, match=r"holds a search with other seed\. Choose another folder\."):
         run(data, folder, seed=1)
     with pytest.raises(ValueError, match=r"holds a search with other data, space\. Choose another folder\."):
-        search(data.valid, data.train, features=data.features, out=folder, blocks=SPACE["blocks"], **FEW)
+        search(data.valid, data.train, features=data.features, out=folder, blocks=BLOCKS, **FEW)
 
 
 def test_several_blocks_at_once_may_be_fixed(data, tmp_path):
@@ -261,6 +260,12 @@ def test_a_budget_of_nothing_is_refused(arguments):
         Budget(**arguments)
 
 
+def test_where_no_worker_ends_by_itself_the_search_says_so(data, tmp_path):
+    workers = {"workers": lambda name, port: subprocess.Popen(["false"]), "num_workers": 1}
+    with pytest.warns(UserWarning, match="No worker ended by itself"), pytest.raises(ValueError, match="No trial of"):
+        run(data, tmp_path / "search", **workers)
+
+
 def finalist(mean, interval, diverged=()):
     return {"difference": {"mean": mean, "interval": interval}, "diverged": list(diverged)}
 
@@ -280,7 +285,8 @@ def test_the_verdict_says_which_way_the_difference_goes(metric, better, second, 
 
 
 def test_a_training_whose_metric_is_nan_has_diverged(data, tmp_path, monkeypatch):
-    monkeypatch.setattr("nfm_tfrs.tuning.finalists.judge", lambda model, part: {"auc": float("nan")})
+    values = itertools.chain([0.5] * 3, itertools.repeat(float("nan")))  # the trial's slices, then the finalist's
+    monkeypatch.setattr("nfm_tfrs.tuning.tuner.judge", lambda model, part: {"auc": next(values)})
     with pytest.raises(ValueError, match="All finalists diverged when they were trained again"):
         run(data, tmp_path / "search", budget=Budget(trials=1), finalists=1, seeds=1)
 
