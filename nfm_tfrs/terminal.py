@@ -40,7 +40,11 @@ def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
         except Exception as error:
             if type(error).__name__ != "ResourceExhaustedError":  # TensorFlow's, which need not be imported here
                 raise
-            _print_error(f"The memory does not suffice: {str(error).splitlines()[0]} Make the model smaller.", "red")
+            line = str(error).splitlines()[0]
+            if "No space left" in line:
+                _print_error(f"The disk is full: {line} Make room, and start again.", "red")
+            else:
+                _print_error(f"The memory does not suffice: {line} Make the model smaller.", "red")
             raise typer.Exit(1) from error
 
     return wrapped

@@ -33,7 +33,9 @@ def paired_bootstrap(
         counts = np.bincount(rng.integers(0, rows, rows), minlength=rows) if resample else np.ones(rows)
         means = [np.mean([measure(counts) for measure in side]) if side else 0.0 for side in measures]
         gaps.append(means[0] - means[1])
-    return {"mean": float(gaps[0]), "interval": [float(end) for end in np.nanquantile(gaps[1:], [0.025, 0.975])]}
+    known = [gap for gap in gaps[1:] if not np.isnan(gap)]  # a resample may lack a class, or all weight
+    interval = np.quantile(known, [0.025, 0.975]) if known else [np.nan, np.nan]
+    return {"mean": float(gaps[0]), "interval": [float(end) for end in interval]}
 
 
 def _measure(metric: str, part: EncodedPart, predictions: np.ndarray) -> Callable[[np.ndarray], float]:
@@ -63,7 +65,8 @@ def _measure(metric: str, part: EncodedPart, predictions: np.ndarray) -> Callabl
     }[metric]()
 
     def mean(counts: np.ndarray) -> float:
-        value = float(np.average(losses, weights=counts * weights))
+        counted = counts * weights
+        value = float(np.average(losses, weights=counted)) if counted.any() else float("nan")
         return value**0.5 if metric == "rmse" else value
 
     return mean

@@ -1,6 +1,7 @@
 """The best few, trained again with several seeds, and how sure one may be that one of them is better."""
 
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +89,8 @@ class Found:
         model: The best model, trained; None in a worker process, which only runs trials.
         best: `{"model": name, "training": {…}, "config": {…}}`, plain JSON, the features in the config:
             `get_model(best["model"], **best["config"])` makes it again, untrained.
-        evidence: Every trial, the finalists, their differences, the verdict and the test metrics, as plain JSON.
+        evidence: Every trial, the finalists, their differences, those that diverged, the verdict, the rows and seed of
+            the model, and the test metrics, as plain JSON.
     """
 
     model: Any
@@ -115,7 +117,8 @@ def conclude(
         failures = [failure for trial in tuner.oracle.trials.values() if (failure := _failure(tuner, trial))]
         why = failures[-1] if failures else tuner.oracle.last_problem
         raise ValueError(
-            "No trial of the search was finished. " + (f"The last one: {why}" if why else "Give a larger budget.")
+            "No trial of the search was finished. "
+            + (f"The last one: {why}" if why else "Give a larger budget." if tuner.oracle.trials else "None was begun.")
         )
     trials = chosen(done, finalists, lambda trial: better * trial.score)
     again = range(tuner.seed + 1, tuner.seed + 1 + seeds)
@@ -123,6 +126,7 @@ def conclude(
     for number, trial in enumerate(trials, start=1):
         tell(f"finalist {number} of {len(trials)}")
         kept.append(_finalist(tuner, trial, again, folder / "finalists"))
+    lost = [entry["trial"] for entry in kept if not entry["runs"]]
     kept = [entry for entry in kept if entry["runs"]]
     if not kept:
         raise ValueError("All finalists diverged when they were trained again. Search at lower rates.")
@@ -135,16 +139,22 @@ def conclude(
     model = tuner.space.built(candidate, tuner.train.steps(candidate["training"]["batch_size"]))
     model.optimizer.build(model.trainable_variables)  # its state is in the file too
     model.load_weights(Path(run["file"]).with_suffix(".weights.h5"))
+    made = {"seed": run["seed"], "slices": run["slice"], "rows": "train"}
     if refit:
         tell("training on all rows")
-        model = _refitted(tuner, winner)
+        try:
+            model, made = _refitted(tuner, winner)
+        except Diverged as error:
+            warnings.warn(f"The model is not trained on all rows: {error}", stacklevel=3)
     evidence = {
         "objective": {"name": goal.name, "direction": goal.direction},
         "settings": settings,
         "seconds": seconds,
         "trials": [_described(tuner, trial) for trial in tuner.oracle.trials.values()],
         "finalists": kept,
-        "verdict": _verdict(kept, metric, better),
+        "diverged": lost,
+        "verdict": _verdict(kept, metric, better, len(lost)),
+        "model": made,
         "test": None if test is None else _judged(model, test, metric),
     }
     best = {
@@ -201,8 +211,8 @@ def _finalist(tuner: SliceTuner, trial: Any, seeds: Sequence[int], folder: Path)
     }
 
 
-def _refitted(tuner: SliceTuner, winner: dict[str, Any]) -> Any:
-    """The winner trained on training and validation rows, for as many slices as were best on average."""
+def _refitted(tuner: SliceTuner, winner: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The winner trained on training and validation rows, for as many slices as were best on average; what made it."""
     both = joined(tuner.train.part, tuner.valid)
     cut = Slices(both, passes=tuner.train.passes, count=tuner.train.count, seed=tuner.seed)
     batch_size = winner["candidate"]["training"]["batch_size"]
@@ -210,7 +220,7 @@ def _refitted(tuner: SliceTuner, winner: dict[str, Any]) -> Any:
     model = tuner.space.built(winner["candidate"], cut.steps(batch_size))
     stop = round(float(np.mean([run["slice"] for run in winner["runs"]])))
     train_whole(model, cut, None, batch_size=batch_size, metric="", better=1, patience=0, stop=stop)
-    return model
+    return model, {"seed": tuner.seed, "slices": stop, "rows": "train and validation"}
 
 
 def _described(tuner: SliceTuner, trial: Any) -> dict[str, Any]:
@@ -244,9 +254,9 @@ def _judged(model: Any, test: EncodedPart, metric: str) -> dict[str, Any]:
     }
 
 
-def _verdict(finalists: Sequence[dict[str, Any]], metric: str, better: int) -> str:
+def _verdict(finalists: Sequence[dict[str, Any]], metric: str, better: int, lost: int = 0) -> str:
     if len(finalists) == 1:
-        return "There was one finalist."
+        return f"One finalist is left: {lost} diverged with all their seeds." if lost else "There was one finalist."
     low, high = finalists[1]["difference"]["interval"]
     if low * better > 0 and high * better > 0:  # it comes second for that alone
         return (

@@ -47,7 +47,8 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
 
     Raises:
         ValueError: An empty list, a structure that there is not, a key in `fixed` that no model knows, something in it
-            that is no JSON, blocks where none are searched, or a block that does not fit the features.
+            that is no JSON, blocks where none are searched, a block that does not fit the features, or one whose search
+            space fails.
         LookupError: A model or block that is not installed.
 
     Example:
@@ -72,7 +73,8 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
     ) -> None:
         super().__init__()
         self.features = features if isinstance(features, FeatureSpec) else FeatureSpec(tuple(features))
-        self.models = _filled("models", models)
+        # As the registry spells them, which takes "NFM" for "nfm".
+        self.models = tuple(dict.fromkeys(model_registry.spec(name).name for name in _filled("models", models)))
         self.structures = _filled("structures", structures)
         self.precisions = _filled("precisions", precisions)
         self.fixed = _plain(fixed or {})
@@ -176,7 +178,7 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
             for name, cls in self.blocks.items():
                 with self._when(hp, "interaction", [name], choices=self.blocks), hp.name_scope(name):
                     if name == block:
-                        drawn["interaction"] = {"name": name, "config": cls.search_space(hp)}
+                        drawn["interaction"] = {"name": name, "config": _drawn_config(name, cls, hp)}
         layers = 0
         if "hidden_units" not in self.fixed:
             layers = hp.Int("layers", 0, 3, default=1)
@@ -237,10 +239,10 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
     # --- checks
 
     def _check_fixed(self) -> None:
-        known = {key for cls in self._classes.values() for key in _parameters(cls)} - {"features", "**"}
-        known |= set(TRAINING)
+        known = {key for cls in self._classes.values() for key in _parameters(cls)} | set(TRAINING)
         if any("**" in _parameters(cls) for cls in self._classes.values()):
-            known |= set(_parameters(RankingModel)) - {"features", "**"}
+            known |= set(_parameters(RankingModel))
+        known -= {"features", "task", "**"}
         for key in self.fixed:
             if key not in known:
                 raise ValueError(f"fixed may hold {', '.join(sorted(known))}; received {key!r}. Correct or remove it.")
@@ -265,13 +267,15 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
         found = {}
         for name in _filled("blocks", blocks.names() if names is None else names):
             try:
-                cls = blocks.load(name)
-            except RegistryError as error:
+                name, cls = blocks.spec(name).name, blocks.load(name)
+                problem = self._misfit(cls)
+                if problem is None:
+                    _drawn_config(name, cls, keras_tuner.HyperParameters())
+            except (RegistryError, BrokenSpaceError) as error:
                 if names is not None:
                     raise
                 warnings.warn(f"The block {name!r} takes no part: {error}", PluginWarning, stacklevel=3)
                 continue
-            problem = self._misfit(cls)
             if problem is None:
                 found[name] = cls
             elif names is not None:
@@ -284,6 +288,20 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
         if self.num_fields is None:
             return None if cls.dynamic_fields else "their number of fields differs by batch"
         return None if self.num_fields >= cls.min_fields else f"it needs {cls.min_fields} fields of {self.num_fields}"
+
+
+class BrokenSpaceError(ValueError):
+    """The search space of a block fails."""
+
+
+def _drawn_config(name: str, cls: Any, hp: Any) -> dict[str, Any]:
+    try:
+        config: dict[str, Any] = cls.search_space(hp)
+    except Exception as error:
+        raise BrokenSpaceError(
+            f"The search space of the block {name!r} fails: {type(error).__name__}: {error}. Leave the block out."
+        ) from error
+    return config
 
 
 def _parameters(cls: Any) -> dict[str, Any]:

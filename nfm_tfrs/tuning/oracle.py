@@ -201,6 +201,11 @@ class HalvingOracle(keras_tuner.Oracle):  # type: ignore[name-defined]
 
     # --- what is kept
 
+    def forget(self) -> None:
+        """Makes KerasTuner let go of this oracle, which it would keep for ever, with all the rows of a search."""
+        for kept in (keras_tuner.src.engine.oracle.LOCKS, keras_tuner.src.engine.oracle.THREADS):
+            kept.pop(self, None)
+
     def get_state(self) -> dict[str, Any]:
         return {**super().get_state(), "seconds": self.time_spent}
 

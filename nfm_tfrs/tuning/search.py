@@ -3,12 +3,14 @@
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from nfm_tfrs import arguments
 from nfm_tfrs.data.encoded import EncodedPart
@@ -31,6 +33,7 @@ DIRECTIONS = {
 }
 SHARE = 0.2  # of the minutes, for a whole training
 MAX_FAILURES = 20  # in a row: then there is something wrong with all of them
+HIGHEST_SEED = 2**32  # of NumPy's; each finalist takes the next ones
 Strategy = Literal["halving", "random"]
 
 
@@ -134,7 +137,8 @@ def search(
         TensorBoard logs and, where the extra `report` is installed, a page.
 
     Raises:
-        ValueError: An argument out of range, an objective that there is not, or a folder of another search.
+        ValueError: An argument out of range, an objective that there is not, validation rows that it has no value on, a
+            folder of another search, or one that another process searches in.
         LookupError: A model or block that is not installed.
 
     Example:
@@ -145,6 +149,9 @@ def search(
     arguments.choice("strategy", strategy, get_args(Strategy))
     for name, value in (("patience", patience), ("finalists", finalists), ("seeds", seeds)):
         arguments.count(name, value)
+    if not isinstance(seed, int) or not 0 <= seed < HIGHEST_SEED - seeds:
+        raise ValueError(f"seed must be a whole number from 0, below {HIGHEST_SEED - seeds}; received {seed!r}.")
+    check_rows(valid, goal.name)
     fixed = dict(fixed or {})
     sizes = arguments.widths("batch_sizes", (fixed.pop("batch_size"),) if "batch_size" in fixed else batch_sizes)
     if not sizes:
@@ -182,50 +189,56 @@ def search(
     }
     folder = Path(out)
     claim(folder, json.loads(json.dumps(settings)))
-    seconds = None if budget.minutes is None else 60 * budget.minutes
-    oracle = HalvingOracle(
-        goal,
-        rungs=rungs(slices) if strategy == "halving" else [slices],
-        neighbours=strategy == "halving",
-        max_configurations=budget.trials,
-        seconds=seconds,
-        seed=seed,
-        max_failures=MAX_FAILURES,
-    )
-    tuner = SliceTuner(
-        oracle,
-        space,
-        train=cut,
-        valid=valid,
-        batch_sizes=sizes,
-        patience=patience,
-        seed=seed,
-        max_parameters=max_parameters,
-        max_latency=max_latency,
-        max_seconds=None if seconds is None else SHARE * seconds,
-        watch=lambda trial, scores: watch(oracle, trial, scores),
-        directory=str(folder),
-        project_name="trials",
-    )
-    oracle.problem = tuner.problem
-    if workers is None:
-        tuner.search()
-    else:
-        oracle.save()
-        if not serve(oracle, workers, num_workers, warn=warnings.warn, tick=lambda: watch(oracle, None, [])):
-            warnings.warn("No worker ended by itself; what they said is kept beside the search.", stacklevel=2)
-    if is_worker():
-        return Found(None, {}, {})
-    if oracle.gave_up:
-        warnings.warn(f"The search ends early: its last {MAX_FAILURES} trials failed.", stacklevel=2)
+    with nullcontext() if is_worker() else held(folder):
+        seconds = None if budget.minutes is None else 60 * budget.minutes
+        oracle = HalvingOracle(
+            goal,
+            rungs=rungs(slices) if strategy == "halving" else [slices],
+            neighbours=strategy == "halving",
+            max_configurations=budget.trials,
+            seconds=seconds,
+            seed=seed,
+            max_failures=MAX_FAILURES,
+        )
+        tuner = SliceTuner(
+            oracle,
+            space,
+            train=cut,
+            valid=valid,
+            batch_sizes=sizes,
+            patience=patience,
+            seed=seed,
+            max_parameters=max_parameters,
+            max_latency=max_latency,
+            max_seconds=None if seconds is None else SHARE * seconds,
+            watch=lambda trial, scores: watch(oracle, trial, scores),
+            directory=str(folder),
+            project_name="trials",
+        )
+        oracle.problem = tuner.problem
 
-    def tell(stage: str) -> None:
-        oracle.stage = stage
-        watch(oracle, None, [])
+        def tell(stage: str) -> None:
+            oracle.stage = stage
+            watch(oracle, None, [])
 
-    found = conclude(tuner, folder, test, finalists=finalists, seeds=seeds, refit=refit, settings=settings, tell=tell)
-    rows = {"train": len(train), "valid": len(valid)} | ({} if test is None else {"test": len(test)})
-    write_found(found, features, folder, {**(facts or {}), "rows": rows})
+        try:
+            if workers is None:
+                tuner.search()
+            else:
+                oracle.save()
+                if not serve(oracle, workers, num_workers, warn=warnings.warn, tick=lambda: watch(oracle, None, [])):
+                    warnings.warn("No worker ended by itself; what they said is kept beside the search.", stacklevel=2)
+            if is_worker():
+                return Found(None, {}, {})
+            if oracle.gave_up:
+                warnings.warn(f"The search ends early: its last {MAX_FAILURES} trials failed.", stacklevel=2)
+            found = conclude(
+                tuner, folder, test, finalists=finalists, seeds=seeds, refit=refit, settings=settings, tell=tell
+            )
+            rows = {"train": len(train), "valid": len(valid)} | ({} if test is None else {"test": len(test)})
+            write_found(found, features, folder, {**(facts or {}), "rows": rows})
+        finally:
+            oracle.forget()
     return found
 
 
@@ -243,6 +256,24 @@ def checked_objective(objective: Any, task: str) -> Any:
     if direction != known[name]:
         raise ValueError(f"The direction of {name} is {known[name]}; received {direction!r}. Give the name alone.")
     return keras_tuner.Objective(name, direction)
+
+
+def check_rows(valid: EncodedPart, objective: str) -> None:
+    """Checks that there is something to choose on.
+
+    Raises:
+        ValueError: No labels, no rows that count, or one class where the AUC is the objective.
+    """
+    if valid.labels is None:
+        raise ValueError("Validation rows need labels; received none. Prepare them with a label.")
+    labels = valid.labels if valid.weights is None else valid.labels[valid.weights > 0]
+    if not len(labels):
+        raise ValueError(f"No validation row counts; received {len(valid)} rows. Give some of a weight above 0.")
+    if objective == "val_auc" and np.all(labels == labels[0]):
+        raise ValueError(
+            f"The AUC needs validation rows of both classes; received {len(labels)} labels of {labels[0]:g}. "
+            "Split otherwise, or take val_log_loss."
+        )
 
 
 def rungs(slices: int, factor: int = 3) -> list[int]:
@@ -290,3 +321,23 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
         raise ValueError(f"{folder} holds something that is no search. Choose another folder.")
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps(settings, indent=1))
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Holds the folder for this process; whatever ends the process lets go of it.
+
+    Raises:
+        ValueError: Another process holds it.
+    """
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ValueError(f"Another process searches in {folder}. Wait for it, or choose another folder.") from error
+    except NotImplementedError:  # by some file systems of clusters
+        warnings.warn(f"{folder} cannot be locked: start one search in it at a time.", stacklevel=4)
+    try:
+        yield
+    finally:
+        lock.release()

@@ -4,7 +4,8 @@ import gc
 import json
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from nfm_tfrs.tuning.slices import Slices
 keras_tuner = load_keras_tuner()
 FailedTrialError = keras_tuner.errors.FailedTrialError
 keras_tuner.src.engine.conditions.print = lambda *_: None  # forgotten there: a line for each one sent between processes
+
+STARTS = 3  # of a trial, each of which ended with its process: then it has failed
 
 Scores = list[dict[str, float]]  # the exact validation metrics after each slice, from the first
 
@@ -87,7 +90,10 @@ class SliceTuner(keras_tuner.engine.base_tuner.BaseTuner):  # type: ignore[name-
         """Returns why values of the space make no model; None where they do."""
         hp = self.oracle.get_space()
         hp.values = dict(values)
-        return self.space.problem(self.candidate(hp))
+        try:
+            return self.space.problem(self.candidate(hp))
+        except ValueError as error:  # of a block's search space
+            return str(error)
 
     # --- a trial
 
@@ -113,28 +119,31 @@ class SliceTuner(keras_tuner.engine.base_tuner.BaseTuner):  # type: ignore[name-
         folder = self._folder(trial.trial_id)
         # Once a configuration, at the second slice of a process: the first is traced too.
         timed = int(trial.trial_id) > 0 and values[START] < 2 and not candidate["training"].get("jit_compile")
-        if not self._has_ended(scores):
-            try:
-                model = self._model(candidate, parent)
+        with self._counted(folder):
+            if not self._has_ended(scores):
+                with self._failing(folder):
+                    model = self._model(candidate, parent)
                 for number in range(values[START], values[END]):
-                    start = time.monotonic()
-                    batch_size = candidate["training"]["batch_size"]
-                    scores.append(train_slice(model, self.train, number, batch_size, self.valid, self._metric))
-                    if timed and number == values[START] + 1:
-                        self._check_seconds(time.monotonic() - start)
+                    with self._failing(folder):
+                        start = time.monotonic()
+                        batch_size = candidate["training"]["batch_size"]
+                        scores.append(train_slice(model, self.train, number, batch_size, self.valid, self._metric))
+                        if timed and number == values[START] + 1:
+                            self._check_seconds(time.monotonic() - start)
                     self.watch(trial, scores)
                     if self._has_ended(scores):
                         break
-            except Exception as error:
-                reason = str(error)
-                if isinstance(error, tf.errors.ResourceExhaustedError):
-                    reason = f"The memory does not suffice: {reason.splitlines()[0]}"
-                write_whole(folder / "failure.txt", reason)  # KerasTuner's workers keep it to themselves
-                raise FailedTrialError(reason) from error
-            if values[END] < self.train.count:  # else nothing goes on from there
-                model.save_weights(folder / "weights")
-        write_whole(folder / "scores.json", json.dumps(scores))
+                if values[END] < self.train.count:  # else nothing goes on from there
+                    model.save_weights(folder / "weights")
+            write_whole(folder / "scores.json", json.dumps(scores))
         return self._best(scores)
+
+    def on_trial_end(self, trial: Any) -> None:
+        """As KerasTuner's; the weights that the trial went on from are not needed any more."""
+        super().on_trial_end(trial)
+        parent = trial.hyperparameters.values.get(PARENT)
+        for path in self._folder(parent).glob("weights*") if parent else ():
+            path.unlink(missing_ok=True)
 
     def failure(self, trial_id: str) -> str | None:
         """Returns why a trial failed, as far as its own process knew."""
@@ -146,6 +155,32 @@ class SliceTuner(keras_tuner.engine.base_tuner.BaseTuner):  # type: ignore[name-
         return json.loads((self._folder(trial_id) / "scores.json").read_text())
 
     # --- its parts
+
+    @contextmanager
+    def _counted(self, folder: Path) -> Iterator[None]:
+        """Fails a trial that its process never survives: for want of memory most systems end the process at once."""
+        starts = folder / "starts"
+        with self._failing(folder):
+            if starts.exists() and len(starts.read_text()) >= STARTS:
+                raise FailedTrialError(f"Its process ended {STARTS} times before it was through.")
+        with starts.open("a") as file:
+            file.write(".")
+        try:
+            yield
+        finally:
+            starts.unlink(missing_ok=True)
+
+    @contextmanager
+    def _failing(self, folder: Path) -> Iterator[None]:
+        """Makes of any error one of the trial alone, and keeps what it says."""
+        try:
+            yield
+        except Exception as error:
+            reason = str(error)
+            if isinstance(error, tf.errors.ResourceExhaustedError):
+                reason = f"The memory does not suffice: {reason.splitlines()[0]}"
+            write_whole(folder / "failure.txt", reason)  # KerasTuner's workers keep it to themselves
+            raise FailedTrialError(reason) from error
 
     def _model(self, candidate: dict[str, Any], parent: str | None) -> Any:
         keras.backend.clear_session()  # of the trial before: its graphs would stay

@@ -92,7 +92,8 @@ def serve(
                     continue
                 del workers[name]
                 well = well or process.returncode == 0
-                if process.returncode and _may_live(oracle, name, deaths, process.returncode, warn):
+                failed = process.returncode or name in oracle.ongoing_trials  # a block may call sys.exit(0)
+                if failed and _may_live(oracle, name, deaths, process.returncode, warn):
                     workers[name] = start(name, port)
     finally:
         for process in workers.values():

@@ -55,7 +55,7 @@ def write_found(found: Found, features: FeatureSpec, folder: Path, facts: Mappin
 
 def card(best: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
     """Returns the model card, Markdown: what the model is, how it was chosen, and every figure."""
-    winner, goal = evidence["finalists"][0], evidence["objective"]
+    winner, goal, made = evidence["finalists"][0], evidence["objective"], evidence["model"]
     states = [trial["status"] for trial in evidence["trials"]]
     config = {name: value for name, value in best["config"].items() if name != "features"}
     lines = [
@@ -79,6 +79,8 @@ def card(best: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
         less = "" if gap is None else "{:+.4f} [{:+.4f}, {:+.4f}]".format(gap["mean"], *gap["interval"])
         spread = "" if entry["sd"] is None else f"{entry['sd']:.4f}"
         lines.append(f"| {entry['trial']} | {entry['mean']:.4f} | {spread} | {len(entry['runs'])} | {less} |")
+    if evidence["diverged"]:
+        lines += ["", f"Diverged with every seed: trial {', '.join(evidence['diverged'])}."]
     lines += ["", "## Test rows, judged once", ""]
     if evidence["test"] is None:
         lines.append("None were given.")
@@ -93,6 +95,7 @@ def card(best: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
     lines += [f"- {name}: {value}" for name, value in evidence["data"].items() if name != "rows"]
     lines += [f"- {name} rows: {count:,}" for name, count in evidence["data"]["rows"].items()]
     lines.append(f"- {evidence['passes']:g} passes in {evidence['slices']} slices, seed {evidence['seed']}")
+    lines.append(f"- the model: {made['slices']} slices of the {made['rows']} rows, seed {made['seed']}")
     lines.append(f"- seeds of the runs: {', '.join(str(run['seed']) for run in winner['runs'])}")
     lines += [f"- {package} {version}" for package, version in evidence["versions"].items()]
     return "\n".join(lines) + "\n"

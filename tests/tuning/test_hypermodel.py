@@ -9,7 +9,7 @@ from nfm_tfrs.blocks.base import InteractionBlock
 from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeature, NumericFeature
 from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.tuning import RankingHyperModel, keras_tuner
-from tfrs_registry import ComponentSpec, UnknownComponentError, blocks, get_model
+from tfrs_registry import ComponentSpec, PluginWarning, UnknownComponentError, blocks, get_model
 
 FEATURES = [CategoricalFeature(name, vocabulary_size=9) for name in ("user", "item")] + [NumericFeature("price")]
 DYNAMIC = [FEATURES[0], MultiCategoricalFeature("seen", vocabulary_size=9, combiner=None)]
@@ -242,6 +242,7 @@ def test_every_tuner_of_keras_tuner_takes_it_and_keeps_no_model(make, tmp_path, 
         ({"blocks": ["fm", "crosss"]}, UnknownComponentError, "cross"),
         ({"models": ["nfn"]}, UnknownComponentError, "nfm"),
         ({"fixed": {"model": "fm"}}, ValueError, "fixed may hold .*; received 'model'"),
+        ({"fixed": {"task": "regression"}}, ValueError, "fixed may hold .*; received 'task'"),
         ({"fixed": {"interaction": object()}}, ValueError, 'fixed holds plain numbers.* Write a block as {"name"'),
         ({"models": ["nfm"], "blocks": ["fm"]}, ValueError, r"Blocks are searched of .*; received \['fm'\] for nfm"),
         ({"blocks": ["fm"], "fixed": {"interaction": "fm"}}, ValueError, "where no interaction is fixed; received"),
@@ -259,6 +260,20 @@ def test_what_is_fixed_is_plain_in_the_candidate():
     fixed = {"hidden_units": (4, 2), "interaction": "fm"}
     config = RankingHyperModel(FEATURES, fixed=fixed).candidate(keras_tuner.HyperParameters())["config"]
     assert config["hidden_units"] == [4, 2]
+
+
+def test_names_are_those_of_the_registry_however_they_are_spelled():
+    hypermodel = RankingHyperModel(FEATURES, models=["Ranking"], blocks=["FM", "fm", "Bi-Interaction"])
+    assert hypermodel.models == ("ranking",)
+    assert list(hypermodel.blocks) == ["fm", "bi_interaction"]
+
+
+def test_a_block_whose_search_space_fails_takes_no_part(third_party, monkeypatch):
+    monkeypatch.setattr(Sums, "search_space", lambda hp: {}["power"])
+    with pytest.warns(PluginWarning, match="'acme_sums' takes no part: The search space .* fails: KeyError: 'power'"):
+        assert third_party not in RankingHyperModel(FEATURES).blocks
+    with pytest.raises(ValueError, match=r"The search space of the block 'acme_sums' fails: .* Leave the block out."):
+        RankingHyperModel(FEATURES, blocks=[third_party])
 
 
 def test_whatever_a_block_raises_is_a_problem_of_its_candidate_alone(third_party, monkeypatch):

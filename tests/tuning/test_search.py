@@ -1,5 +1,6 @@
 """Searches from end to end, on data so small that they say nothing but whether they run, resume and end the same."""
 
+import gc
 import itertools
 import json
 import os
@@ -7,22 +8,25 @@ import re
 import signal
 import subprocess
 import sys
+import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
 from nfm_tfrs import metrics
+from nfm_tfrs.blocks.fm import FM
 from nfm_tfrs.data import parse_split
-from nfm_tfrs.data.encoded import prepare
+from nfm_tfrs.data.encoded import EncodedPart, prepare
 from nfm_tfrs.data.synthetic import click_log
 from nfm_tfrs.keras_compat import keras
 from nfm_tfrs.training import predict
 from nfm_tfrs.tuning import Budget, keras_tuner, search
 from nfm_tfrs.tuning.bootstrap import paired_bootstrap
 from nfm_tfrs.tuning.finalists import _verdict
-from nfm_tfrs.tuning.search import checked_objective
-from nfm_tfrs.tuning.tuner import SliceTuner
+from nfm_tfrs.tuning.search import checked_objective, held
+from nfm_tfrs.tuning.tuner import Diverged, SliceTuner
 from tfrs_registry import get_model
 
 COLUMNS = ["user_id", "site", "category", "interests", "price"]
@@ -47,6 +51,10 @@ def found(data, tmp_path_factory):
     return run(data, tmp_path_factory.mktemp("searches") / "first", test=data.test)
 
 
+def folder_of(found):
+    return Path(found.evidence["finalists"][0]["runs"][0]["file"]).parent.parent
+
+
 def without_times(evidence):
     return {
         name: value for name, value in json.loads(json.dumps(evidence)).items() if name not in ("seconds", "settings")
@@ -60,6 +68,8 @@ def scores_of(evidence):
 def test_configurations_are_tried_and_the_best_go_on(found):
     trials = found.evidence["trials"]
     assert [trial["status"] for trial in trials] == ["COMPLETED"] * len(trials)
+    folder = folder_of(found) / "trials"
+    assert not list(folder.rglob("starts"))
     assert sum(trial["parent"] is None for trial in trials) == 4
     promoted = [trial for trial in trials if trial["parent"] is not None]
     assert promoted
@@ -70,6 +80,10 @@ def test_configurations_are_tried_and_the_best_go_on(found):
         assert len(trial["scores"]) > len(parent["scores"])
         assert trial["score"] == max(score["auc"] for score in trial["scores"])
         assert (trial["start"], trial["end"]) == (1, 3)
+    parents = {trial["parent"] for trial in promoted}
+    for trial in trials:  # weights are kept as long as a trial may go on from them
+        kept = list((folder / f"trial_{trial['id']}").glob("weights*"))
+        assert bool(kept) == (trial["end"] == 1 and trial["id"] not in parents)
 
 
 def test_finalists_have_a_run_a_seed_and_the_best_mean_wins(found, data):
@@ -117,18 +131,67 @@ def test_a_search_that_is_through_runs_nothing_again(found, data, tmp_path, monk
     def fit(*_, **__):
         raise AssertionError("it trained")
 
-    folder = os.path.dirname(os.path.dirname(found.evidence["finalists"][0]["runs"][0]["file"]))
+    folder = folder_of(found)
     monkeypatch.setattr(keras.Model, "fit", fit)
     again = run(data, folder, test=data.test)
     assert without_times(again.evidence) == without_times(found.evidence)
 
 
 def test_another_search_in_the_folder_is_refused(found, data):
-    folder = os.path.dirname(os.path.dirname(found.evidence["finalists"][0]["runs"][0]["file"]))
+    folder = folder_of(found)
     with pytest.raises(ValueError, match=r"holds a search with other seed\. Choose another folder\."):
         run(data, folder, seed=1)
     with pytest.raises(ValueError, match=r"holds a search with other data, space\. Choose another folder\."):
         search(data.valid, data.train, features=data.features, out=folder, blocks=BLOCKS, **FEW)
+
+
+def test_one_process_at_a_time_searches_in_a_folder(found, data):
+    folder = folder_of(found)
+    with (
+        held(folder),
+        pytest.raises(ValueError, match=r"Another process searches in .* Wait for it, or choose another"),
+    ):
+        run(data, folder)
+    run(data, folder)  # it was let go of
+
+
+def test_a_folder_that_cannot_be_locked_is_searched_in_with_a_warning(tmp_path, monkeypatch):
+    def acquire(*_, **__):
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", acquire)
+    with pytest.warns(UserWarning, match="cannot be locked: start one search in it at a time"), held(tmp_path):
+        pass
+
+
+def test_a_search_that_is_through_is_let_go_of(data, tmp_path):
+    oracles = set()
+    few = {"budget": Budget(trials=1), "finalists": 1, "seeds": 1}
+    run(data, tmp_path / "search", watch=lambda oracle, trial, scores: oracles.add(weakref.ref(oracle)), **few)
+    gc.collect()
+    assert [oracle() for oracle in oracles] == [None]
+
+
+def test_an_error_of_the_one_who_watches_comes_through_and_a_trial_that_ends_its_process_fails(data, tmp_path):
+    def watch(oracle, trial, scores):
+        if trial and trial.trial_id == "0001":
+            raise KeyError("theirs")
+
+    out = tmp_path / "search"
+    with pytest.raises(KeyError, match="theirs"):
+        run(data, out, watch=watch)
+    starts = out / "trials" / "trial_0001" / "starts"
+    assert not starts.exists()  # its process lives
+    starts.write_text("...")  # as if it had not, three times
+    trials = {trial["id"]: trial for trial in run(data, out).evidence["trials"]}
+    assert trials["0001"]["message"] == "Its process ended 3 times before it was through."
+    assert {trial["status"] for name, trial in trials.items() if name != "0001"} == {"COMPLETED"}
+
+
+def test_what_a_search_space_cannot_draw_is_not_tried(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(FM, "search_space", lambda hp: {} if hp.Choice("odd", [0, 1], default=0) == 0 else {}["odd"])
+    trials = run(data, tmp_path / "search", blocks=["fm"], strategy="random").evidence["trials"]
+    assert [(trial["status"], trial["values"]["fm/odd"]) for trial in trials] == [("COMPLETED", 0)] * 4
 
 
 def test_several_blocks_at_once_may_be_fixed(data, tmp_path):
@@ -152,6 +215,11 @@ def test_a_trial_that_diverges_or_is_too_large_fails_and_the_search_goes_on(data
         data, tmp_path / "none", fixed={**fixed, **hidden}, strategy="random", budget=Budget(trials=2), refit=True
     )
     assert none.evidence["test"] is None
+    winner = none.evidence["finalists"][0]
+    slices = round(np.mean([run["slice"] for run in winner["runs"]]))
+    assert none.evidence["model"] == {"seed": 0, "slices": slices, "rows": "train and validation"}
+    card = (tmp_path / "none" / "card.md").read_text()
+    assert f"- the model: {slices} slices of the train and validation rows, seed 0" in card
     ceiling = none.model.count_params() + 1000
     some = run(data, tmp_path / "some", fixed=fixed, budget=Budget(trials=5), max_parameters=ceiling)
     failed = [trial for trial in some.evidence["trials"] if trial["status"] == "FAILED"]
@@ -185,6 +253,8 @@ def test_where_no_block_can_be_made_the_search_says_why(data, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"seed": -1}, "seed must be a whole number from 0, below 4294967294; received -1"),
+        ({"seed": 2**32 - 2}, "seed must be a whole number from 0, below 4294967294; received 4294967294"),
         ({"task": "clicks"}, 'task must be "binary" or "regression"; received'),
         ({"finalists": 0}, "finalists must be a whole number of 1 or more; received 0"),
         ({"seeds": 0}, "seeds must be a whole number of 1 or more; received 0"),
@@ -197,6 +267,23 @@ def test_where_no_block_can_be_made_the_search_says_why(data, tmp_path):
 def test_what_is_out_of_range_is_refused_before_anything_runs(data, tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
         run(data, tmp_path / "search", **arguments)
+    assert not (tmp_path / "search").exists()
+
+
+@pytest.mark.parametrize(
+    ("labels", "weights", "message"),
+    [
+        (None, None, "Validation rows need labels; received none. Prepare them with a label."),
+        ([0, 1, 1], [0, 0, 0], "No validation row counts; received 90 rows. Give some of a weight above 0."),
+        ([1, 1, 1], None, "The AUC needs validation rows of both classes; received 3 labels of 1. Split otherwise, or"),
+        ([0, 1, 1], [0, 1, 1], "The AUC needs validation rows of both classes; received 2 labels of 1."),
+    ],
+)
+def test_rows_that_nothing_can_be_chosen_on_are_refused_before_anything_runs(data, tmp_path, labels, weights, message):
+    labels, weights = (None if given is None else np.float32(given) for given in (labels, weights))
+    valid = EncodedPart(data.valid.columns, labels, weights)
+    with pytest.raises(ValueError, match=message):
+        search(data.train, valid, features=data.features, out=tmp_path / "search", **FEW)
     assert not (tmp_path / "search").exists()
 
 
@@ -262,7 +349,10 @@ def test_a_budget_of_nothing_is_refused(arguments):
 
 def test_where_no_worker_ends_by_itself_the_search_says_so(data, tmp_path):
     workers = {"workers": lambda name, port: subprocess.Popen(["false"]), "num_workers": 1}
-    with pytest.warns(UserWarning, match="No worker ended by itself"), pytest.raises(ValueError, match="No trial of"):
+    with (
+        pytest.warns(UserWarning, match="No worker ended by itself"),
+        pytest.raises(ValueError, match="None was begun"),
+    ):
         run(data, tmp_path / "search", **workers)
 
 
@@ -289,6 +379,22 @@ def test_a_training_whose_metric_is_nan_has_diverged(data, tmp_path, monkeypatch
     monkeypatch.setattr("nfm_tfrs.tuning.tuner.judge", lambda model, part: {"auc": next(values)})
     with pytest.raises(ValueError, match="All finalists diverged when they were trained again"):
         run(data, tmp_path / "search", budget=Budget(trials=1), finalists=1, seeds=1)
+
+
+def test_a_finalist_that_always_diverges_is_named_and_so_is_a_refit(data, tmp_path, monkeypatch):
+    def refitted(*_):
+        raise Diverged("It diverged.")
+
+    values = itertools.chain([0.9] * 3, [0.8] * 3, [0.9] * 3, itertools.repeat(float("nan")))  # two trials, a finalist
+    monkeypatch.setattr("nfm_tfrs.tuning.tuner.judge", lambda model, part: {"auc": next(values)})
+    monkeypatch.setattr("nfm_tfrs.tuning.finalists._refitted", refitted)
+    few = {"strategy": "random", "budget": Budget(trials=2), "seeds": 1, "patience": 4, "refit": True}
+    with pytest.warns(UserWarning, match="The model is not trained on all rows: It diverged."):
+        found = run(data, tmp_path / "search", **few)
+    assert found.evidence["diverged"] == ["0001"]
+    assert found.evidence["verdict"] == "One finalist is left: 1 diverged with all their seeds."
+    assert found.evidence["model"]["rows"] == "train"
+    assert "Diverged with every seed: trial 0001." in (tmp_path / "search" / "card.md").read_text()
 
 
 # --- the bootstrap ----------------------------------------------------------------------------------------------------
@@ -321,6 +427,15 @@ def test_the_bootstrap_of_a_metric_is_that_metric_on_resampled_rows(metric, weig
         taken = rng.integers(0, rows, rows)
         gaps.append(direct(ours, taken) - direct(theirs, taken))
     np.testing.assert_allclose(found["interval"], np.quantile(gaps, [0.025, 0.975]), atol=1e-6)
+
+
+def test_a_resample_in_which_nothing_counts_is_left_out():
+    weights = np.float32([1, 1] + [0] * 30)
+    part = EncodedPart({"encoded/ids": np.zeros([32, 1], int)}, np.float32([0, 1] * 16), weights)
+    low, high = paired_bootstrap("log_loss", part, [np.ones(32)])["interval"]
+    assert 0 < low <= high
+    nothing = EncodedPart(part.columns, part.labels, 0 * weights)
+    assert np.isnan(paired_bootstrap("log_loss", nothing, [np.ones(32)])["interval"]).all()
 
 
 # --- killed and started again -----------------------------------------------------------------------------------------

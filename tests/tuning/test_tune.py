@@ -11,12 +11,14 @@ from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from nfm_tfrs.cli import app
 from nfm_tfrs.data.synthetic import click_log
+from nfm_tfrs.keras_compat import tf
 from nfm_tfrs.models.saving import load_model
-from nfm_tfrs.terminal import SearchProgress
+from nfm_tfrs.terminal import SearchProgress, one_line_errors
 from nfm_tfrs.tuning import keras_tuner
 from nfm_tfrs.tuning.oracle import HalvingOracle
 from nfm_tfrs.tuning.workers import serve
@@ -150,6 +152,38 @@ def test_serving_says_whether_a_worker_ended_well(command, tmp_path):
     well = serve(oracle, lambda name, port: subprocess.Popen(command), 2, warn=said.append)
     assert well == (command == ["true"])
     assert len(said) == (0 if well else 4)
+
+
+def test_a_worker_that_leaves_in_a_trial_has_died_whatever_its_status(tmp_path):
+    oracle = HalvingOracle(keras_tuner.Objective("val_auc", "max"), rungs=[1], max_configurations=1)
+    oracle._set_project_dir(str(tmp_path), "trials")
+    said = []
+
+    def start(name, port):
+        if not oracle.trials:
+            oracle.create_trial(name)
+        return subprocess.Popen(["true"])
+
+    serve(oracle, start, 1, warn=said.append)
+    assert said[0] == "worker0 ended with status 0 in trial 0000; it is started again."
+    assert [trial.status for trial in oracle.trials.values()] == ["FAILED"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "line"),
+    [
+        ("x/weights; No space left on device", "The disk is full: x/weights; No space left on device Make room, and"),
+        ("OOM when allocating", "The memory does not suffice: OOM when allocating Make the model smaller."),
+    ],
+)
+def test_what_is_used_up_is_said_in_one_line(reason, line, capsys):
+    @one_line_errors
+    def command():
+        raise tf.errors.ResourceExhaustedError(None, None, f"{reason}\nand more")
+
+    with pytest.raises(typer.Exit):
+        command()
+    assert line in capsys.readouterr().err
 
 
 # --- several processes ------------------------------------------------------------------------------------------------
