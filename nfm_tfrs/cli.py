@@ -159,7 +159,7 @@ def train(
     task = task or best["config"].get("task", "binary")
     if task not in ("binary", "regression"):
         raise ValueError(f"--task is binary or regression; received {task!r}.")
-    _check_valid(valid, split, test or stream)
+    _check_valid(valid, split, stream=stream, test=test)
     binary = task == "binary"
     batch_size = batch_size or training.get("batch_size", BATCH_SIZE)
     arguments = {**best["config"], "task": task, **_model_arguments(set_ or [])}
@@ -280,7 +280,7 @@ def tune(
     """Search models and blocks, choose on validation, and judge the winner once on the test rows."""
     if task not in ("binary", "regression"):
         raise ValueError(f"--task is binary or regression; received {task!r}.")
-    _check_valid(valid, split, test)
+    _check_valid(valid, split, test=test)
     spec, rules = _features(features, columns, min_count)
     cut = parse_split(split or "random", seed)
     from nfm_tfrs.data.files import prepare_files
@@ -489,10 +489,11 @@ def _model_arguments(settings: list[str]) -> dict[str, Any]:
     return arguments
 
 
-def _check_valid(valid: list[str] | None, split: str | None, rest: Any) -> None:
+def _check_valid(valid: list[str] | None, split: str | None, **others: Any) -> None:
     """Refuses files to choose on beside a split, and what needs such files without them."""
-    if valid is None and rest:
-        raise ValueError("--stream and --test need the rows to choose on in files of their own. Pass --valid.")
+    given = " and ".join(f"--{name}" for name, value in others.items() if value)
+    if valid is None and given:
+        raise ValueError(f"Beside {given} the rows to choose on come from files of their own. Pass --valid.")
     if valid is not None and split is not None:
         raise ValueError("--valid and --split both say which rows to choose on. Pass one of them.")
 

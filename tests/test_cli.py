@@ -318,7 +318,10 @@ def test_train_takes_a_precision_which_the_model_keeps(ratings, tmp_path, precis
         (["--label", "rating>=4", "--config", __file__], "is no best.json of a search"),
         (["--label", "rating>=4", "--precision", "auto", "--set", "dtype=float32"], "Pass one of them."),
         (["--label", "rating>=4", "--split", "random:1,0,0"], "leaves no row for valid"),
-        (["--label", "rating>=4", "--stream"], "Pass --valid."),
+        (
+            ["--label", "rating>=4", "--stream"],
+            "Beside --stream the rows to choose on come from files of their own. Pass --valid.",
+        ),
         (["--label", "rating>=4", "--test", "test.parquet"], "Pass --valid."),
         (["--label", "rating>=4", "--valid", "v.parquet", "--split", "random"], "Pass one of them."),
         (["--label", "rating>=4", "--features", "f.json", "--columns", "film"], "Pass it alone, or edit the file."),

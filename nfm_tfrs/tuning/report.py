@@ -143,6 +143,8 @@ def _finalists(search: Search, figures: Figures) -> str:
             "standard deviation. The interval of a difference is of a paired bootstrap over the validation rows."
         )
     )
+    if diverged := search.found["diverged"]:
+        parts.append(sentence(f"Diverged with every seed: trial {', '.join(diverged)}."))
     if differing:
         parts += ["<h3>What differs between them</h3>", _table(["", *(row[0] for row in rows)], differing)]
     return _section("Finalists", *parts)
@@ -193,12 +195,14 @@ def _failures(search: Search, figures: Figures) -> str:
 def _circumstances(search: Search, figures: Figures) -> str:
     found = search.found
     status = Counter(trial["status"].lower() for trial in found["trials"])
+    made = found["model"]
     facts = [
         ("objective", f"{found['objective']['name']} ({found['objective']['direction']})"),
         ("seed", str(found["seed"])),
         ("a whole training", f"{found['passes']:g} passes in {found['slices']} slices"),
         ("trials", ", ".join(f"{count} {name}" for name, count in status.items()) or "none"),
         ("time", _duration(found["seconds"])),
+        ("the model", f"{made['slices']} slices of the {made['rows']} rows, seed {made['seed']}"),
         *((f"{name} rows", f"{count:,}") for name, count in found["data"]["rows"].items()),
         *((name, str(version)) for name, version in found["versions"].items()),
     ]

@@ -113,6 +113,8 @@ def found_of(configurations=20, *, failed=2, blocks=tuple(BLOCKS), objective="va
         "seconds": 812.3,
         "trials": trials,
         "finalists": entries,
+        "diverged": ["0013"],
+        "model": {"seed": 2, "slices": 12, "rows": "train"},
         "verdict": "There is no clear winner.",
         "test": {"metrics": {metric: 0.7912}, "interval": [0.782, 0.8]} if entries else None,
     }
@@ -195,6 +197,8 @@ def test_page_shows_each_part(page, found):
         "OOM when allocating a tensor of shape [4096, 4096]",
         "1 failed, 1 invalid, 28 completed",
         "80,666",
+        "12 slices of the train rows, seed 2",
+        "Diverged with every seed: trial 0013.",
         "2.21.0",
         found["data"]["fingerprint"],
         first["candidate"]["training"]["optimizer"],

@@ -126,7 +126,7 @@ def test_what_tune_leaves_can_be_judged_and_trained_again(tuned, clicks, tmp_pat
         (["--max-trials", "1", "--set", "embeding_dim=3"], "received 'embeding_dim'"),
         (["--max-trials", "1", "--strategy", "luck"], "strategy must be"),
         (["--max-trials", "1", "--valid", "v.csv", "--split", "random"], "--valid and --split both say which rows"),
-        (["--max-trials", "1", "--test", "t.csv"], "--test need the rows to choose on in files of their own."),
+        (["--max-trials", "1", "--test", "t.csv"], "Beside --test the rows to choose on come from files of their own."),
     ],
 )
 def test_tune_refuses_in_one_line(clicks, tmp_path, arguments, message):
