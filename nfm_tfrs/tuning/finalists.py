@@ -116,10 +116,8 @@ def conclude(
     if not done:
         failures = [failure for trial in tuner.oracle.trials.values() if (failure := _failure(tuner, trial))]
         why = failures[-1] if failures else tuner.oracle.last_problem
-        raise ValueError(
-            "No trial of the search was finished. "
-            + (f"The last one: {why}" if why else "Give a larger budget." if tuner.oracle.trials else "None was begun.")
-        )
+        remedy = "Give a larger budget." if tuner.oracle.trials else "None was begun."
+        raise ValueError("No trial of the search was finished. " + (f"The last one: {why}" if why else remedy))
     trials = chosen(done, finalists, lambda trial: better * trial.score)
     again = range(tuner.seed + 1, tuner.seed + 1 + seeds)
     kept = []

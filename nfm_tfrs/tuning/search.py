@@ -33,7 +33,7 @@ DIRECTIONS = {
 }
 SHARE = 0.2  # of the minutes, for a whole training
 MAX_FAILURES = 20  # in a row: then there is something wrong with all of them
-HIGHEST_SEED = 2**32  # of NumPy's; each finalist takes the next ones
+SEEDS = 2**32  # that NumPy takes, from 0; each run of a finalist takes one of the next
 Strategy = Literal["halving", "random"]
 
 
@@ -149,8 +149,8 @@ def search(
     arguments.choice("strategy", strategy, get_args(Strategy))
     for name, value in (("patience", patience), ("finalists", finalists), ("seeds", seeds)):
         arguments.count(name, value)
-    if not isinstance(seed, int) or not 0 <= seed < HIGHEST_SEED - seeds:
-        raise ValueError(f"seed must be a whole number from 0, below {HIGHEST_SEED - seeds}; received {seed!r}.")
+    if not isinstance(seed, int) or not 0 <= seed < SEEDS - seeds:
+        raise ValueError(f"seed must be a whole number from 0, below {SEEDS - seeds}; received {seed!r}.")
     check_rows(valid, goal.name)
     fixed = dict(fixed or {})
     sizes = arguments.widths("batch_sizes", (fixed.pop("batch_size"),) if "batch_size" in fixed else batch_sizes)

@@ -103,11 +103,14 @@ class SliceTuner(keras_tuner.engine.base_tuner.BaseTuner):  # type: ignore[name-
 
     def _try_run_and_update_trial(self, trial: Any, *args: Any, **kwargs: Any) -> None:
         """As KerasTuner's, which prints the traceback of each trial that fails."""
+        folder = self._folder(trial.trial_id)
         try:
-            self._run_and_update_trial(trial, *args, **kwargs)
+            with _counted(folder / "starts"):
+                self._run_and_update_trial(trial, *args, **kwargs)
             trial.status = "COMPLETED"
         except FailedTrialError as error:
             trial.status, trial.message = "FAILED", str(error)
+            write_whole(folder / "failure.txt", trial.message)  # KerasTuner's workers keep it to themselves
 
     @forgotten_gradients()
     def run_trial(self, trial: Any, *args: Any, **kwargs: Any) -> dict[str, float]:
@@ -119,23 +122,22 @@ class SliceTuner(keras_tuner.engine.base_tuner.BaseTuner):  # type: ignore[name-
         folder = self._folder(trial.trial_id)
         # Once a configuration, at the second slice of a process: the first is traced too.
         timed = int(trial.trial_id) > 0 and values[START] < 2 and not candidate["training"].get("jit_compile")
-        with self._counted(folder):
-            if not self._has_ended(scores):
-                with self._failing(folder):
-                    model = self._model(candidate, parent)
-                for number in range(values[START], values[END]):
-                    with self._failing(folder):
-                        start = time.monotonic()
-                        batch_size = candidate["training"]["batch_size"]
-                        scores.append(train_slice(model, self.train, number, batch_size, self.valid, self._metric))
-                        if timed and number == values[START] + 1:
-                            self._check_seconds(time.monotonic() - start)
-                    self.watch(trial, scores)
-                    if self._has_ended(scores):
-                        break
-                if values[END] < self.train.count:  # else nothing goes on from there
-                    model.save_weights(folder / "weights")
-            write_whole(folder / "scores.json", json.dumps(scores))
+        if not self._has_ended(scores):
+            batch_size = candidate["training"]["batch_size"]
+            with _failing():
+                model = self._model(candidate, parent)
+            for number in range(values[START], values[END]):
+                with _failing():
+                    start = time.monotonic()
+                    scores.append(train_slice(model, self.train, number, batch_size, self.valid, self._metric))
+                    if timed and number == values[START] + 1:
+                        self._check_seconds(time.monotonic() - start)
+                self.watch(trial, scores)
+                if self._has_ended(scores):
+                    break
+            if values[END] < self.train.count:  # else nothing goes on from there
+                model.save_weights(folder / "weights")
+        write_whole(folder / "scores.json", json.dumps(scores))
         return self._best(scores)
 
     def on_trial_end(self, trial: Any) -> None:
@@ -155,32 +157,6 @@ class SliceTuner(keras_tuner.engine.base_tuner.BaseTuner):  # type: ignore[name-
         return json.loads((self._folder(trial_id) / "scores.json").read_text())
 
     # --- its parts
-
-    @contextmanager
-    def _counted(self, folder: Path) -> Iterator[None]:
-        """Fails a trial that its process never survives: for want of memory most systems end the process at once."""
-        starts = folder / "starts"
-        with self._failing(folder):
-            if starts.exists() and len(starts.read_text()) >= STARTS:
-                raise FailedTrialError(f"Its process ended {STARTS} times before it was through.")
-        with starts.open("a") as file:
-            file.write(".")
-        try:
-            yield
-        finally:
-            starts.unlink(missing_ok=True)
-
-    @contextmanager
-    def _failing(self, folder: Path) -> Iterator[None]:
-        """Makes of any error one of the trial alone, and keeps what it says."""
-        try:
-            yield
-        except Exception as error:
-            reason = str(error)
-            if isinstance(error, tf.errors.ResourceExhaustedError):
-                reason = f"The memory does not suffice: {reason.splitlines()[0]}"
-            write_whole(folder / "failure.txt", reason)  # KerasTuner's workers keep it to themselves
-            raise FailedTrialError(reason) from error
 
     def _model(self, candidate: dict[str, Any], parent: str | None) -> Any:
         keras.backend.clear_session()  # of the trial before: its graphs would stay
@@ -233,6 +209,31 @@ class SliceTuner(keras_tuner.engine.base_tuner.BaseTuner):  # type: ignore[name-
         """Goes on where the oracle was; a worker asks the chief's, which may be writing."""
         if not self._is_worker():
             self.oracle.reload()
+
+
+@contextmanager
+def _counted(starts: Path) -> Iterator[None]:
+    """Fails a trial that its process never survives: for want of memory most systems end the process at once."""
+    if starts.exists() and len(starts.read_text()) >= STARTS:
+        raise FailedTrialError(f"Its process ended {STARTS} times before it was through.")
+    with starts.open("a") as file:
+        file.write(".")
+    try:
+        yield
+    finally:
+        starts.unlink(missing_ok=True)
+
+
+@contextmanager
+def _failing() -> Iterator[None]:
+    """Makes of any error one of the trial alone."""
+    try:
+        yield
+    except Exception as error:
+        reason = str(error)
+        if isinstance(error, tf.errors.ResourceExhaustedError):
+            reason = f"The memory does not suffice: {reason.splitlines()[0]}"
+        raise FailedTrialError(reason) from error
 
 
 class Diverged(ValueError):
