@@ -1,12 +1,14 @@
 """Search by halving and at random on MovieLens-small in the same time, and what the better one finds.
 
-usage: python benchmarks/search.py ratings.parquet [--minutes 5] [--seeds 5] [--quick]     (pip install lightgbm)
+usage: python benchmarks/search.py ratings.parquet [--minutes 5] [--seeds 5] [--keep-test] [--quick]
+       (pip install lightgbm)
 
 For each seed the two strategies search at the same time, each on a processor of its own. The better one is that with
 the higher validation AUC of its winners (each the mean of three trainings), averaged over seeds. Only then are test
 rows read: the winners of the better strategy, of the first three seeds, against as many NFMs with the package's
-defaults and as many LightGBMs, by a paired bootstrap over rows. The searches are kept in benchmarks/.searches, and go
-on where they were stopped. Linux only.
+defaults and as many LightGBMs, by a paired bootstrap over rows. With --keep-test they are not read: the figures of an
+earlier run stay, as test rows are not read again for each change of the search. The searches are kept in
+benchmarks/.searches, and go on where they were stopped. Linux only.
 """
 
 import argparse
@@ -158,6 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--folder", type=Path, default=HERE / ".searches")
+    parser.add_argument("--keep-test", action="store_true", help="no test row; keeps what an earlier run found")
     parser.add_argument("--quick", action="store_true", help="one seed, seconds; no test row; writes no results")
     parser.add_argument("--one", nargs=2, metavar=("STRATEGY", "SEED"), help="this search alone")
     options = parser.parse_args(arguments)
@@ -186,13 +189,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(json.dumps(comparison, indent=1), flush=True)
     if options.quick:
         return
-    data = prepared(read_table(options.ratings), None)
-    models = [
-        searched(data, comparison["better"], seed, minutes, folder, quick=False, test=data.test).model
-        for seed in range(min(JUDGED, seeds))
-    ]
-    test = judged(data, models)
-    print(json.dumps(test, indent=1), flush=True)
+    if options.keep_test:
+        test = json.loads((RESULTS / "search.json").read_text())["test"]
+    else:
+        data = prepared(read_table(options.ratings), None)
+        models = [
+            searched(data, comparison["better"], seed, minutes, folder, quick=False, test=data.test).model
+            for seed in range(min(JUDGED, seeds))
+        ]
+        test = judged(data, models)
+        print(json.dumps(test, indent=1), flush=True)
     results = {
         "minutes": minutes,
         "seeds": seeds,

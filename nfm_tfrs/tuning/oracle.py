@@ -4,6 +4,7 @@ import itertools
 import json
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,10 @@ class HalvingOracle(keras_tuner.Oracle):  # type: ignore[name-defined]
 
     The first configuration is the one of the space's defaults; it is trained whole at once, so that the best score is
     never below that of the defaults. Every other one after it is a neighbour: one of the best so far, with a fifth of
-    its values drawn anew. A configuration counts as tried once, however often it is promoted. Promotions of what was
-    tried go on when no new configuration may be tried, as time permits.
+    its values drawn anew. A value of `balanced`, whenever it is drawn, is one of those that were tried least: the
+    budget of a search is a few configurations a block, of which chance alone would leave out a third. A configuration
+    counts as tried once, however often it is promoted. Promotions of what was tried go on when no new configuration may
+    be tried, as time permits.
 
     Args:
         objective: A `keras_tuner.Objective`.
@@ -39,7 +42,8 @@ class HalvingOracle(keras_tuner.Oracle):  # type: ignore[name-defined]
         factor: One in this many is promoted.
         max_configurations: Configurations to try; None for no limit.
         seconds: Of search, those before an interruption included but for the trial it cut; None for no limit.
-        neighbours: Whether there are any; without, and with a single rung, this is a random search.
+        neighbours: Whether there are any; without, with a single rung and nothing balanced, this is a random search.
+        balanced: Name of a `Choice` whose values take turns; None for none.
         problem: Says what is wrong with some values, or None; what has a problem is never proposed.
         seed: Of the values.
         max_failures: Configurations in a row that may fail before the search gives up.
@@ -58,6 +62,7 @@ class HalvingOracle(keras_tuner.Oracle):  # type: ignore[name-defined]
         max_configurations: int | None = None,
         seconds: float | None = None,
         neighbours: bool = True,
+        balanced: str | None = None,
         problem: Callable[[dict[str, Any]], str | None] = lambda values: None,
         seed: int = 0,
         max_failures: int = 20,
@@ -71,6 +76,7 @@ class HalvingOracle(keras_tuner.Oracle):  # type: ignore[name-defined]
         self.max_configurations = max_configurations
         self.seconds = seconds
         self.neighbours = neighbours
+        self.balanced = balanced
         self.problem = problem
         self.last_problem: str | None = None
         self.stage = ""  # what the search does when trials are over
@@ -122,43 +128,56 @@ class HalvingOracle(keras_tuner.Oracle):  # type: ignore[name-defined]
         return sorted(done, key=lambda trial: trial.score, reverse=self.objective.direction == "max")
 
     def _new(self) -> dict[str, Any] | None:
-        tried = [trial for trial in self.trials.values() if not trial.hyperparameters.values.get(PARENT)]
+        tried = [values for trial in self.trials.values() if not (values := trial.hyperparameters.values).get(PARENT)]
         if self.max_configurations is not None and len(tried) >= self.max_configurations:
             return None
-        for _ in range(_REFUSED):
-            if not tried and self.last_problem is None:
+        refused: list[dict[str, Any]] = []
+        while len(refused) < _REFUSED:
+            if not tried and not refused:
                 values = self._defaults()
-            elif self.neighbours and len(tried) % 2:
-                values = self._neighbour() or self._random_values()
             else:
-                values = self._random_values()
+                kept = self._one_of_the_best() if self.neighbours and len(tried) % 2 else {}
+                values = self._anew(kept, tried + refused) or self._anew({}, tried + refused)
             if values is None:
                 return None
             self._tried_so_far.add(self._compute_values_hash(values))
             self.last_problem = self.problem(values)
             if self.last_problem is None:
                 return {**values, START: 0, END: self.rungs[0 if tried else -1]}
+            refused.append(values)
         return None
 
-    def _neighbour(self) -> dict[str, Any] | None:
-        """Values of one of the best, a fifth of them drawn anew; None where there is none that was not tried."""
+    def _one_of_the_best(self) -> dict[str, Any]:
+        """Values of one of the best configurations; none where none is finished."""
         best: dict[str, dict[str, Any]] = {}
         for trial in self._ranked():
             values = trial.hyperparameters.values
             best.setdefault(self._compute_values_hash(values), values)
         if not best:
-            return None
+            return {}
         random = np.random.default_rng(self._next_seed())
-        kept = list(best.values())[random.integers(min(_NEIGHBOURS, len(best)))]
-        for _ in range(self._max_collisions):  # one in ten draws nothing anew
+        return list(best.values())[random.integers(min(_NEIGHBOURS, len(best)))]
+
+    def _anew(self, kept: dict[str, Any], tried: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+        """Values that were not tried, but for a fifth those that are kept; None where there are none."""
+        random = np.random.default_rng(self._next_seed())
+        for _ in range(self._max_collisions):  # one neighbour in ten draws nothing anew
             hps = keras_tuner.HyperParameters()
             for hp in self.hyperparameters.space:
                 hps.merge([hp])
-                if hps.is_active(hp):
-                    anew = hp.name not in kept or random.random() < _REDRAWN
-                    hps.values[hp.name] = hp.random_sample(self._next_seed()) if anew else kept[hp.name]
+                if not hps.is_active(hp):
+                    continue
+                if hp.name in kept and random.random() >= _REDRAWN:
+                    hps.values[hp.name] = kept[hp.name]
+                elif hp.name == self.balanced:
+                    times = Counter(values.get(hp.name) for values in tried)
+                    least = [value for value in hp.values if times[value] == min(times[each] for each in hp.values)]
+                    hps.values[hp.name] = least[random.integers(len(least))]
+                else:
+                    hps.values[hp.name] = hp.random_sample(self._next_seed())
             if self._compute_values_hash(hps.values) not in self._tried_so_far:
                 return dict(hps.values)
+            tried = [*tried, hps.values]  # another one's turn, in case there is no other like this
         return None
 
     def _next_seed(self) -> int:
