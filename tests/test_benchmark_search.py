@@ -37,6 +37,21 @@ def test_scores_after_a_part_agree_with_the_whole_as_their_ranks_do():
     assert found["after 9 of 27 slices"] < 0
 
 
+def test_strategies_are_compared_again_without_reading_a_test_row(tmp_path, monkeypatch):
+    (tmp_path / "5 minutes").mkdir()
+    for strategy, auc in (("halving", 0.79), ("random", 0.78)):
+        for seed, gain in ((0, 0.01), (1, 0.0)):
+            run = found(auc + gain, winner={}, scores=[[0.5, 0.6, auc], [0.5, 0.4, 0.3]], trace=[[9, auc]])
+            (tmp_path / "5 minutes" / f"{strategy}-{seed}.json").write_text(json.dumps(run))
+    kept = {"auc": {"searched": {"mean": 0.75}}}
+    (tmp_path / "search.json").write_text(json.dumps({"test": kept, "better": "random"}))
+    monkeypatch.setattr(search, "RESULTS", tmp_path)
+    search.main(["no such file", "--seeds", "2", "--folder", str(tmp_path), "--keep-test"])
+    results = json.loads((tmp_path / "search.json").read_text())
+    assert (results["test"], results["better"], results["seeds"]) == (kept, "halving", 2)
+    assert (tmp_path / "search.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_searches_of_click_logs_are_counted_against_the_best_and_the_default():
     runs = [
         {"best": 0.80, "searched": 0.795, "NFM": 0.78},
