@@ -8,7 +8,7 @@ the higher validation AUC of its winners (each the mean of three trainings), ave
 rows read: the winners of the better strategy, of the first three seeds, against as many NFMs with the package's
 defaults and as many LightGBMs, by a paired bootstrap over rows. With --keep-test they are not read: the figures of an
 earlier run stay, as test rows are not read again for each change of the search. The searches are kept in
-benchmarks/.searches, and go on where they were stopped. Linux only.
+benchmarks/.searches, and go on where they were stopped; remove those that older code began. Linux only.
 """
 
 import argparse
@@ -171,6 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         strategy, seed = options.one
         run(options.ratings, strategy, int(seed), minutes, folder, quick=options.quick)
         return
+    kept = json.loads((RESULTS / "search.json").read_text())["test"] if options.keep_test else None
     for seed in range(seeds):
         start = time.monotonic()
         command = [sys.executable, __file__, str(options.ratings), "--minutes", str(minutes), "--folder", str(folder)]
@@ -189,15 +190,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(json.dumps(comparison, indent=1), flush=True)
     if options.quick:
         return
-    if options.keep_test:
-        test = json.loads((RESULTS / "search.json").read_text())["test"]
-    else:
+    if not (test := kept):
         data = prepared(read_table(options.ratings), None)
         models = [
             searched(data, comparison["better"], seed, minutes, folder, quick=False, test=data.test).model
             for seed in range(min(JUDGED, seeds))
         ]
-        test = judged(data, models)
+        test = {"strategy": comparison["better"], "minutes": minutes, **judged(data, models)}
         print(json.dumps(test, indent=1), flush=True)
     results = {
         "minutes": minutes,

@@ -1,4 +1,4 @@
-"""Asynchronous successive halving, and, with one rung, random search; kept whole through any interruption."""
+"""Asynchronous successive halving, or random search; kept whole through any interruption."""
 
 import itertools
 import json
@@ -31,10 +31,10 @@ class HalvingOracle(keras_tuner.Oracle):  # type: ignore[name-defined]
 
     The first configuration is the one of the space's defaults; it is trained whole at once, so that the best score is
     never below that of the defaults. Every other one after it is a neighbour: one of the best so far, with a fifth of
-    its values drawn anew. A value of `balanced`, whenever it is drawn, is one of those that were tried least: the
-    budget of a search is a few configurations a block, of which chance alone would leave out a third. A configuration
-    counts as tried once, however often it is promoted. Promotions of what was tried go on when no new configuration may
-    be tried, as time permits.
+    its values drawn anew. A value of `balanced`, whenever it is drawn, neighbours' included, is one of those that were
+    tried least: a short search draws about as many blocks as there are, and chance alone would leave out a third of
+    them. A configuration counts as tried once, however often it is promoted. Promotions of what was tried go on when no
+    new configuration may be tried, as time permits.
 
     Args:
         objective: A `keras_tuner.Objective`.
@@ -42,8 +42,8 @@ class HalvingOracle(keras_tuner.Oracle):  # type: ignore[name-defined]
         factor: One in this many is promoted.
         max_configurations: Configurations to try; None for no limit.
         seconds: Of search, those before an interruption included but for the trial it cut; None for no limit.
-        neighbours: Whether there are any; without, with a single rung and nothing balanced, this is a random search.
-        balanced: Name of a `Choice` whose values take turns; None for none.
+        neighbours: Whether there are any; with none, one rung and nothing balanced, this is a random search.
+        balanced: Name of a `Choice` whose least tried values are drawn. One that the space lacks changes nothing.
         problem: Says what is wrong with some values, or None; what has a problem is never proposed.
         seed: Of the values.
         max_failures: Configurations in a row that may fail before the search gives up.
@@ -62,7 +62,7 @@ class HalvingOracle(keras_tuner.Oracle):  # type: ignore[name-defined]
         max_configurations: int | None = None,
         seconds: float | None = None,
         neighbours: bool = True,
-        balanced: str | None = None,
+        balanced: str = "",
         problem: Callable[[dict[str, Any]], str | None] = lambda values: None,
         seed: int = 0,
         max_failures: int = 20,
@@ -131,21 +131,25 @@ class HalvingOracle(keras_tuner.Oracle):  # type: ignore[name-defined]
         tried = [values for trial in self.trials.values() if not (values := trial.hyperparameters.values).get(PARENT)]
         if self.max_configurations is not None and len(tried) >= self.max_configurations:
             return None
-        refused: list[dict[str, Any]] = []
-        while len(refused) < _REFUSED:
+        turns = Counter(values.get(self.balanced) for values in tried)
+        for refused in range(_REFUSED):
             if not tried and not refused:
                 values = self._defaults()
             else:
                 kept = self._one_of_the_best() if self.neighbours and len(tried) % 2 else {}
-                values = self._anew(kept, tried + refused) or self._anew({}, tried + refused)
+                values = (kept and self._anew(kept, turns)) or self._anew({}, turns)
             if values is None:
                 return None
             self._tried_so_far.add(self._compute_values_hash(values))
             self.last_problem = self.problem(values)
             if self.last_problem is None:
                 return {**values, START: 0, END: self.rungs[0 if tried else -1]}
-            refused.append(values)
+            self._end_turn(turns, values)
         return None
+
+    def _end_turn(self, turns: Counter[Any], values: dict[str, Any]) -> None:
+        """Lets all others come first, in case that with this value of `balanced` there is nothing more to try."""
+        turns[values.get(self.balanced)] = max(turns.values(), default=0) + 1
 
     def _one_of_the_best(self) -> dict[str, Any]:
         """Values of one of the best configurations; none where none is finished."""
@@ -158,8 +162,8 @@ class HalvingOracle(keras_tuner.Oracle):  # type: ignore[name-defined]
         random = np.random.default_rng(self._next_seed())
         return list(best.values())[random.integers(min(_NEIGHBOURS, len(best)))]
 
-    def _anew(self, kept: dict[str, Any], tried: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-        """Values that were not tried, but for a fifth those that are kept; None where there are none."""
+    def _anew(self, kept: dict[str, Any], turns: Counter[Any]) -> dict[str, Any] | None:
+        """Values not tried yet: those of `kept`, a fifth of them drawn anew; None where no such values are found."""
         random = np.random.default_rng(self._next_seed())
         for _ in range(self._max_collisions):  # one neighbour in ten draws nothing anew
             hps = keras_tuner.HyperParameters()
@@ -170,14 +174,15 @@ class HalvingOracle(keras_tuner.Oracle):  # type: ignore[name-defined]
                 if hp.name in kept and random.random() >= _REDRAWN:
                     hps.values[hp.name] = kept[hp.name]
                 elif hp.name == self.balanced:
-                    times = Counter(values.get(hp.name) for values in tried)
-                    least = [value for value in hp.values if times[value] == min(times[each] for each in hp.values)]
+                    fewest = min(turns[value] for value in hp.values)
+                    least = [value for value in hp.values if turns[value] == fewest]
                     hps.values[hp.name] = least[random.integers(len(least))]
                 else:
                     hps.values[hp.name] = hp.random_sample(self._next_seed())
             if self._compute_values_hash(hps.values) not in self._tried_so_far:
                 return dict(hps.values)
-            tried = [*tried, hps.values]  # another one's turn, in case there is no other like this
+            if not kept:
+                self._end_turn(turns, hps.values)
         return None
 
     def _next_seed(self) -> int:

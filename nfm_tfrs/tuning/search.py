@@ -114,7 +114,7 @@ def search(
         precisions: See there.
         fixed: See there; `batch_size` too.
         batch_sizes: To choose from.
-        strategy: `"halving"`: configurations at random and beside the best, each block in its turn, on a third of the
+        strategy: `"halving"`: configurations at random, each block in its turn, and beside the best, on a third of the
             slices, the best third of them on all; `"random"`: at random, each on all.
         passes: Over the training rows in a whole training.
         slices: Of a whole training; the model is judged after each.
@@ -195,7 +195,7 @@ def search(
             goal,
             rungs=rungs(slices) if strategy == "halving" else [slices],
             neighbours=strategy == "halving",
-            balanced="interaction" if strategy == "halving" else None,
+            balanced="interaction" if strategy == "halving" else "",
             max_configurations=budget.trials,
             seconds=seconds,
             seed=seed,

@@ -54,12 +54,15 @@ def test_the_best_third_of_each_rung_goes_on_from_where_it_ended(tmp_path):
     assert found[0] == (77, None, 0, 9)  # the defaults, whole
     by_rung = {end: [entry for entry in found[1:] if entry[3] == end] for end in (1, 3, 9)}
     assert len(by_rung[1]) == 12
-    assert [len(by_rung[end]) >= 12 // end for end in (3, 9)] == [True, True]  # more, as nobody waits
+    for number, (x, parent, start, _) in enumerate(found):
+        if parent is not None:  # among the best third of those that had ended then
+            ended = sorted((entry[0] for entry in found[:number] if entry[3] == start and number), reverse=True)
+            assert ended.index(x) < len(ended) // 3
     assert all(start == {1: 0, 3: 1, 9: 3}[end] for _, _, start, end in found[1:])
     first = {entry[0] for entry in by_rung[1]}
     assert {entry[0] for entry in by_rung[3]} <= first
     # The best of all is promoted for certain, to the top.
-    assert by_rung[9][0][0] == max(entry[0] for entry in by_rung[3])
+    assert max(entry[0] for entry in by_rung[3]) in {entry[0] for entry in by_rung[9]}
     assert max(first) in {entry[0] for entry in by_rung[3]}
     for x, parent, start, _ in found:
         if parent is not None:
@@ -132,9 +135,10 @@ def test_blocks_are_drawn_by_turns(tmp_path, neighbours):
         made = blocks_oracle(tmp_path / str(seed), seed=seed, neighbours=neighbours, max_configurations=16)
         found = drawn_blocks(made)
         assert (found[0], found.count("b0")) == ("b0", 1)  # the default
-        for number in range(2, 16, 2) if neighbours else range(1, 16):  # those that are no neighbours
-            times = [found[:number].count(block) for block in BLOCKS[1:]]
-            assert found[:number].count(found[number]) == min(times)
+        for number in range(1, 16):
+            least = min(found[:number].count(block) for block in BLOCKS[1:])
+            kept = found[:3] if neighbours and number % 2 else []  # all scores are equal: the first are the best
+            assert found[number] in kept or found[:number].count(found[number]) == least
 
 
 def test_turns_are_kept_when_a_search_is_resumed_and_a_failure_is_a_turn(tmp_path):
@@ -146,11 +150,10 @@ def test_turns_are_kept_when_a_search_is_resumed_and_a_failure_is_a_turn(tmp_pat
 
 def test_a_block_that_has_nothing_left_or_cannot_be_made_passes_its_turn(tmp_path):
     made = blocks_oracle(
-        tmp_path, problem=lambda values: "too wide" if values["block"] == "b1" else None, max_configurations=13
+        tmp_path, problem=lambda values: "too wide" if values["block"] == "b1" else None, max_configurations=201
     )
     found = drawn_blocks(made)
-    assert len(found) == 13
-    assert [found.count(block) for block in BLOCKS] == [1, 0, 3, 3, 3, 3]  # of "b0" there is but one
+    assert [found.count(block) for block in BLOCKS] == [1, 0, 50, 50, 50, 50]  # of "b0" there is but one
 
 
 def test_the_same_seed_proposes_the_same(tmp_path):

@@ -164,6 +164,17 @@ def test_a_folder_that_cannot_be_locked_is_searched_in_with_a_warning(tmp_path, 
         pass
 
 
+@pytest.mark.parametrize(("strategy", "balanced"), [("halving", "interaction"), ("random", "")])
+def test_blocks_take_turns_where_a_search_is_not_at_random(data, tmp_path, strategy, balanced):
+    seen = []
+    few = {"budget": Budget(trials=1), "finalists": 1, "seeds": 1, "strategy": strategy}
+    run(data, tmp_path, watch=lambda oracle, trial, scores: seen.append((oracle.balanced, oracle.get_space())), **few)
+    assert seen[0][0] == balanced
+    assert [hp.values for hp in seen[0][1].space if hp.name == "interaction"] == [
+        ["bi_interaction", "fm", "inner_product"]
+    ]
+
+
 def test_a_search_that_is_through_is_let_go_of(data, tmp_path):
     oracles = set()
     few = {"budget": Budget(trials=1), "finalists": 1, "seeds": 1}
