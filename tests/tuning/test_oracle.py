@@ -56,7 +56,7 @@ def test_the_best_third_of_each_rung_goes_on_from_where_it_ended(tmp_path):
     assert len(by_rung[1]) == 12
     for number, (x, parent, start, _) in enumerate(found):
         if parent is not None:  # among the best third of those that had ended then
-            ended = sorted((entry[0] for entry in found[:number] if entry[3] == start and number), reverse=True)
+            ended = sorted((entry[0] for entry in found[:number] if entry[3] == start), reverse=True)
             assert ended.index(x) < len(ended) // 3
     assert all(start == {1: 0, 3: 1, 9: 3}[end] for _, _, start, end in found[1:])
     first = {entry[0] for entry in by_rung[1]}
