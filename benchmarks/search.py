@@ -34,7 +34,7 @@ RESULTS = HERE / "results"
 STRATEGIES = ("halving", "random")
 JUDGED = 3  # seeds that are judged on the test rows
 QUICK = {"passes": 0.5, "slices": 3, "finalists": 1, "seeds": 1}
-PACKAGES = ("nfm-tfrs", "tensorflow", "tf-keras", "tensorflow-recommenders", "keras-tuner", "lightgbm", "numpy")
+PACKAGES = ("nfm-tfrs", "tensorflow", "tf-keras", "tensorflow-recommenders", "keras-tuner", "numpy")
 
 
 def searched(
@@ -197,6 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for seed in range(min(JUDGED, seeds))
         ]
         test = {"strategy": comparison["better"], "minutes": minutes, **judged(data, models)}
+        test["versions"] = versions((*PACKAGES, "lightgbm"))
         print(json.dumps(test, indent=1), flush=True)
     results = {
         "minutes": minutes,
