@@ -17,7 +17,7 @@ from nfm_tfrs.blocks.bi_interaction import BiInteraction
 from nfm_tfrs.blocks.cin import CIN
 from nfm_tfrs.blocks.cross import Cross
 from nfm_tfrs.blocks.self_attention import SelfAttention
-from nfm_tfrs.embedding import FusedEmbedding
+from nfm_tfrs.embedding.table import FusedEmbedding
 from nfm_tfrs.features.encoder import IDS, FeatureEncoder
 from nfm_tfrs.features.feature import CategoricalFeature, NumericFeature
 from nfm_tfrs.features.spec import FeatureSpec

@@ -27,7 +27,7 @@ def clicks(rows: int, values: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def auc(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Area under the ROC curve, by ranks; that of `nfm_tfrs.metrics` needs scikit-learn."""
+    """Area under the ROC curve, by ranks; that of `nfm_tfrs.metrics.exact` needs scikit-learn."""
     _, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[places]
     positives = int(labels.sum())

@@ -28,9 +28,9 @@ from workloads import PEER_DEFINITION, Workload, generate, workload
 
 from nfm_tfrs.data import Label, read_table, stream
 from nfm_tfrs.data.cache import cached
-from nfm_tfrs.data.encoded import Prepared, encode_part
-from nfm_tfrs.data.windows import encode_windows
-from nfm_tfrs.features.columns import checked_arrays, raw_columns
+from nfm_tfrs.data.parts import Prepared, encode_part
+from nfm_tfrs.data.pipeline.windows import encode_windows
+from nfm_tfrs.features.check import checked_arrays, raw_columns
 from nfm_tfrs.features.feature import CategoricalFeature, NumericFeature
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import keras, tf

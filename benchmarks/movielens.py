@@ -17,10 +17,11 @@ import numpy as np
 from rich.console import Console
 
 from nfm_tfrs import metrics
-from nfm_tfrs.cli import BATCH_SIZE, PATIENCE
+from nfm_tfrs.cli.app import BATCH_SIZE, PATIENCE
 from nfm_tfrs.data import parse_split
-from nfm_tfrs.data.encoded import Prepared, prepare
-from nfm_tfrs.data.read import read_table
+from nfm_tfrs.data.parts import Prepared
+from nfm_tfrs.data.prepare import prepare
+from nfm_tfrs.data.readers.table import read_table
 from nfm_tfrs.features.encoder import IDS, bag_key
 from nfm_tfrs.keras_compat import keras
 from nfm_tfrs.models.nfm import NFM

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, get_args
 from movielens import prepared, spread
 from optimizers import LOG_ROWS, METRICS, Run, clicks, difference, resumed, settings, trained
 
-from nfm_tfrs.data.read import read_table
+from nfm_tfrs.data.readers.table import read_table
 from nfm_tfrs.keras_compat import tf
 from nfm_tfrs.precision import Precision
 

@@ -23,11 +23,11 @@ import numpy as np
 from movielens import fitted, lightgbm, prepared, spread
 from timing import machine, side_by_side, versions
 
-from nfm_tfrs.data.encoded import Prepared
-from nfm_tfrs.data.read import read_table
+from nfm_tfrs.data.parts import Prepared
+from nfm_tfrs.data.readers.table import read_table
+from nfm_tfrs.metrics.bootstrap import paired_bootstrap
 from nfm_tfrs.training import predict
 from nfm_tfrs.tuning import Budget, search
-from nfm_tfrs.tuning.bootstrap import paired_bootstrap
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"

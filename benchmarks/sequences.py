@@ -18,7 +18,7 @@ from runners import Process, Side, Start, ask_in_turn, fleet, median_call
 from timing import Step, summary, take_turns, times_as_fast, versions
 from workloads import BAG_VOCABULARY, MOST_IN_BAG, Bags, generate_bags, workload
 
-from nfm_tfrs.embedding import FusedEmbedding
+from nfm_tfrs.embedding.table import FusedEmbedding
 from nfm_tfrs.features.encoder import IDS, NUMBERS, bag_key
 from nfm_tfrs.features.feature import MultiCategoricalFeature
 from nfm_tfrs.features.spec import FeatureSpec

@@ -1,69 +1,48 @@
 """Neural Factorization Machines and interchangeable interaction blocks for TensorFlow Recommenders."""
 
-from importlib import import_module, metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from nfm_tfrs import lazy
 from tfrs_registry import legacy_keras
 
 if TYPE_CHECKING:
-    from nfm_tfrs.blocks.base import InteractionBlock
-    from nfm_tfrs.blocks.bi_interaction import BiInteraction
-    from nfm_tfrs.features.encoder import FeatureEncoder
-    from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeature, NumericFeature
-    from nfm_tfrs.features.spec import FeatureSpec
-    from nfm_tfrs.models.nfm import NFM
-    from nfm_tfrs.models.ranking import RankingModel
-    from nfm_tfrs.models.saving import load_model
-    from nfm_tfrs.optimizers import LazyAdagrad, LazyAdam
-
-    __version__: str
+    from nfm_tfrs import blocks as blocks
+    from nfm_tfrs import data as data
+    from nfm_tfrs import features as features
+    from nfm_tfrs import metrics as metrics
+    from nfm_tfrs import models as models
+    from nfm_tfrs import training as training
+    from nfm_tfrs import tuning as tuning
+    from nfm_tfrs.blocks.base import InteractionBlock as InteractionBlock
+    from nfm_tfrs.blocks.bi_interaction import BiInteraction as BiInteraction
+    from nfm_tfrs.features.encoder import FeatureEncoder as FeatureEncoder
+    from nfm_tfrs.features.feature import CategoricalFeature as CategoricalFeature
+    from nfm_tfrs.features.feature import MultiCategoricalFeature as MultiCategoricalFeature
+    from nfm_tfrs.features.feature import NumericFeature as NumericFeature
+    from nfm_tfrs.features.spec import FeatureSpec as FeatureSpec
+    from nfm_tfrs.models.nfm import NFM as NFM
+    from nfm_tfrs.models.ranking import RankingModel as RankingModel
+    from nfm_tfrs.optimizers import LazyAdagrad as LazyAdagrad
+    from nfm_tfrs.optimizers import LazyAdam as LazyAdam
+    from nfm_tfrs.runs.saving import load_model as load_model
+    from nfm_tfrs.versions import __version__ as __version__
 
 # Before anything here imports TensorFlow, which reads the variable once.
 legacy_keras.ensure()
 
-# Loaded on first use: importing the package must not import TensorFlow.
-_HOMES = {
-    "BiInteraction": "nfm_tfrs.blocks.bi_interaction",
-    "CategoricalFeature": "nfm_tfrs.features.feature",
-    "FeatureEncoder": "nfm_tfrs.features.encoder",
-    "FeatureSpec": "nfm_tfrs.features.spec",
-    "InteractionBlock": "nfm_tfrs.blocks.base",
-    "LazyAdagrad": "nfm_tfrs.optimizers",
-    "LazyAdam": "nfm_tfrs.optimizers",
-    "MultiCategoricalFeature": "nfm_tfrs.features.feature",
-    "NFM": "nfm_tfrs.models.nfm",
-    "NumericFeature": "nfm_tfrs.features.feature",
-    "RankingModel": "nfm_tfrs.models.ranking",
-    "load_model": "nfm_tfrs.models.saving",
-}
-
-__all__ = [
-    "NFM",
-    "BiInteraction",
-    "CategoricalFeature",
-    "FeatureEncoder",
-    "FeatureSpec",
-    "InteractionBlock",
-    "LazyAdagrad",
-    "LazyAdam",
-    "MultiCategoricalFeature",
-    "NumericFeature",
-    "RankingModel",
-    "__version__",
-    "load_model",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        value: Any = metadata.version("nfm-tfrs")
-    elif name in _HOMES:
-        value = getattr(import_module(_HOMES[name]), name)
-    else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value  # the next access is an ordinary one
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+lazy.show(
+    __name__,
+    {
+        "nfm_tfrs.blocks.base": ("InteractionBlock",),
+        "nfm_tfrs.blocks.bi_interaction": ("BiInteraction",),
+        "nfm_tfrs.features.encoder": ("FeatureEncoder",),
+        "nfm_tfrs.features.feature": ("CategoricalFeature", "MultiCategoricalFeature", "NumericFeature"),
+        "nfm_tfrs.features.spec": ("FeatureSpec",),
+        "nfm_tfrs.models.nfm": ("NFM",),
+        "nfm_tfrs.models.ranking": ("RankingModel",),
+        "nfm_tfrs.optimizers": ("LazyAdagrad", "LazyAdam"),
+        "nfm_tfrs.runs.saving": ("load_model",),
+        "nfm_tfrs.versions": ("__version__",),
+    },
+    packages=("blocks", "data", "features", "metrics", "models", "training", "tuning"),
+)

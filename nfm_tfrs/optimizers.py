@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from nfm_tfrs import arguments
+from nfm_tfrs.embedding.row_sums import added_rows
 from nfm_tfrs.keras_compat import in_xla, keras, tf
-from nfm_tfrs.row_sums import added_rows
 
 
 class RowWiseOptimizer(keras.optimizers.Optimizer):

@@ -10,7 +10,7 @@ import pytest
 
 from nfm_tfrs import specs
 from nfm_tfrs.blocks.bi_interaction import BiInteraction
-from nfm_tfrs.embedding import FieldEmbeddings, FieldSums, FusedEmbedding
+from nfm_tfrs.embedding.table import FieldEmbeddings, FieldSums, FusedEmbedding
 from nfm_tfrs.features.encoder import IDS, FeatureEncoder
 from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeature, NumericFeature
 from nfm_tfrs.features.spec import FeatureSpec

@@ -9,8 +9,8 @@ import pytest
 from nfm_tfrs.features.feature import CategoricalFeature
 from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.models.ranking import RankingModel
-from nfm_tfrs.models.saving import load_model
 from nfm_tfrs.optimizers import LazyAdagrad, LazyAdam, named_optimizer
+from nfm_tfrs.runs.saving import load_model
 
 LAZY = [LazyAdam, LazyAdagrad]
 DENSE = {LazyAdam: keras.optimizers.Adam, LazyAdagrad: keras.optimizers.Adagrad}

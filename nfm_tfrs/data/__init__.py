@@ -1,41 +1,35 @@
 """From files and frames to batches: reading, labels, splits and `tf.data`."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from nfm_tfrs.data.label import Label, check_binary
-from nfm_tfrs.data.read import iterate_batches, read_table
-from nfm_tfrs.data.split import Parts, Split, parse_split
+from nfm_tfrs import lazy
 
 if TYPE_CHECKING:
-    from nfm_tfrs.data.dataset import batches, plain_errors
-    from nfm_tfrs.data.encoded import prepare
-    from nfm_tfrs.data.streaming import stream
+    from nfm_tfrs.data.labels import Label as Label
+    from nfm_tfrs.data.labels import check_binary as check_binary
+    from nfm_tfrs.data.parts import EncodedPart as EncodedPart
+    from nfm_tfrs.data.parts import Prepared as Prepared
+    from nfm_tfrs.data.parts import Rates as Rates
+    from nfm_tfrs.data.pipeline.batches import batches as batches
+    from nfm_tfrs.data.pipeline.batches import plain_errors as plain_errors
+    from nfm_tfrs.data.pipeline.streaming import stream as stream
+    from nfm_tfrs.data.prepare import prepare as prepare
+    from nfm_tfrs.data.prepare import prepare_files as prepare_files
+    from nfm_tfrs.data.readers.table import iterate_batches as iterate_batches
+    from nfm_tfrs.data.readers.table import read_table as read_table
+    from nfm_tfrs.data.split import Parts as Parts
+    from nfm_tfrs.data.split import Split as Split
+    from nfm_tfrs.data.split import parse_split as parse_split
 
-__all__ = [
-    "Label",
-    "Parts",
-    "Split",
-    "batches",
-    "check_binary",
-    "iterate_batches",
-    "parse_split",
-    "plain_errors",
-    "prepare",
-    "read_table",
-    "stream",
-]
-
-# Loaded on first use: these need TensorFlow, and reading a file does not.
-_HOMES = {
-    "batches": "nfm_tfrs.data.dataset",
-    "plain_errors": "nfm_tfrs.data.dataset",
-    "prepare": "nfm_tfrs.data.encoded",
-    "stream": "nfm_tfrs.data.streaming",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+lazy.show(
+    __name__,
+    {
+        "nfm_tfrs.data.labels": ("Label", "check_binary"),
+        "nfm_tfrs.data.parts": ("EncodedPart", "Prepared", "Rates"),
+        "nfm_tfrs.data.pipeline.batches": ("batches", "plain_errors"),
+        "nfm_tfrs.data.pipeline.streaming": ("stream",),
+        "nfm_tfrs.data.prepare": ("prepare", "prepare_files"),
+        "nfm_tfrs.data.readers.table": ("iterate_batches", "read_table"),
+        "nfm_tfrs.data.split": ("Parts", "Split", "parse_split"),
+    },
+)

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from nfm_tfrs.data.encoded import EncodedPart, Prepared, Rates
-from nfm_tfrs.features.columns import Bag, missing_column
+from nfm_tfrs.data.parts import EncodedPart, Prepared, Rates
+from nfm_tfrs.features.check import Bag, missing_column
 from nfm_tfrs.features.encoder import FeatureEncoder
 from nfm_tfrs.features.spec import FeatureSpec
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from nfm_tfrs.features.arrays import floats, host_bag, integers, rows_of_integers, unsigned
 from nfm_tfrs.features.bag import Bag, Columns
 from nfm_tfrs.features.feature import (
     RESERVED_PREFIX,
@@ -14,6 +13,7 @@ from nfm_tfrs.features.feature import (
     MultiCategoricalFeature,
     NumericFeature,
 )
+from nfm_tfrs.features.host import floats, host_bag, integers, rows_of_integers, unsigned
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import keras, tf
 

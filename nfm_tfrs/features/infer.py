@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from nfm_tfrs.features.columns import is_list, is_text
+from nfm_tfrs.features.check import is_list, is_text
 from nfm_tfrs.features.feature import (
     RESERVED_PREFIX,
     CategoricalFeature,

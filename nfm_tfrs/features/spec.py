@@ -207,9 +207,9 @@ class FeatureSpec:
 
     @classmethod
     def from_feature_columns(cls, columns: Sequence[Any]) -> "FeatureSpec":
-        """Returns the spec of `tf.feature_column`s; see `nfm_tfrs.features.feature_columns`."""
+        """Returns the spec of `tf.feature_column`s; see `nfm_tfrs.migration.feature_columns`."""
         # Imported here: the adapter needs TensorFlow, a spec does not.
-        from nfm_tfrs.features.feature_columns import features_from_columns
+        from nfm_tfrs.migration.feature_columns import features_from_columns
 
         return cls(tuple(features_from_columns(columns)))
 

@@ -6,7 +6,7 @@ from inspect import signature
 from typing import Any
 
 from nfm_tfrs.keras_compat import keras, tfrs
-from nfm_tfrs.training_metrics import AUC, LogLoss
+from nfm_tfrs.metrics.streaming import AUC, LogLoss
 
 _LISTS = ("metrics", "prediction_metrics", "label_metrics", "loss_metrics")
 _ATTRIBUTES = dict(

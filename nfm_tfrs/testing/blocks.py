@@ -13,7 +13,7 @@ import numpy as np
 from nfm_tfrs.features.feature import CategoricalFeature
 from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.models.ranking import RankingModel
-from nfm_tfrs.models.saving import load_model
+from nfm_tfrs.runs.saving import load_model
 from nfm_tfrs.testing.kit import (
     BOUNDS,
     Check,

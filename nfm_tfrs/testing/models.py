@@ -9,7 +9,7 @@ import numpy as np
 
 from nfm_tfrs.features.feature import CategoricalFeature, Feature, MultiCategoricalFeature, NumericFeature
 from nfm_tfrs.keras_compat import keras, tf
-from nfm_tfrs.models.saving import load_model
+from nfm_tfrs.runs.saving import load_model
 from nfm_tfrs.testing.kit import BOUNDS, Check, Make, copy_weights, equal, made, require, require_close
 
 

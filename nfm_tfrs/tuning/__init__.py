@@ -1,11 +1,32 @@
 """Search over models and blocks; after this import, plain `import keras_tuner` accepts any TFRS model."""
 
-from nfm_tfrs.keras_compat import load_keras_tuner
+from typing import TYPE_CHECKING, Any
 
-keras_tuner = load_keras_tuner()
+import wrapt
 
-from nfm_tfrs.tuning.finalists import Found  # noqa: E402
-from nfm_tfrs.tuning.hypermodel import RankingHyperModel  # noqa: E402
-from nfm_tfrs.tuning.search import Budget, search  # noqa: E402
+from nfm_tfrs import lazy
 
-__all__ = ["Budget", "Found", "RankingHyperModel", "keras_tuner", "search"]
+if TYPE_CHECKING:
+    from nfm_tfrs.tuning.finalists import Found as Found
+    from nfm_tfrs.tuning.hypermodel import RankingHyperModel as RankingHyperModel
+    from nfm_tfrs.tuning.hypermodel import keras_tuner as keras_tuner
+    from nfm_tfrs.tuning.search import Budget as Budget
+    from nfm_tfrs.tuning.search import search as search
+
+
+def _bridge(keras_tuner: Any) -> None:
+    from nfm_tfrs.keras_compat import load_keras_tuner  # imports TensorFlow, as KerasTuner has
+
+    load_keras_tuner()
+
+
+wrapt.register_post_import_hook(_bridge, "keras_tuner")
+
+lazy.show(
+    __name__,
+    {
+        "nfm_tfrs.tuning.finalists": ("Found",),
+        "nfm_tfrs.tuning.hypermodel": ("RankingHyperModel", "keras_tuner"),
+        "nfm_tfrs.tuning.search": ("Budget", "search"),
+    },
+)

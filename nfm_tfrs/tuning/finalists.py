@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from nfm_tfrs.data.encoded import EncodedPart
+from nfm_tfrs.data.parts import EncodedPart
 from nfm_tfrs.keras_compat import forgotten_gradients, keras
-from nfm_tfrs.training import judge, predict
-from nfm_tfrs.tuning.bootstrap import paired_bootstrap
+from nfm_tfrs.metrics.bootstrap import paired_bootstrap
+from nfm_tfrs.training.evaluate import judge, predict
 from nfm_tfrs.tuning.oracle import END, PARENT, START, write_whole
 from nfm_tfrs.tuning.slices import Slices, joined
 from nfm_tfrs.tuning.tuner import Diverged, SliceTuner, sign, train_slice

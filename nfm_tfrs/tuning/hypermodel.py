@@ -8,7 +8,7 @@ from inspect import Parameter, signature
 from typing import Any, get_args
 
 from nfm_tfrs import arguments
-from nfm_tfrs.embedding import FusedEmbedding
+from nfm_tfrs.embedding.table import FusedEmbedding
 from nfm_tfrs.features.feature import Feature
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import forgotten_gradients, keras, load_keras_tuner

@@ -13,17 +13,17 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from nfm_tfrs import arguments
-from nfm_tfrs.data.encoded import EncodedPart
-from nfm_tfrs.features.columns import Bag
+from nfm_tfrs.data.parts import EncodedPart
+from nfm_tfrs.features.check import Bag
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import load_keras_tuner
 from nfm_tfrs.tuning.finalists import Found, conclude
 from nfm_tfrs.tuning.hypermodel import RankingHyperModel
 from nfm_tfrs.tuning.oracle import HalvingOracle, write_whole
+from nfm_tfrs.tuning.outcome import write_found
 from nfm_tfrs.tuning.slices import Slices
 from nfm_tfrs.tuning.tuner import SliceTuner
 from nfm_tfrs.tuning.workers import is_worker, serve
-from nfm_tfrs.tuning.written import write_found
 
 keras_tuner = load_keras_tuner()
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from nfm_tfrs.data.dataset import batches
-from nfm_tfrs.data.encoded import EncodedPart
-from nfm_tfrs.features.columns import Bag, Columns
+from nfm_tfrs.data.parts import EncodedPart
+from nfm_tfrs.data.pipeline.batches import batches
+from nfm_tfrs.features.check import Bag, Columns
 from nfm_tfrs.keras_compat import tf
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from nfm_tfrs.data.encoded import EncodedPart
+from nfm_tfrs.data.parts import EncodedPart
 from nfm_tfrs.keras_compat import forgotten_gradients, keras, load_keras_tuner, tf
-from nfm_tfrs.training import judge
+from nfm_tfrs.training.evaluate import judge
 from nfm_tfrs.tuning.hypermodel import RankingHyperModel
 from nfm_tfrs.tuning.oracle import END, PARENT, START, write_whole
 from nfm_tfrs.tuning.slices import Slices

@@ -13,7 +13,7 @@ from nfm_tfrs.blocks.field_matrixed_fm import FieldMatrixedFM
 from nfm_tfrs.blocks.field_weighted_fm import FieldWeightedFM
 from nfm_tfrs.blocks.fm import FM
 from nfm_tfrs.blocks.inner_product import InnerProduct
-from nfm_tfrs.embedding import FusedEmbedding
+from nfm_tfrs.embedding.table import FusedEmbedding
 from nfm_tfrs.features.encoder import FeatureEncoder
 from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeature
 from nfm_tfrs.features.spec import FeatureSpec

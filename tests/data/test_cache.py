@@ -17,10 +17,10 @@ import pytest
 
 from nfm_tfrs.data import cache
 from nfm_tfrs.data.cache import cached
-from nfm_tfrs.data.dataset import batches
-from nfm_tfrs.data.encoded import encode_part, encode_tables
-from nfm_tfrs.data.label import Label
-from nfm_tfrs.features.columns import Bag
+from nfm_tfrs.data.labels import Label
+from nfm_tfrs.data.parts import encode_part, encode_tables
+from nfm_tfrs.data.pipeline.batches import batches
+from nfm_tfrs.features.check import Bag
 from nfm_tfrs.features.encoder import FeatureEncoder
 from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeature, NumericFeature
 from nfm_tfrs.features.spec import FeatureSpec

@@ -6,8 +6,8 @@ from nfm_tfrs.features.feature import CategoricalFeature, NumericFeature
 from nfm_tfrs.keras_compat import keras, tf, tfrs
 from nfm_tfrs.models.nfm import NFM
 from nfm_tfrs.models.ranking import RankingModel
-from nfm_tfrs.models.saving import load_model
 from nfm_tfrs.optimizers import LazyAdagrad, LazyAdam
+from nfm_tfrs.runs.saving import load_model
 
 FEATURES = [
     CategoricalFeature("user", vocabulary_size=80_000),

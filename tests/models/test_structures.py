@@ -169,7 +169,7 @@ def test_a_list_survives_the_config(interaction, names):
 
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_several_blocks_are_saved_and_loaded(tmp_path, structure):
-    from nfm_tfrs.models.saving import load_model
+    from nfm_tfrs.runs.saving import load_model
 
     model = model_of(interaction=["cross", "fm", "self_attention", "cross"], structure=structure)
     model.save(tmp_path / "model.keras")

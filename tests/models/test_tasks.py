@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from nfm_tfrs.keras_compat import keras, tf, tfrs
+from nfm_tfrs.metrics.streaming import AUC, LogLoss
 from nfm_tfrs.models.tasks import ranking_task, task_config
-from nfm_tfrs.training_metrics import AUC, LogLoss
 
 LOGITS = {"from_logits": True, "reduction": "none"}
 

@@ -11,8 +11,8 @@ from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import keras, tf, tfrs
 from nfm_tfrs.models.nfm import NFM
 from nfm_tfrs.models.ranking import RankingModel
-from nfm_tfrs.models.saving import load_model
 from nfm_tfrs.optimizers import named_optimizer
+from nfm_tfrs.runs.saving import load_model
 
 PAIR = [CategoricalFeature("a", vocabulary_size=9), CategoricalFeature("b", vocabulary_size=9)]
 PLAIN = {"embedding_dim": 4, "hidden_units": (5,), "embedding_stddev": 0.5}
@@ -375,7 +375,7 @@ tf.config.set_logical_device_configuration(
 )
 from nfm_tfrs.features.feature import CategoricalFeature, NumericFeature
 from nfm_tfrs.models.ranking import RankingModel
-from nfm_tfrs.models.saving import load_model
+from nfm_tfrs.runs.saving import load_model
 from nfm_tfrs.optimizers import named_optimizer
 
 features = [CategoricalFeature("a", vocabulary=list(range(1, 10))), NumericFeature("x", mean=0.5, std=0.3)]

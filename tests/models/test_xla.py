@@ -9,9 +9,9 @@ from nfm_tfrs.blocks.base import InteractionBlock
 from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeature, NumericFeature
 from nfm_tfrs.keras_compat import keras, tf, tfrs
 from nfm_tfrs.models.ranking import RankingModel
-from nfm_tfrs.models.saving import load_model
 from nfm_tfrs.models.task_model import TaskModel
 from nfm_tfrs.optimizers import LazyAdagrad, LazyAdam
+from nfm_tfrs.runs.saving import load_model
 from nfm_tfrs.testing.kit import BOUNDS
 
 FEATURES = [

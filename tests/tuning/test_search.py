@@ -18,12 +18,13 @@ from sklearn.metrics import log_loss, roc_auc_score
 from nfm_tfrs import metrics
 from nfm_tfrs.blocks.fm import FM
 from nfm_tfrs.data import parse_split
-from nfm_tfrs.data.encoded import EncodedPart, prepare
+from nfm_tfrs.data.parts import EncodedPart
+from nfm_tfrs.data.prepare import prepare
 from nfm_tfrs.data.synthetic import click_log
 from nfm_tfrs.keras_compat import keras
-from nfm_tfrs.training import predict
+from nfm_tfrs.metrics.bootstrap import paired_bootstrap
+from nfm_tfrs.training.evaluate import predict
 from nfm_tfrs.tuning import Budget, keras_tuner, search
-from nfm_tfrs.tuning.bootstrap import paired_bootstrap
 from nfm_tfrs.tuning.finalists import _verdict
 from nfm_tfrs.tuning.search import checked_objective, held
 from nfm_tfrs.tuning.tuner import Diverged, SliceTuner
@@ -454,7 +455,7 @@ def test_a_resample_in_which_nothing_counts_is_left_out():
 SCRIPT = """
 import json, sys
 from nfm_tfrs.data import parse_split
-from nfm_tfrs.data.encoded import prepare
+from nfm_tfrs.data.prepare import prepare
 from nfm_tfrs.data.synthetic import click_log
 from nfm_tfrs.tuning import Budget, search
 table = click_log(900, seed=0).table

@@ -3,8 +3,8 @@ import itertools
 import numpy as np
 import pytest
 
-from nfm_tfrs.data.encoded import EncodedPart
-from nfm_tfrs.features.columns import Bag
+from nfm_tfrs.data.parts import EncodedPart
+from nfm_tfrs.features.check import Bag
 from nfm_tfrs.features.encoder import IDS
 from nfm_tfrs.tuning.search import rungs
 from nfm_tfrs.tuning.slices import Slices, joined

@@ -1,0 +1,111 @@
+"""What a person sees on the terminal: tables, and one line for each warning and error."""
+
+import functools
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from tfrs_registry import RegistryError
+
+if TYPE_CHECKING:
+    from nfm_tfrs.data.parts import Rates
+
+# Names of columns and files are shown as they are: no [markup], no :emoji:.
+console = Console(markup=False, emoji=False, highlight=False)
+
+
+def show_warning(message: Warning | str, *_: Any) -> None:
+    """A warning is one line on standard error, without the line of code that gave it."""
+    _print_error(str(message), "yellow")
+
+
+def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
+    """What a user can mend is one line on standard error and exit status 1, not a traceback."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except (ValueError, RegistryError, OSError, ImportError) as error:
+            if os.environ.get("NFM_TFRS_TRACEBACK"):
+                raise
+            _print_error(str(error), "red")
+            raise typer.Exit(1) from error
+        except Exception as error:
+            if type(error).__name__ != "ResourceExhaustedError":  # TensorFlow's, which need not be imported here
+                raise
+            line = str(error).splitlines()[0]
+            if "No space left" in line:
+                _print_error(f"The disk is full: {line} Make room, and start again.", "red")
+            else:
+                _print_error(f"The memory does not suffice: {line} Make the model smaller.", "red")
+            raise typer.Exit(1) from error
+
+    return wrapped
+
+
+def _print_error(line: str, style: str) -> None:
+    stderr = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
+    stderr.print(f"nfm-tfrs: {line}", style=style)
+
+
+class SearchProgress(Progress):
+    """A line about a search: how much of its budget is used, the trial, the best score so far, and the time left.
+
+    Once the trials are over, it names the finalist that is trained.
+
+    Args:
+        trials: Configurations to try; None for no limit.
+        minutes: Of search; None for no limit.
+    """
+
+    def __init__(self, trials: int | None, minutes: float | None) -> None:
+        super().__init__(
+            TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console, transient=True
+        )
+        self.trials = trials
+        self.minutes = minutes
+        self.bar = self.add_task("search", total=1.0)
+
+    def watch(self, oracle: Any, trial: Any, scores: Sequence[Any]) -> None:
+        """Shows where a search is; `search` calls this."""
+        del trial, scores
+        trials, ended, best = oracle.progress()
+        score = "" if best is None else f"  best {best:.4f}"
+        if oracle.stage:
+            self.update(self.bar, completed=1.0, description=f"{oracle.stage}{score}")
+            return
+        shares = [] if self.trials is None else [ended / self.trials]
+        spent = oracle.time_spent / 60
+        shares += [] if self.minutes is None else [spent / self.minutes]
+        done = min(1.0, max(shares))
+        left = spent / done - spent if done > 0 else None
+        ahead = "" if left is None else f"  {left:.0f} min left" if left >= 1 else f"  {60 * left:.0f} s left"
+        self.update(self.bar, completed=done, description=f"trial {trials}{score}{ahead}")
+
+
+def print_metrics(title: str, report: dict[str, float]) -> None:
+    """Prints a table of metrics."""
+    table = Table(title=Text(title), title_justify="left")
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    for name, value in report.items():
+        table.add_row(Text(name), f"{value:.4f}")
+    console.print(table)
+
+
+def print_rates(title: str, rates: "Sequence[Rates]") -> None:
+    """Prints a table of missing and unknown values, feature by feature."""
+    table = Table(title=Text(f"{title}: missing and unknown values"), title_justify="left")
+    table.add_column("feature")
+    for heading in ("values", "missing", "unknown"):
+        table.add_column(heading, justify="right")
+    for rate in rates:
+        table.add_row(Text(rate.name), f"{rate.values:,}", f"{rate.missing:.2%}", f"{rate.unknown:.2%}")
+    console.print(table)

@@ -1,0 +1,1 @@
+"""Rows as batches for Keras: from memory, from files, window by window."""

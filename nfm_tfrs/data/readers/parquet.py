@@ -1,0 +1,139 @@
+"""Parquet files as record batches, in bounded memory whatever the size of a row group."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import types
+
+from nfm_tfrs.features.check import missing_column
+
+# Pages are read through a buffer of this size: without one, Arrow holds all the bytes of a row group's columns,
+# and one row group may be the whole file.
+_BUFFER_BYTES = 1 << 20
+_DICTIONARY_BYTES = 8  # strings that take fewer bytes a value in the file repeat enough to be read as dictionary
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """One row group: its file, its number there, its number of rows and the first row's number in the file."""
+
+    path: Path
+    number: int
+    num_rows: int
+    first_row: int
+
+
+class ParquetFiles:
+    """Parquet files read as one, their footers read once.
+
+    Args:
+        paths: The files, in order.
+        columns: The columns to read; all if None.
+
+    Raises:
+        ValueError: A file is not a whole Parquet file, lacks a column, or no file has a row.
+    """
+
+    def __init__(self, paths: Sequence[Path], columns: Iterable[str] | None = None) -> None:
+        self.paths = list(paths)
+        self.columns = None if columns is None else list(dict.fromkeys(columns))
+        self._metadata: dict[Path, pq.FileMetaData] = {}
+        self.row_groups: list[RowGroup] = []
+        for path in self.paths:
+            try:
+                metadata = self._metadata[path] = pq.read_metadata(path)
+            except (pa.ArrowInvalid, OSError) as error:
+                raise _broken(path, error) from error
+            names = metadata.schema.to_arrow_schema().names
+            for name in self.columns or ():
+                if name not in names:
+                    raise ValueError(f"{path}: {missing_column(name, names)}")
+            first_row = 0
+            for number in range(metadata.num_row_groups):
+                num_rows = metadata.row_group(number).num_rows
+                if num_rows:
+                    self.row_groups.append(RowGroup(path, number, num_rows, first_row))
+                first_row += num_rows
+        self.num_rows = sum(group.num_rows for group in self.row_groups)
+        if not self.num_rows:
+            raise ValueError(f"{', '.join(map(str, self.paths))} has no rows. Give a file with at least one.")
+
+    def table(self) -> pa.Table:
+        """Returns all rows; strings that repeat come as dictionary."""
+        tables = []
+        for path in self.paths:
+            try:
+                repeating = _repeating_strings(self._metadata[path])
+                with pq.ParquetFile(path, metadata=self._metadata[path], read_dictionary=repeating) as file:
+                    tables.append(file.read(columns=self.columns))
+            except (pa.ArrowInvalid, OSError) as error:
+                raise _broken(path, error) from error
+        return one_table(tables, self.paths)
+
+    def batches(
+        self, row_groups: Iterable[RowGroup], batch_rows: int
+    ) -> Iterator[tuple[RowGroup, int, pa.RecordBatch]]:
+        """Yields (row group, number in the file of the batch's first row, batch of up to `batch_rows` rows)."""
+        for group in row_groups:
+            row = group.first_row
+            try:
+                with pq.ParquetFile(
+                    group.path, metadata=self._metadata[group.path], buffer_size=_BUFFER_BYTES, pre_buffer=False
+                ) as file:
+                    for batch in file.iter_batches(batch_rows, [group.number], self.columns, use_threads=False):
+                        yield group, row, batch
+                        row += batch.num_rows
+            except (pa.ArrowInvalid, OSError) as error:
+                raise _broken(group.path, error) from error
+
+
+def one_table(tables: Sequence[pa.Table], paths: Sequence[Path]) -> pa.Table:
+    """Returns the tables below each other, types widened where files differ.
+
+    Raises:
+        ValueError: A column's types have nothing in common, files differ in their columns, or a name comes twice.
+    """
+    for path, table in zip(paths, tables, strict=True):
+        repeated = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
+        if repeated:
+            raise ValueError(f"{path} has two columns {', '.join(map(repr, repeated))}. Give each a name of its own.")
+        differing = sorted(set(table.column_names) ^ set(tables[0].column_names))
+        if differing:
+            raise ValueError(
+                f"{path} and {paths[0]} differ in the columns {', '.join(map(repr, differing))}. "
+                "Give files of the same columns."
+            )
+    if len(tables) == 1:
+        return tables[0]
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise ValueError(f"The columns of {paths[0]} and the files after it differ in type: {error}") from error
+
+
+def _repeating_strings(metadata: pq.FileMetaData) -> list[str]:
+    """Returns the names of plain string columns that the file holds as dictionary and that repeat."""
+    if not metadata.num_row_groups:
+        return []
+    schema = metadata.schema.to_arrow_schema()
+    group = metadata.row_group(0)
+    repeating = []
+    for number in range(group.num_columns):
+        column = group.column(number)
+        name = column.path_in_schema
+        if (
+            name in schema.names
+            and (types.is_string(schema.field(name).type) or types.is_large_string(schema.field(name).type))
+            and column.has_dictionary_page
+            and column.total_uncompressed_size < _DICTIONARY_BYTES * column.num_values
+        ):
+            repeating.append(name)
+    return repeating
+
+
+def _broken(path: Path, error: Exception) -> ValueError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return ValueError(f"{path} is not a whole Parquet file; it may be truncated. Write it again. ({reason})")

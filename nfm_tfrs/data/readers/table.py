@@ -1,0 +1,225 @@
+"""Any source as Arrow: files of every format, a pandas DataFrame, a dict of arrays, a table."""
+
+import glob
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import csv
+
+from nfm_tfrs.data.readers.libsvm import read_libffm, read_libsvm
+from nfm_tfrs.data.readers.parquet import ParquetFiles, one_table
+from nfm_tfrs.data.readers.tfrecord import read_tfrecord
+from nfm_tfrs.features.check import Bag, missing_column
+
+BATCH_ROWS = 1 << 16
+_SUFFIXES = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".libsvm": "libsvm",
+    ".svm": "libsvm",
+    ".libffm": "libffm",
+    ".ffm": "libffm",
+    ".tfrecord": "tfrecord",
+    ".tfrecords": "tfrecord",
+}
+FORMATS = tuple(dict.fromkeys(_SUFFIXES.values()))
+
+
+def read_table(
+    source: Any,
+    columns: Iterable[str] | None = None,
+    *,
+    format: str | None = None,
+    types: Mapping[str, str] | None = None,
+) -> pa.Table:
+    """Returns all rows of `source`.
+
+    Args:
+        source: A path, a list of paths, a glob pattern, a folder (its own files, not those of folders in it), a
+            pandas DataFrame, a dict of arrays, or an Arrow table. In a dict, lists of lists, arrays `[n, k]` and
+            ragged tensors are list columns.
+        columns: The columns to return, in this order; all if None.
+        format: One of parquet, csv, tsv, libsvm, libffm and tfrecord, where the suffix does not say it. All but
+            Parquet may end in .gz.
+        types: `"string"` or `"int64"` for columns of CSV files, whose types are guessed otherwise.
+
+    Returns:
+        The table. Repeating strings of Parquet come as dictionary. The values of libsvm and libffm carry in their
+        field's metadata, under `weights_of`, the column they weigh.
+
+    Raises:
+        FileNotFoundError: No such file, or none that matches.
+        ValueError: No rows, a missing column, an unknown suffix, or a file that is not of its format.
+    """
+    wanted = None if columns is None else list(dict.fromkeys(columns))
+    if isinstance(source, str | Path) or _is_paths(source):
+        paths = find_files(source, format=format)
+        kind = format or file_format(paths)
+        table = _read_files(paths, kind, wanted, types or {})
+        where = ", ".join(map(str, paths[:3])) + (", …" if len(paths) > 3 else "")
+    else:
+        table = _in_memory(source)
+        where = f"The {type(source).__name__}"
+    if not table.num_rows:
+        raise ValueError(f"{where} has no rows. Give data with at least one.")
+    for name in wanted or ():
+        if name not in table.column_names:
+            raise missing_column(name, table.column_names)
+    return table if wanted is None else table.select(wanted)
+
+
+def iterate_batches(
+    source: Any,
+    columns: Iterable[str] | None = None,
+    *,
+    batch_rows: int = BATCH_ROWS,
+    format: str | None = None,
+) -> Iterator[pa.RecordBatch]:
+    """Yields the rows of `source` in order, as record batches of at most `batch_rows` rows.
+
+    Parquet is streamed: memory is bounded by the batch, even where one row group is the whole file. All other
+    sources are read whole first. Arguments and errors are those of `read_table`.
+    """
+    if isinstance(source, str | Path) or _is_paths(source):
+        paths = find_files(source, format=format)
+        if (format or file_format(paths)) == "parquet":
+            files = ParquetFiles(paths, columns)
+            for _, _, batch in files.batches(files.row_groups, batch_rows):
+                yield batch if files.columns is None else batch.select(files.columns)
+            return
+    yield from read_table(source, columns, format=format).to_batches(max_chunksize=batch_rows)
+
+
+def find_files(source: str | Path | Sequence[str | Path], *, format: str | None = None) -> list[Path]:
+    """Returns the files of a path, a list of paths, a glob pattern or a folder, those of a pattern or folder sorted.
+
+    Raises:
+        FileNotFoundError: There are none.
+        ValueError: `format` is none of `FORMATS`.
+    """
+    if format is not None and format not in FORMATS:
+        raise ValueError(f"format must be one of {', '.join(FORMATS)}; received {format!r}.")
+    if not isinstance(source, str | Path):
+        if not source:
+            raise FileNotFoundError("The list of files is empty. Give at least one path.")
+        return [path for one in source for path in find_files(one, format=format)]
+    path = Path(source).expanduser()
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        files = [file for file in sorted(path.iterdir()) if file.is_file() and file.name[0] not in "._"]
+        files = files if format else [file for file in files if _suffix(file) in _SUFFIXES]
+        if not files:
+            raise FileNotFoundError(f"Folder {path} holds no file that ends in {', '.join(_SUFFIXES)}.")
+        return files
+    if not glob.has_magic(str(source)):
+        raise FileNotFoundError(f"There is no file {path}. Check the path.")
+    files = [Path(name) for name in sorted(glob.glob(str(path), recursive=True)) if Path(name).is_file()]
+    if not files:
+        raise FileNotFoundError(f"No file matches {str(source)!r}. Check the pattern.")
+    return files
+
+
+def file_format(paths: Sequence[Path]) -> str:
+    """Returns the one format that the suffixes of all paths say.
+
+    Raises:
+        ValueError: A suffix is unknown, or they differ.
+    """
+    for path in paths:
+        if _suffix(path) not in _SUFFIXES:
+            raise ValueError(
+                f"The suffix of {path} says no format; known are {', '.join(_SUFFIXES)}, also with .gz. "
+                f"Give format=, one of {', '.join(FORMATS)}."
+            )
+    kinds = {_SUFFIXES[_suffix(path)] for path in paths}
+    if len(kinds) > 1:
+        raise ValueError(
+            f"The files are of several formats: {', '.join(sorted(kinds))}. Read them one format at a time."
+        )
+    return kinds.pop()
+
+
+def _suffix(path: Path) -> str:
+    name = path.name.lower().removesuffix(".gz")
+    return Path(name).suffix
+
+
+def _is_paths(source: Any) -> bool:
+    return isinstance(source, list | tuple) and all(isinstance(one, str | Path) for one in source)
+
+
+def _read_files(paths: list[Path], kind: str, columns: list[str] | None, types: Mapping[str, str]) -> pa.Table:
+    if kind == "parquet":
+        return ParquetFiles(paths, columns).table()
+    if kind == "libsvm":
+        return read_libsvm(paths)
+    if kind == "libffm":
+        return read_libffm(paths)
+    if kind == "tfrecord":
+        return read_tfrecord(paths, columns)
+    return one_table([_read_csv(path, "\t" if kind == "tsv" else ",", columns, types) for path in paths], paths)
+
+
+def _read_csv(path: Path, delimiter: str, columns: list[str] | None, types: Mapping[str, str]) -> pa.Table:
+    parse = csv.ParseOptions(delimiter=delimiter)
+    column_types = {name: pa.string() if kind == "string" else pa.int64() for name, kind in types.items()}
+    convert = csv.ConvertOptions(include_columns=columns, column_types=column_types)
+    try:
+        if columns is not None:
+            with csv.open_csv(path, parse_options=parse) as reader:
+                names = reader.schema.names
+            for name in columns:
+                if name not in names:
+                    raise ValueError(f"{path}: {missing_column(name, names)}")
+        return csv.read_csv(path, parse_options=parse, convert_options=convert)
+    except pa.ArrowInvalid as error:
+        if "Empty CSV" in str(error):
+            raise ValueError(f"{path} has no rows. Give a file with at least one.") from error
+        raise ValueError(f"{path} is not a table: {str(error).splitlines()[0]}") from error
+
+
+def _in_memory(source: Any) -> pa.Table:
+    if isinstance(source, pa.Table):
+        return source
+    if isinstance(source, pa.RecordBatch):
+        return pa.Table.from_batches([source])
+    pandas = sys.modules.get("pandas")  # whoever hands over a DataFrame has imported it
+    if pandas is not None and isinstance(source, pandas.DataFrame):
+        if not source.columns.is_unique:
+            repeated = ", ".join(map(repr, source.columns[source.columns.duplicated()]))
+            raise ValueError(f"The DataFrame has two columns {repeated}. Give each a name of its own.")
+        return pa.table({str(name): _array(str(name), source[name]) for name in source.columns})
+    if isinstance(source, Mapping):
+        arrays = {name: _array(name, value) for name, value in source.items()}
+        if len({len(array) for array in arrays.values()}) > 1:
+            lengths = ", ".join(f"{name} {len(array)}" for name, array in arrays.items())
+            raise ValueError(f"The columns must be of one length; received {lengths}.")
+        return pa.table(arrays)
+    raise ValueError(
+        "Data is a path, a list of paths, a pandas DataFrame, a dict of arrays or an Arrow table; "
+        f"received {type(source).__name__}."
+    )
+
+
+def _array(name: str, value: Any) -> pa.Array | pa.ChunkedArray:
+    if isinstance(value, pa.Array | pa.ChunkedArray):
+        return value
+    try:
+        if isinstance(value, Bag) or hasattr(value, "row_splits"):
+            offsets = pa.array(np.asarray(value.row_splits)).cast(pa.int32())
+            return pa.ListArray.from_arrays(offsets, pa.array(np.asarray(value.values)))
+        if hasattr(value, "numpy") and hasattr(value, "shape"):  # a tensor
+            value = np.asarray(value)
+        if isinstance(value, np.ndarray) and value.ndim == 2:
+            return pa.FixedSizeListArray.from_arrays(pa.array(value.reshape(-1)), value.shape[1])
+        return pa.array(value, from_pandas=True)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"Column {name!r} is not of one type: {reason}. Give it one type.") from error

@@ -1,0 +1,298 @@
+"""One table for all features: ids to field embeddings and the first-order term, with one gather."""
+
+import itertools
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from nfm_tfrs.embedding.pooling import Rows, pooled_rows
+from nfm_tfrs.embedding.row_sums import row_sums
+from nfm_tfrs.features.encoder import IDS, NUMBERS, bag_key, weights_key
+from nfm_tfrs.features.feature import MultiCategoricalFeature
+from nfm_tfrs.features.spec import FeatureSpec
+from nfm_tfrs.keras_compat import in_xla, keras, tf
+
+
+class FieldEmbeddings(NamedTuple):
+    """What `FusedEmbedding` returns.
+
+    Attributes:
+        embeddings: `[batch, fields, dim]` in the compute dtype; zero where the mask is False.
+        mask: bool `[batch, fields]`, False for an empty bag or an unfilled position; None if every field is there.
+        first_order: float32 `[batch, 1]`, the sum of the fields' first-order weights; None without them.
+    """
+
+    embeddings: tf.Tensor
+    mask: tf.Tensor | None
+    first_order: tf.Tensor | None
+
+    def with_field(self, field: tf.Tensor) -> "FieldEmbeddings":
+        """Returns these and, behind them, one more field, `[batch, dim]`."""
+        embeddings = tf.concat([self.embeddings, tf.cast(field, self.embeddings.dtype)[:, None, :]], axis=1)
+        mask = None if self.mask is None else tf.pad(self.mask, [[0, 0], [0, 1]], constant_values=True)
+        return FieldEmbeddings(embeddings, mask, self.first_order)
+
+
+class FieldSums(NamedTuple):
+    """What `FusedEmbedding` returns for blocks that need the embeddings v of all fields by two sums only.
+
+    Attributes:
+        total: float32 `[batch, dim]`, Σ v.
+        squares: float32 `[batch, dim]`, Σ v², element by element.
+        first_order: As in `FieldEmbeddings`.
+    """
+
+    total: tf.Tensor
+    squares: tf.Tensor
+    first_order: tf.Tensor | None
+
+    def with_field(self, field: tf.Tensor) -> "FieldSums":
+        """Returns these with one more field, `[batch, dim]`."""
+        return FieldSums(self.total + field, self.squares + field * field, self.first_order)
+
+
+@keras.utils.register_keras_serializable(package="nfm_tfrs")
+class FusedEmbedding(keras.layers.Layer):
+    """Embeds an encoded batch. Each row of the table is an embedding and, behind it, a first-order weight.
+
+    Fields come in this order: single-valued features, numbers, positions of bags that are not pooled, pooled bags;
+    each group in the order of the spec. A number x is the field x·v; where it is missing, a vector of its own.
+    Rows of unknown and missing values start at zero, and so do the first-order weights.
+
+    Args:
+        features: The `FeatureSpec`, or what its `to_dict` returned.
+        embedding_dim: Length of an embedding.
+        linear: Whether rows hold a first-order weight.
+        numbers: Whether numbers are fields; each then has two rows, missing and present, behind the features'.
+        stddev: Standard deviation of the normal initial embeddings. Far below 1e-2 the products of embeddings drown
+            in the epsilon of a BatchNormalization behind the interaction.
+        l2: Adds l2 · (1/batch) Σ ‖v‖² over the distinct rows v of the batch to the layer's losses.
+
+    Raises:
+        ValueError: embedding_dim below 1, or a negative l2 or stddev.
+    """
+
+    def __init__(
+        self,
+        features: FeatureSpec | dict[str, Any],
+        embedding_dim: int,
+        *,
+        linear: bool = True,
+        numbers: bool = True,
+        stddev: float = 0.01,
+        l2: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(autocast=False, **kwargs)  # the table, and the standardised numbers, stay float32
+        if embedding_dim < 1 or not l2 >= 0 or not stddev >= 0:
+            raise ValueError(
+                "FusedEmbedding needs embedding_dim of 1 or more, l2 and stddev of 0 or more; "
+                f"received {embedding_dim}, {l2}, {stddev}."
+            )
+        self.features = features if isinstance(features, FeatureSpec) else FeatureSpec.from_dict(features)
+        self.embedding_dim = embedding_dim
+        self.linear = linear
+        self.numbers = numbers
+        self.stddev = stddev
+        self.l2 = l2
+
+    @property
+    def num_fields(self) -> int | None:
+        """Number of fields; None if it follows the longest bag of a batch."""
+        lengths = [_num_fields(bag) for bag in self.features.bags]
+        if None in lengths:
+            return None
+        numbers = len(self.features.numbers) if self.numbers else 0
+        return len(self.features.single) + numbers + sum(length or 0 for length in lengths)
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the table."""
+        return self.features.num_rows + (2 * len(self.features.numbers) if self.numbers else 0)
+
+    def build(self, input_shape: Any) -> None:
+        # float32 whatever the policy: half precision would lose small updates.
+        self.table = self.add_weight(
+            "table",
+            [self.num_rows, self.embedding_dim + self.linear],
+            tf.float32,
+            initializer=self._initial_table,
+            experimental_autocast=False,
+        )
+        super().build(input_shape)
+
+    def call(self, encoded: Mapping[str, Any], distinct: bool = False, sums: bool = False) -> Any:
+        """Looks a batch up.
+
+        Args:
+            encoded: What `FeatureEncoder` returns.
+            distinct: Whether to read each row once, however often the batch holds it: the table's gradient then has
+                it once too. For training; not done under XLA, which would take other rows.
+            sums: Whether to return `FieldSums` instead of `FieldEmbeddings`.
+
+        Returns:
+            The one or the other.
+
+        Raises:
+            ValueError: XLA compiles the look-up, and l2 needs the distinct rows.
+        """
+        xla = in_xla()
+        distinct = distinct and not xla
+        if self.l2 and xla:
+            raise ValueError(
+                f"XLA cannot find the distinct rows of a batch; received l2={self.l2} in a function that it compiles. "
+                "Leave l2 out, or give the model jit_compile=True, which compiles its dense part alone."
+            )
+        looked_up, number_rows = self._look_up(encoded, distinct)
+        if self.l2:
+            once = looked_up if distinct else self._look_up(encoded, True)[0]
+            self.add_loss(self.l2 * self._squared_norm(encoded, once[0].rows))
+        single, *bags = looked_up
+        pooled, unpooled, masks = self._bag_fields(encoded, bags)
+        if sums:
+            return self._sums(encoded, single, number_rows, unpooled + [vector[:, None, :] for vector in pooled])
+        batch = tf.shape(encoded[IDS])[0]
+        fields = []
+        if self.features.single:
+            fields.append(tf.reshape(single.each(), [batch, len(self.features.single), self._width]))
+        if self._has_numbers:
+            missing, present = self._number_scales(encoded)
+            # [batch, numbers, dim + linear]
+            fields.append(missing[:, :, None] * number_rows[0] + present[:, :, None] * number_rows[1])
+        fields += unpooled + [vector[:, None, :] for vector in pooled]
+        together = tf.concat(fields, axis=1) if len(fields) > 1 else fields[0]
+        mask = None
+        if masks:
+            there = tf.shape(together)[1] - sum(tf.shape(part)[1] for part in masks)
+            mask = tf.concat([tf.ones([batch, there], tf.bool), *masks], axis=1)
+            mask = tf.ensure_shape(mask, together.shape[:2])
+        if not self.linear:
+            return FieldEmbeddings(tf.cast(together, self.compute_dtype), mask, None)
+        embeddings, weights = tf.split(together, [self.embedding_dim, 1], axis=2)
+        first_order = tf.reduce_sum(weights, axis=1)  # [batch, 1]
+        return FieldEmbeddings(tf.cast(embeddings, self.compute_dtype), mask, first_order)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "features": self.features.to_dict(),
+            "embedding_dim": self.embedding_dim,
+            "linear": self.linear,
+            "numbers": self.numbers,
+            "stddev": self.stddev,
+            "l2": self.l2,
+        }
+
+    def _initial_table(self, shape: Any, dtype: Any = None, **_: Any) -> tf.Tensor:
+        first_rows = [[offset] for offset, _ in self.features.tables.values()]
+        first_rows += [[row] for row in range(self.features.num_rows, self.num_rows, 2)]
+        table = tf.random.normal([shape[0], self.embedding_dim], stddev=self.stddev, dtype=dtype)
+        if first_rows:
+            table = tf.tensor_scatter_nd_update(table, first_rows, tf.zeros([len(first_rows), self.embedding_dim]))
+        return tf.pad(table, [[0, 0], [0, int(self.linear)]])
+
+    @property
+    def _width(self) -> int:
+        return self.embedding_dim + self.linear
+
+    @property
+    def _has_numbers(self) -> bool:
+        return self.numbers and bool(self.features.numbers)
+
+    def _look_up(self, encoded: Mapping[str, Any], distinct: bool) -> tuple[list[Rows], list[tf.Tensor]]:
+        """Rows of the single-valued features, of each bag, and, [numbers, width], of missing and present numbers."""
+        parts = [tf.reshape(encoded[IDS], [-1]), *(encoded[bag_key(bag.name)].values for bag in self.features.bags)]
+        if self._has_numbers:  # of every number the row for a missing value, then the one for a value that is there
+            numbers = range(self.features.num_rows, self.num_rows, 2)
+            parts += [tf.constant([row + kind for row in numbers], tf.int64) for kind in (0, 1)]
+        sizes = [tf.size(part) for part in parts]
+        flat = tf.concat(parts, axis=0) if len(parts) > 1 else parts[0]
+        if distinct:
+            ids, positions = tf.unique(flat, tf.int64)  # int64: `pairs` would cast int32
+            rows = tf.gather(self.table, ids)
+            looked_up = [Rows(rows, part) for part in _sliced(positions, sizes)]
+        else:
+            looked_up = [Rows(rows, None) for rows in _split(tf.gather(self.table, flat), sizes)]
+        if not self._has_numbers:
+            return looked_up, []
+        count = len(self.features.numbers)
+        return looked_up[:-2], [tf.reshape(rows.each(), [count, self._width]) for rows in looked_up[-2:]]
+
+    def _bag_fields(
+        self, encoded: Mapping[str, Any], looked_up: list[Rows]
+    ) -> tuple[list[tf.Tensor], list[tf.Tensor], list[tf.Tensor]]:
+        """Pooled bags, each [batch, width]; positions of the others, each [batch, positions, width]; masks of both."""
+        pooled, unpooled, filled, present = [], [], [], []
+        for feature, rows in zip(self.features.bags, looked_up, strict=True):
+            bag = encoded[bag_key(feature.name)]
+            weights = encoded[weights_key(feature.name)].values if feature.weights else None
+            if feature.combiner is None:
+                shape = [None, feature.max_length]
+                filled.append(bag.with_values(tf.ones_like(bag.values, tf.bool)).to_tensor(False, shape=shape))
+                vectors = rows.each() if weights is None else rows.each() * weights[:, None]
+                unpooled.append(bag.with_values(vectors).to_tensor(0.0, shape=[*shape, self._width]))
+            else:
+                present.append((bag.row_lengths() > 0)[:, None])
+                pooled.append(pooled_rows(rows, bag, weights, str(feature.combiner)))
+        return pooled, unpooled, filled + present
+
+    def _sums(
+        self, encoded: Mapping[str, Any], single: Rows, number_rows: list[tf.Tensor], others: list[tf.Tensor]
+    ) -> FieldSums:
+        batch, count = tf.shape(encoded[IDS])[0], len(self.features.single)
+        total, squares = tf.zeros([batch, self._width]), tf.zeros([batch, self._width])
+        if count and single.positions is None:
+            others = [tf.reshape(single.rows, [batch, count, self._width]), *others]
+        elif count:  # the fields' vectors side by side are never made: a quarter off the step
+            entries = single.entries(tf.repeat(tf.range(tf.cast(batch, tf.int64)), count))
+            total = row_sums(single.rows, entries, batch)  # [batch, dim + linear]
+            squares = row_sums(single.rows * single.rows, entries, batch)
+        if self._has_numbers:
+            for scale, rows in zip(self._number_scales(encoded), number_rows, strict=True):
+                total += _weighed_sum(scale, rows)
+                squares += _weighed_sum(scale * scale, rows * rows)
+        for fields in others:
+            total += tf.reduce_sum(fields, axis=1)
+            squares += tf.reduce_sum(fields * fields, axis=1)
+        if not self.linear:
+            return FieldSums(total, squares, None)
+        (total, first_order), (squares, _) = (
+            tf.split(both, [self.embedding_dim, 1], axis=1) for both in (total, squares)
+        )
+        return FieldSums(total, squares, first_order)
+
+    def _number_scales(self, encoded: Mapping[str, Any]) -> tuple[tf.Tensor, tf.Tensor]:
+        """What a number's two rows count, float32 [batch, numbers]: 1 and 0 where it is missing, else 0 and x."""
+        missing = tf.math.is_nan(encoded[NUMBERS])
+        return tf.cast(missing, tf.float32), tf.where(missing, 0.0, encoded[NUMBERS])
+
+    def _squared_norm(self, encoded: Mapping[str, Any], rows: tf.Tensor) -> tf.Tensor:
+        """(1/batch) Σ ‖v‖² over the distinct rows, [distinct, width], of a batch."""
+        norms = tf.reduce_sum(tf.square(rows[:, : self.embedding_dim]), axis=1)
+        if self._has_numbers:  # their rows come last, looked up whether the batch has such a value or not
+            missing = tf.math.is_nan(encoded[NUMBERS])
+            used = tf.concat([tf.reduce_any(missing, axis=0), tf.reduce_any(~missing, axis=0)], axis=0)
+            others = tf.ones([tf.size(norms) - tf.size(used)])
+            norms *= tf.concat([others, tf.cast(used, tf.float32)], axis=0)
+        batch = tf.cast(tf.maximum(tf.shape(encoded[IDS])[0], 1), tf.float32)
+        return tf.reduce_sum(norms) / batch
+
+
+def _num_fields(bag: MultiCategoricalFeature) -> int | None:
+    return 1 if bag.combiner is not None else bag.max_length
+
+
+def _split(rows: tf.Tensor, sizes: list[tf.Tensor]) -> list[tf.Tensor]:
+    return tf.split(rows, tf.stack(sizes), num=len(sizes)) if len(sizes) > 1 else [rows]
+
+
+def _sliced(positions: tf.Tensor, sizes: list[tf.Tensor]) -> list[tf.Tensor]:
+    """`_split` of integers, which without a kernel of its own for GPUs would go through the host."""
+    ends = itertools.accumulate(sizes)
+    return [positions[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+
+
+def _weighed_sum(weights: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+    """Σ_k weights[:, k] rows[k], [batch, width]"""
+    if tf.config.get_visible_devices("GPU"):  # whose products round to TF32: Σ v² would not cancel in (Σ v)²
+        return tf.reduce_sum(weights[:, :, None] * rows, axis=1)
+    return tf.matmul(weights, rows)

@@ -1,0 +1,36 @@
+"""How good predictions are: exact on the host, streaming while training, and how sure one may be."""
+
+from typing import TYPE_CHECKING
+
+from nfm_tfrs import lazy
+
+if TYPE_CHECKING:
+    from nfm_tfrs.metrics.bootstrap import paired_bootstrap as paired_bootstrap
+    from nfm_tfrs.metrics.exact import Calibration as Calibration
+    from nfm_tfrs.metrics.exact import GroupedAUC as GroupedAUC
+    from nfm_tfrs.metrics.exact import auc as auc
+    from nfm_tfrs.metrics.exact import calibration as calibration
+    from nfm_tfrs.metrics.exact import evaluate_binary as evaluate_binary
+    from nfm_tfrs.metrics.exact import evaluate_regression as evaluate_regression
+    from nfm_tfrs.metrics.exact import grouped_auc as grouped_auc
+    from nfm_tfrs.metrics.exact import log_loss as log_loss
+    from nfm_tfrs.metrics.streaming import AUC as AUC
+    from nfm_tfrs.metrics.streaming import LogLoss as LogLoss
+
+lazy.show(
+    __name__,
+    {
+        "nfm_tfrs.metrics.bootstrap": ("paired_bootstrap",),
+        "nfm_tfrs.metrics.exact": (
+            "Calibration",
+            "GroupedAUC",
+            "auc",
+            "calibration",
+            "evaluate_binary",
+            "evaluate_regression",
+            "grouped_auc",
+            "log_loss",
+        ),
+        "nfm_tfrs.metrics.streaming": ("AUC", "LogLoss"),
+    },
+)

@@ -1,0 +1,1 @@
+"""What training leaves behind, written whole or not at all."""

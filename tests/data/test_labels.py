@@ -1,0 +1,150 @@
+"""Label expressions: what they parse to, what they give, and what they refuse."""
+
+import datetime
+import decimal
+import operator
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nfm_tfrs.data.labels import Label, check_binary
+
+OPERATORS = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    "==": operator.eq,
+    "!=": operator.ne,
+    ">": operator.gt,
+    "<": operator.lt,
+}
+
+
+def values(text, **columns):
+    return Label.parse(text).values(pa.table(columns))
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("click", Label("click")),
+        ("rating>=4", Label("rating", ">=", 4)),
+        ("  rating  <  -4.5e1 ", Label("rating", "<", -45.0)),
+        ('clicked == "yes"', Label("clicked", "==", "yes")),
+        ("clicked!='no >= no'", Label("clicked", "!=", "no >= no")),
+        ("watch time > .5", Label("watch time", ">", 0.5)),
+        ("a.b-c==1", Label("a.b-c", "==", 1)),
+        ("`a>b`<=2", Label("a>b", "<=", 2)),
+        ("x==''", Label("x", "==", "")),
+        ("x==99999999999999999999", Label("x", "==", 1e20)),
+    ],
+)
+def test_an_expression_is_a_column_an_operator_and_a_value(text, label):
+    assert Label.parse(text) == label
+    assert Label.parse(str(label)) == label
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "rating>=",
+        ">=4",
+        "rating=4",
+        "a >= b",
+        "clicked == yes",
+        "a == 'x",
+        "a>1>2",
+        "__import__('os')",
+        "a ==1+1",
+    ],
+)
+def test_anything_else_is_refused_with_an_example(text):
+    with pytest.raises(ValueError, match="A label is a column, or a column compared") as caught:
+        Label.parse(text)
+    assert repr(text) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("symbol", OPERATORS)
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=9), st.integers(-3, 3))
+def test_a_comparison_gives_zero_and_one_as_python_does(symbol, numbers, limit):
+    result = values(f"a{symbol}{limit}", a=numbers)
+    assert result.dtype == np.float32
+    assert result.tolist() == [float(OPERATORS[symbol](number, limit)) for number in numbers]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array(["yes", "no"]),
+        pa.array(["yes", "no"], pa.large_string()),
+        pa.array([b"yes", b"no"]),
+        pa.array(["yes", "no"]).dictionary_encode(),
+        pa.chunked_array([["yes"], ["no"]]),
+    ],
+    ids=lambda column: str(column.type),
+)
+def test_every_kind_of_string_compares(column):
+    assert values("a == 'yes'", a=column).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [[True, False], [1, 0], [1.0, 0.0], [decimal.Decimal("1.0"), decimal.Decimal("0.0")]],
+    ids=["bool", "int", "float", "decimal"],
+)
+def test_a_plain_column_is_its_own_value(column):
+    assert values("a", a=column).tolist() == [1, 0]
+    assert values("a==1", a=column).tolist() == [1, 0]
+
+
+def test_large_integers_compare_exactly():
+    assert values(f"a=={2**53 + 1}", a=[2**53, 2**53 + 1]).tolist() == [0, 1]
+
+
+def test_a_record_batch_is_taken_too():
+    assert Label("a").values(pa.RecordBatch.from_pydict({"a": [0.5]})).tolist() == [0.5]
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "line"),
+    [
+        ("a>=4", [1, None, None], "Label column 'a' has no value in 2 of 3 rows, the first in row 1. Drop these rows"),
+        ("a", [1.0, 0.0, float("nan")], "Label column 'a' has no value in 1 of 3 rows, the first in row 2. Drop"),
+        ("a", pa.nulls(2), "Label column 'a' has no value in 2 of 2 rows, the first in row 0."),
+        ("a", ["yes"], "Label column 'a' holds strings. Compare it with one, such as a == \"yes\"."),
+        ("a>=4", ["yes"], "Label column 'a' holds strings, but a >= 4 compares it with a number. Write a >= \"yes\","),
+        (
+            "a=='x'",
+            [1],
+            "Label column 'a' holds numbers (int64), but a == \"x\" compares it with a string. Write a == 1,",
+        ),
+        ("a", [1.0, float("inf")], "Label column 'a' is infinite, or beyond float32, in row 1. Drop or clip it."),
+        ("a", [datetime.date(2020, 1, 1)], "Label column 'a' is date32[day], neither numbers nor strings."),
+        ("a", [[1]], "Label column 'a' is list<item: int64>, neither numbers nor strings."),
+        ("b", [1], "There is no column 'b'. The data has 'a'."),
+    ],
+)
+def test_a_column_that_cannot_be_the_label_is_one_clear_line(text, column, line):
+    with pytest.raises(ValueError, match=r".") as caught:
+        values(text, a=column)
+    assert str(caught.value).startswith(line)
+    assert "\n" not in str(caught.value)
+
+
+def test_zero_and_one_are_binary_and_so_is_one_of_them():
+    check_binary(np.array([0.0, 1.0], np.float32), "click")
+    check_binary(np.array([1.0, 1.0], np.float32), "click")
+
+
+def test_a_label_that_is_not_binary_shows_its_values_and_an_expression():
+    with pytest.raises(ValueError, match="not binary") as caught:
+        check_binary(np.array([0.5, 1, 2, 4, 4, 4.5, 5], np.float32), Label("rating"))
+    assert str(caught.value) == (
+        "Label 'rating' is not binary: it holds 0.5, 1, 2, 4, 4.5, … (6 distinct values). "
+        "Write an expression such as rating >= 4, or use the regression task."
+    )

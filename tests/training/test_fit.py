@@ -1,0 +1,60 @@
+"""Training stops at the best epoch, judges exactly, and draws what happened."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from rich.console import Console
+from sklearn.metrics import roc_auc_score
+
+from nfm_tfrs.data.prepare import prepare
+from nfm_tfrs.data.split import parse_split
+from nfm_tfrs.keras_compat import keras
+from nfm_tfrs.models.nfm import NFM
+from nfm_tfrs.runs.curves import draw_curves
+from nfm_tfrs.training import judge, predict, train
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    user, item = rng.integers(0, 12, 600), rng.integers(0, 9, 600)
+    table = pa.table({"user": user, "item": item, "y": ((user * item) % 3 + rng.normal(0, 0.8, 600) < 0.7).astype(int)})
+    return prepare(table, "y", parse_split("random"))
+
+
+@pytest.fixture(scope="module")
+def run(data):
+    keras.utils.set_random_seed(0)
+    model = NFM(data.features, embedding_dim=4, hidden_units=(8,))
+    model.compile(keras.optimizers.Adagrad(0.5))
+    history = train(
+        model,
+        data.train.dataset(64, shuffle=True),
+        data.valid.dataset(64),
+        epochs=12,
+        patience=2,
+        console=Console(quiet=True),
+    )
+    return model, history
+
+
+def test_the_best_epoch_on_validation_is_kept(data, run):
+    model, history = run
+    report = judge(model, data.valid)
+    assert report["auc"] == pytest.approx(max(history["val_auc"]), abs=1e-4)
+    assert history["val_auc"][-1] < max(history["val_auc"])  # it went on for a while and came back
+
+
+def test_judging_equals_scikit_learn_on_the_predictions(data, run):
+    logits = predict(run[0], data.test, batch_size=7)
+    assert logits.shape == (len(data.test),)
+    assert judge(run[0], data.test)["auc"] == pytest.approx(roc_auc_score(data.test.labels, logits))
+
+
+def test_curves_are_drawn_side_by_side(run, tmp_path):
+    draw_curves(run[1], tmp_path / "curves.png", ["loss", "auc"])
+    from matplotlib.image import imread
+
+    image = imread(tmp_path / "curves.png")
+    assert image.shape[1] == pytest.approx(2 * 5 * 120, abs=4)
+    assert image[..., :3].std() > 0.05  # something is on it
