@@ -1,7 +1,8 @@
 """Checks of constructor arguments, the same in every block and model."""
 
+import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -72,6 +73,25 @@ def activation(argument: str, value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f'{argument} must be the name of a Keras activation, such as "relu"; received {value!r}.')
     return value
+
+
+def listed(argument: str, values: Any) -> tuple[Any, ...]:
+    """Returns one value or more as a tuple, each once; raises ValueError for a string, or none."""
+    if isinstance(values, str) or not values:
+        raise ValueError(f"{argument} must list one or more; received {values!r}. Leave it out for the default.")
+    return tuple(dict.fromkeys(values))
+
+
+def plain(argument: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a dict as plain JSON types; raises ValueError for what JSON does not know."""
+    try:
+        found: dict[str, Any] = json.loads(json.dumps(dict(values)))
+    except TypeError as error:
+        raise ValueError(
+            f"{argument} holds plain numbers, strings, lists and dicts; received {dict(values)!r}. "
+            'Write a block as {"name": …, "config": {…}}.'
+        ) from error
+    return found
 
 
 def _is_whole(value: Any) -> bool:

@@ -1,0 +1,191 @@
+"""What a model learns to predict: a label, the weight of each row, and the task; parsed once, never run as code."""
+
+import operator
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+Task = Literal["binary", "regression"]
+
+_GRAMMAR = re.compile(
+    r"""\s* (?: `(?P<quoted>[^`]+)` | (?P<plain>[^\s`"'<>=!](?:[^`"'<>=!]*[^\s`"'<>=!])?) ) \s*
+        (?: (?P<operator>>=|<=|==|!=|>|<) \s*
+            (?: (?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)
+              | "(?P<double>[^"]*)" | '(?P<single>[^']*)' ) \s* )?""",
+    re.VERBOSE,
+)
+
+
+@dataclass(frozen=True)
+class Label:
+    """A column, or a column compared with a number or a quoted string.
+
+    Args:
+        column: The column's name.
+        operator: One of `>=`, `<=`, `==`, `!=`, `>` and `<`; None takes the column as it is.
+        value: What the column is compared with.
+
+    Example:
+        >>> Label.parse("rating>=4")
+        Label(column='rating', operator='>=', value=4)
+    """
+
+    column: str
+    operator: str | None = None
+    value: int | float | str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "Label":
+        """Returns the label that `text` writes: `click`, `rating>=4`, `clicked == "yes"`.
+
+        A name that holds an operator or a quote stands in backticks.
+
+        Raises:
+            ValueError: It is none of these.
+        """
+        match = _GRAMMAR.fullmatch(text)
+        if match is None:
+            raise ValueError(
+                f"A label is a column, or a column compared with a number or a quoted string, such as rating>=4 or "
+                f'clicked == "yes"; received {text!r}.'
+            )
+        column = match["quoted"] or match["plain"]
+        if match["operator"] is None:
+            return cls(column)
+        if match["number"] is None:
+            return cls(column, match["operator"], match["double"] if match["double"] is not None else match["single"])
+        whole = re.fullmatch(r"[+-]?\d{1,18}", match["number"])  # 18 digits always fit int64
+        return cls(column, match["operator"], int(match["number"]) if whole else float(match["number"]))
+
+    def __str__(self) -> str:
+        name = f"`{self.column}`" if re.search("[`\"'<>=!]", self.column) else self.column
+        if self.operator is None:
+            return name
+        value = f'"{self.value}"' if isinstance(self.value, str) and '"' not in self.value else repr(self.value)
+        return f"{name} {self.operator} {value}"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is predicted, and how much each row counts; `nfm_tfrs.data.labels` reads it from tables.
+
+    Args:
+        label: The label.
+        weight: The column of example weights; None where all rows count alike.
+        task: `"binary"`, for labels 0 and 1, or `"regression"`, for any finite ones.
+
+    Raises:
+        ValueError: A task that there is not, or a weight that is the label's own column.
+
+    Example:
+        >>> target = Target.parse("rating>=4", weight="trust")
+        >>> target.columns, target.is_binary
+        (('rating', 'trust'), True)
+    """
+
+    label: Label
+    weight: str | None = None
+    task: Task = "binary"
+
+    def __post_init__(self) -> None:
+        if self.task not in get_args(Task):
+            raise ValueError(f"task must be binary or regression; received {self.task!r}.")
+
+    @classmethod
+    def parse(cls, text: str, *, weight: str | None = None, task: Any = "binary") -> "Target":
+        """Returns the target whose label `text` writes; see `Label.parse` and the class for the arguments.
+
+        Raises:
+            ValueError: No label, or a task that there is not.
+        """
+        return cls(Label.parse(text), weight, task)
+
+    @classmethod
+    def of(cls, target: "Target | str") -> "Target":
+        """Returns the target itself, or the binary one without weights whose label a text writes."""
+        return target if isinstance(target, Target) else cls.parse(target)
+
+    def __str__(self) -> str:
+        return str(self.label)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that are read: the label's and, where there is one, the weight."""
+        return (self.label.column, self.weight) if self.weight else (self.label.column,)
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether labels are 0 and 1."""
+        return self.task == "binary"
+
+    def check_labels(self, values: np.ndarray) -> None:
+        """Checks that labels fit the task.
+
+        Args:
+            values: `[n]`, finite.
+
+        Raises:
+            ValueError: The task is binary and other values than 0 and 1 came; the message suggests an expression.
+        """
+        if not self.is_binary or np.all((values == 0) | (values == 1)):
+            return
+        distinct = np.unique(values)
+        shown = ", ".join(f"{value:g}" for value in distinct[:5]) + (", …" if len(distinct) > 5 else "")
+        threshold = next(value for value in [*distinct[distinct >= np.median(values)], distinct[-1]])
+        raise ValueError(
+            f"Label {str(self)!r} is not binary: it holds {shown} ({len(distinct)} distinct values). Write an "
+            f"expression such as {Label(self.label.column, '>=', _short(float(threshold)))}, or use the regression "
+            "task."
+        )
+
+    def check_weights(self, values: np.ndarray, *, first_row: int = 0) -> None:
+        """Checks that weights are finite and not negative.
+
+        Args:
+            values: `[n]`, NaN where there is none.
+            first_row: Number of the first row, for the message; rows count from 0.
+
+        Raises:
+            ValueError: One is not.
+        """
+        wrong = ~((values >= 0) & np.isfinite(values))
+        if wrong.any():
+            at = int(np.argmax(wrong))
+            raise ValueError(
+                f"Weight column {self.weight!r} is {values[at]} in row {first_row + at}. "
+                "Give finite weights of 0 or more."
+            )
+
+    def check_both_classes(self, part: str, labels: np.ndarray, weights: np.ndarray | None) -> None:
+        """Checks that the rows to train or to choose on hold positives and negatives, where the task is binary.
+
+        Args:
+            part: The rows' name, for the message.
+            labels: `[n]`.
+            weights: `[n]`; None where all rows count alike.
+
+        Raises:
+            ValueError: Rows of one class alone have a weight above 0.
+        """
+        counted = labels if weights is None else labels[weights > 0]
+        if self.is_binary and len(np.unique(counted)) < 2:
+            raise ValueError(
+                f"The {part} rows need positives and negatives of a weight above 0; label {str(self)!r} gives one "
+                f"class in their {len(labels)} rows. Give other rows, another split or another label."
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the target as plain JSON types."""
+        return {"label": str(self.label), "weight": self.weight, "task": self.task}
+
+    @classmethod
+    def from_json(cls, written: Mapping[str, Any]) -> "Target":
+        """Returns the target that `to_json` wrote."""
+        return cls.parse(written["label"], weight=written.get("weight"), task=written.get("task") or "binary")
+
+
+def _short(number: float) -> int | float:
+    return operator.index(int(number)) if number.is_integer() else number
