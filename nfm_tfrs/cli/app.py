@@ -22,7 +22,8 @@ from nfm_tfrs.data.readers.table import read_table
 from nfm_tfrs.data.split import parse_split
 from nfm_tfrs.features.infer import MIN_COUNT
 from nfm_tfrs.features.spec import FeatureSpec
-from nfm_tfrs.runs.folder import FILES, check_output, open_run, unfinished, write_run
+from nfm_tfrs.runs.files import FILES, check_output, writing
+from nfm_tfrs.runs.folder import open_run, write_run
 
 if TYPE_CHECKING:
     from nfm_tfrs.data.parts import Prepared
@@ -95,7 +96,7 @@ def quickstart(
         f"in {time.perf_counter() - started:.0f} seconds."
     )
     if out is not None:
-        with unfinished(out, overwrite) as folder:
+        with writing(out, overwrite=overwrite) as folder:
             write_run(folder, model, history, {"test": report}, {"label": "click", "seed": seed, "rows": rows})
         console.print(f"Wrote {', '.join(FILES)} to {out}.")
 
@@ -211,7 +212,7 @@ def train(
     if learning_rate is None and optimizer in (None, training.get("optimizer")):  # the rate of another says nothing
         learning_rate = training.get("learning_rate")
     cosine = training.get("schedule") == "cosine" and learning_rate is not None
-    with unfinished(out, overwrite) as folder:
+    with writing(out, overwrite=overwrite) as folder:
         fitted, history = _fitted(
             model or best["model"],
             arguments,
@@ -395,7 +396,7 @@ def predict(
         predictions = tf.sigmoid(predictions).numpy()
     table = _decoded(table).append_column("prediction", pa.array(predictions))
     left_out = [f.name for f in table.schema if pa.types.is_nested(f.type) or pa.types.is_binary(f.type)]
-    with unfinished(out, overwrite) as file:
+    with writing(out, overwrite=overwrite) as file:
         if out.suffix == ".parquet":
             parquet.write_table(table, file)
         else:
@@ -434,7 +435,7 @@ def describe(
 
     print_rates(f"{table.num_rows:,} rows", encode_part(table, FeatureEncoder(spec)).rates)
     if out is not None:
-        with unfinished(out, overwrite) as file:
+        with writing(out, overwrite=overwrite) as file:
             file.write_text(spec.to_json() + "\n", encoding="utf-8")
         console.print(f"Wrote {out}.")
 

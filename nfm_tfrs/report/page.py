@@ -12,7 +12,7 @@ from typing import Any
 from nfm_tfrs.report.figures import Figures, sentence
 from nfm_tfrs.report.importance import importances
 from nfm_tfrs.report.view import Search, flat, number, shown, title
-from nfm_tfrs.tuning.oracle import write_whole
+from nfm_tfrs.runs.files import write_text
 
 PAGE = Template("""<!doctype html>
 <html lang="en">
@@ -75,7 +75,7 @@ def write_report(found: dict[str, Any], path: str | Path) -> None:
     search = Search(found)
     sections = (_head, _best, _finalists, _groups, _hyperparameters, _curves, _failures, _circumstances)
     body = "\n".join(section(search, figures) for section in sections)
-    write_whole(Path(path), PAGE.substitute(plotly=figures.script(), body=body))
+    write_text(Path(path), PAGE.substitute(plotly=figures.script(), body=body))
 
 
 def _head(search: Search, figures: Figures) -> str:

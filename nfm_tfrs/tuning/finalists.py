@@ -12,8 +12,9 @@ import numpy as np
 from nfm_tfrs.data.parts import EncodedPart
 from nfm_tfrs.keras_compat import forgotten_gradients, keras
 from nfm_tfrs.metrics.bootstrap import paired_bootstrap
+from nfm_tfrs.runs.files import write_text
 from nfm_tfrs.training.evaluate import judge, predict
-from nfm_tfrs.tuning.oracle import END, PARENT, START, write_whole
+from nfm_tfrs.tuning.oracle import END, PARENT, START
 from nfm_tfrs.tuning.slices import Slices, joined
 from nfm_tfrs.tuning.tuner import Diverged, SliceTuner, sign, train_slice
 
@@ -195,7 +196,7 @@ def _finalist(tuner: SliceTuner, trial: Any, seeds: Sequence[int], folder: Path)
             np.save(path.with_suffix(".npy"), predict(model, tuner.valid))
             model.save_weights(path.with_suffix(".weights.h5"))
             known = {"seed": seed, "slice": best, "metrics": scores[best - 1], "candidate": candidate}
-            write_whole(path.with_suffix(".json"), json.dumps(known))
+            write_text(path.with_suffix(".json"), json.dumps(known))
         runs.append({name: known[name] for name in ("seed", "slice", "metrics")} | {"file": str(path) + ".npy"})
     values = [run["metrics"][metric] for run in runs]
     return {

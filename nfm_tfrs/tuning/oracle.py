@@ -3,7 +3,6 @@
 import itertools
 import json
 import time
-import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from nfm_tfrs.keras_compat import load_keras_tuner
+from nfm_tfrs.runs.files import write_text
 
 keras_tuner = load_keras_tuner()
 
@@ -245,15 +245,8 @@ class HalvingOracle(keras_tuner.Oracle):  # type: ignore[name-defined]
         self._ended_before = len(self.end_order)
 
     def save(self) -> None:
-        write_whole(Path(self._get_oracle_fname()), json.dumps(self.get_state()))
+        write_text(Path(self._get_oracle_fname()), json.dumps(self.get_state()))
 
     def _save_trial(self, trial: Any) -> None:
         path = Path(self._get_trial_dir(trial.trial_id)) / "trial.json"
-        write_whole(path, json.dumps(trial.get_state()))
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file so that whoever reads it, after whatever happened, finds the old text or the new one."""
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # a process's number may be another machine's too
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)
+        write_text(path, json.dumps(trial.get_state()))

@@ -12,9 +12,9 @@ from typing import Any
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import tf
 from nfm_tfrs.report.page import write_report
+from nfm_tfrs.runs.files import write_text, writing
 from nfm_tfrs.runs.folder import plain
 from nfm_tfrs.tuning.finalists import Found
-from nfm_tfrs.tuning.oracle import write_whole
 
 FILES = ("model.keras", "features.json", "best.json", "search.json", "card.md", "report.html")
 _PACKAGES = ("nfm-tfrs", "tensorflow", "tf-keras", "tensorflow-recommenders", "keras-tuner", "numpy")
@@ -39,13 +39,12 @@ def write_found(found: Found, features: FeatureSpec, folder: Path, facts: Mappin
         "data": {**facts, "fingerprint": settings["data"]},
         "versions": versions,
     }
-    unfinished = folder / ".unfinished.keras"
-    found.model.save(unfinished)
-    unfinished.replace(folder / "model.keras")
-    write_whole(folder / "features.json", features.to_json() + "\n")
-    write_whole(folder / "best.json", json.dumps(found.best, indent=2) + "\n")
-    write_whole(folder / "search.json", json.dumps(plain(evidence), indent=1) + "\n")
-    write_whole(folder / "card.md", card(found.best, evidence))
+    with writing(folder / "model.keras", overwrite=True) as file:
+        found.model.save(file)
+    write_text(folder / "features.json", features.to_json() + "\n")
+    write_text(folder / "best.json", json.dumps(found.best, indent=2) + "\n")
+    write_text(folder / "search.json", json.dumps(plain(evidence), indent=1) + "\n")
+    write_text(folder / "card.md", card(found.best, evidence))
     write_logs(evidence, folder / "tensorboard")
     try:
         write_report(evidence, folder / "report.html")

@@ -17,9 +17,10 @@ from nfm_tfrs.data.parts import EncodedPart
 from nfm_tfrs.features.check import Bag
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import load_keras_tuner
+from nfm_tfrs.runs.files import write_text
 from nfm_tfrs.tuning.finalists import Found, conclude
 from nfm_tfrs.tuning.hypermodel import RankingHyperModel
-from nfm_tfrs.tuning.oracle import HalvingOracle, write_whole
+from nfm_tfrs.tuning.oracle import HalvingOracle
 from nfm_tfrs.tuning.outcome import write_found
 from nfm_tfrs.tuning.slices import Slices
 from nfm_tfrs.tuning.tuner import SliceTuner
@@ -321,7 +322,7 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
     if folder.exists() and any(not path.name.startswith(begun) for path in folder.iterdir()):
         raise ValueError(f"{folder} holds something that is no search. Choose another folder.")
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(settings, indent=1))
+    write_text(path, json.dumps(settings, indent=1))
 
 
 @contextmanager

@@ -13,9 +13,10 @@ import numpy as np
 
 from nfm_tfrs.data.parts import EncodedPart
 from nfm_tfrs.keras_compat import forgotten_gradients, keras, load_keras_tuner, tf
+from nfm_tfrs.runs.files import write_text
 from nfm_tfrs.training.evaluate import judge
 from nfm_tfrs.tuning.hypermodel import RankingHyperModel
-from nfm_tfrs.tuning.oracle import END, PARENT, START, write_whole
+from nfm_tfrs.tuning.oracle import END, PARENT, START
 from nfm_tfrs.tuning.slices import Slices
 
 keras_tuner = load_keras_tuner()
@@ -110,7 +111,7 @@ class SliceTuner(keras_tuner.engine.base_tuner.BaseTuner):  # type: ignore[name-
             trial.status = "COMPLETED"
         except FailedTrialError as error:
             trial.status, trial.message = "FAILED", str(error)
-            write_whole(folder / "failure.txt", trial.message)  # KerasTuner's workers keep it to themselves
+            write_text(folder / "failure.txt", trial.message)  # KerasTuner's workers keep it to themselves
 
     @forgotten_gradients()
     def run_trial(self, trial: Any, *args: Any, **kwargs: Any) -> dict[str, float]:
@@ -137,7 +138,7 @@ class SliceTuner(keras_tuner.engine.base_tuner.BaseTuner):  # type: ignore[name-
                     break
             if values[END] < self.train.count:  # else nothing goes on from there
                 model.save_weights(folder / "weights")
-        write_whole(folder / "scores.json", json.dumps(scores))
+        write_text(folder / "scores.json", json.dumps(scores))
         return self._best(scores)
 
     def on_trial_end(self, trial: Any) -> None:

@@ -15,7 +15,6 @@ from typer.testing import CliRunner
 
 from nfm_tfrs.cli import app
 from nfm_tfrs.data import parse_split
-from nfm_tfrs.runs.folder import unfinished
 from nfm_tfrs.runs.saving import load_model
 
 
@@ -202,30 +201,6 @@ def test_overwrite_spares_a_folder_that_is_no_run(ratings, tmp_path):
     assert (tmp_path / "thesis.tex").read_text() == "mine"
 
 
-def test_what_appears_at_the_output_meanwhile_is_kept(tmp_path):
-    out = tmp_path / "table.csv"
-
-    def write():
-        with unfinished(out, False) as file:
-            out.write_text("theirs")
-            file.write_text("ours")
-
-    with pytest.raises(FileExistsError, match=r"was written by somebody else meanwhile. This result is in"):
-        write()
-    assert out.read_text() == "theirs"
-    assert sorted(path.read_text() for path in tmp_path.iterdir()) == ["ours", "theirs"]
-
-
-def test_a_link_to_a_run_is_followed(tmp_path):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "run")
-    with unfinished(tmp_path / "link", True) as folder:
-        folder.mkdir()
-        (folder / "run.json").write_text("{}")
-    assert (tmp_path / "link").is_symlink()
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.json"]
-
-
 def test_streamed_and_read_training_rows_agree_on_features_and_reach_the_same_quality(ratings, tmp_path):
     table = pq.read_table(ratings)
     parts = {"train": table.slice(0, 700), "valid": table.slice(700, 100), "test": table.slice(800)}
@@ -361,17 +336,6 @@ def test_a_features_file_that_is_not_one_is_named(ratings, tmp_path):
         line = refused("describe", "--data", ratings, "--features", spec)
         assert line.startswith(f"nfm-tfrs: {spec}: ")
         assert message in line
-
-
-def test_a_failure_leaves_nothing_behind(tmp_path):
-    def fail():
-        with unfinished(tmp_path / "run", False) as folder:
-            folder.mkdir()
-            raise RuntimeError("disk full")
-
-    with pytest.raises(RuntimeError, match="disk full"):
-        fail()
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_predict_refuses_in_one_line(trained, ratings, tmp_path):

@@ -1,11 +1,10 @@
 """The oracle proposes, promotes and stops as it says, and loses nothing when a process ends anywhere."""
 
-import json
-
 import pytest
 
+from nfm_tfrs.runs.files import write_text
 from nfm_tfrs.tuning import keras_tuner
-from nfm_tfrs.tuning.oracle import END, PARENT, START, HalvingOracle, write_whole
+from nfm_tfrs.tuning.oracle import END, PARENT, START, HalvingOracle
 
 
 def oracle(folder, *, load=False, more=0, **arguments):
@@ -218,7 +217,7 @@ def test_a_trial_that_the_oracle_does_not_know_never_began(tmp_path):
     first, _ = played(made, most=2)
     before = (tmp_path / "cut" / "trials" / "oracle.json").read_text()
     made.create_trial("tuner0")
-    write_whole(tmp_path / "cut" / "trials" / "oracle.json", before)  # dies between the two files
+    write_text(tmp_path / "cut" / "trials" / "oracle.json", before)  # dies between the two files
     rest, _ = played(oracle(tmp_path / "cut", load=True))
     assert first + rest == expected
 
@@ -253,11 +252,3 @@ def test_a_worker_waits_while_another_one_may_still_decide_on_a_promotion(tmp_pa
     assert made.create_trial("worker0").status == "IDLE"
     finish(made, other)
     assert made.create_trial("worker0").status == "STOPPED"
-
-
-def test_files_are_written_whole(tmp_path):
-    path = tmp_path / "state.json"
-    write_whole(path, json.dumps([1]))
-    write_whole(path, json.dumps([2]))
-    assert json.loads(path.read_text()) == [2]
-    assert [file.name for file in tmp_path.iterdir()] == ["state.json"]
