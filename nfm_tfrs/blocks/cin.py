@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from nfm_tfrs import arguments
-from nfm_tfrs.blocks.base import InteractionBlock, half_matmul, present
+from nfm_tfrs.blocks.base import InteractionBlock, present
+from nfm_tfrs.blocks.half import half_matmul
 from nfm_tfrs.keras_compat import keras, tf
 
 

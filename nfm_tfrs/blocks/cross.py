@@ -3,7 +3,8 @@
 from typing import Any, Literal, get_args
 
 from nfm_tfrs import arguments
-from nfm_tfrs.blocks.base import InteractionBlock, flat, half_matmul, present
+from nfm_tfrs.blocks.base import InteractionBlock, flat, present
+from nfm_tfrs.blocks.half import half_matmul
 from nfm_tfrs.keras_compat import keras, tf
 
 Kind = Literal["vector", "matrix", "low_rank", "mixture"]

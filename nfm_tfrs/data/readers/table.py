@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pyarrow import csv
 
+from nfm_tfrs.data.readers.csv import read_csv
 from nfm_tfrs.data.readers.libsvm import read_libffm, read_libsvm
 from nfm_tfrs.data.readers.parquet import ParquetFiles, one_table
 from nfm_tfrs.data.readers.tfrecord import read_tfrecord
@@ -164,25 +164,7 @@ def _read_files(paths: list[Path], kind: str, columns: list[str] | None, types: 
         return read_libffm(paths)
     if kind == "tfrecord":
         return read_tfrecord(paths, columns)
-    return one_table([_read_csv(path, "\t" if kind == "tsv" else ",", columns, types) for path in paths], paths)
-
-
-def _read_csv(path: Path, delimiter: str, columns: list[str] | None, types: Mapping[str, str]) -> pa.Table:
-    parse = csv.ParseOptions(delimiter=delimiter)
-    column_types = {name: pa.string() if kind == "string" else pa.int64() for name, kind in types.items()}
-    convert = csv.ConvertOptions(include_columns=columns, column_types=column_types)
-    try:
-        if columns is not None:
-            with csv.open_csv(path, parse_options=parse) as reader:
-                names = reader.schema.names
-            for name in columns:
-                if name not in names:
-                    raise ValueError(f"{path}: {missing_column(name, names)}")
-        return csv.read_csv(path, parse_options=parse, convert_options=convert)
-    except pa.ArrowInvalid as error:
-        if "Empty CSV" in str(error):
-            raise ValueError(f"{path} has no rows. Give a file with at least one.") from error
-        raise ValueError(f"{path} is not a table: {str(error).splitlines()[0]}") from error
+    return one_table([read_csv(path, "\t" if kind == "tsv" else ",", columns, types) for path in paths], paths)
 
 
 def _in_memory(source: Any) -> pa.Table:

@@ -80,18 +80,6 @@ def test_csv_gives_the_table_that_was_written(table, tabs, zipped):
             assert read[name].cast(kind).to_pylist() == table[name].to_pylist()
 
 
-def test_csv_strings_survive(tmp_path):
-    path = tmp_path / "a.csv"
-    path.write_text('id,text\n7,"a, ""b"""\n,ÿ\n8,\n', encoding="utf-8")
-    assert read_table(path).to_pydict() == {"id": [7, None, 8], "text": ['a, "b"', "ÿ", ""]}
-
-
-def test_a_csv_column_that_turns_to_text_late_is_text(tmp_path):
-    path = tmp_path / "a.csv"
-    path.write_text("a\n" + "12345678\n" * 150_000 + "x\n")  # more than one block of integers
-    assert read_table(path)["a"][-1].as_py() == "x"
-
-
 @settings(max_examples=40, deadline=None)
 @given(TABLES)
 def test_a_data_frame_and_a_dict_give_their_columns(table):
@@ -249,12 +237,6 @@ def _csv(folder):
     path = folder / "b.csv"
     path.write_text("a\n1\n")
     return path
-
-
-def test_a_csv_that_is_no_table_is_one_clear_line(tmp_path):
-    path = tmp_path / "a.csv"
-    path.write_text("a,b\n1,2\n1,2,3\n")
-    assert error(ValueError, path).startswith(f"{path} is not a table: ")
 
 
 def test_columns_of_different_length_or_mixed_type_are_one_clear_line():

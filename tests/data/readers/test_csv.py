@@ -1,0 +1,26 @@
+"""CSV files: what their text becomes, and what is no table."""
+
+import re
+
+import pytest
+
+from nfm_tfrs.data.readers.table import read_table
+
+
+def test_csv_strings_survive(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('id,text\n7,"a, ""b"""\n,ÿ\n8,\n', encoding="utf-8")
+    assert read_table(path).to_pydict() == {"id": [7, None, 8], "text": ['a, "b"', "ÿ", ""]}
+
+
+def test_a_csv_column_that_turns_to_text_late_is_text(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("a\n" + "12345678\n" * 150_000 + "x\n")  # more than one block of integers
+    assert read_table(path)["a"][-1].as_py() == "x"
+
+
+def test_a_csv_that_is_no_table_is_one_clear_line(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("a,b\n1,2\n1,2,3\n")
+    with pytest.raises(ValueError, match=f"{re.escape(str(path))} is not a table: "):
+        read_table(path)
