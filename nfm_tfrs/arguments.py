@@ -1,10 +1,13 @@
-"""Checks of constructor arguments, the same in every block and model."""
+"""Checks of arguments and of column names, the same wherever they are given."""
 
+import difflib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
+
+_LISTED = 20  # columns that a message names
 
 
 def count(argument: str, value: Any) -> int:
@@ -92,6 +95,28 @@ def plain(argument: str, values: Mapping[str, Any]) -> dict[str, Any]:
             'Write a block as {"name": …, "config": {…}}.'
         ) from error
     return found
+
+
+def missing_column(name: str, columns: Iterable[Any], *, reader: str | None = None) -> ValueError:
+    """Returns the error for a column that is not there, with the name that was probably meant.
+
+    Args:
+        name: The column that was asked for.
+        columns: The names of the columns that there are; the first 20 are listed.
+        reader: Who asked for it, such as `"the model"` or `"--groups"`, where the line alone does not tell.
+
+    Example:
+        >>> str(missing_column("genre", ["film", "genres"], reader="the label"))
+        "There is no column 'genre', which the label reads; did you mean 'genres'? The data has 'film', 'genres'."
+    """
+    present = [str(column) for column in columns]
+    near = difflib.get_close_matches(name, present, n=1)
+    who = f", which {reader} reads" if reader else ""
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    listed = ", ".join(map(repr, present[:_LISTED])) + (
+        f" and {len(present) - _LISTED} more" if len(present) > _LISTED else ""
+    )
+    return ValueError(f"There is no column {name!r}{who}{hint} The data has {listed or 'no columns'}.")
 
 
 def _is_whole(value: Any) -> bool:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from nfm_tfrs.blocks.base import by_sums as by_sums
     from nfm_tfrs.blocks.base import field_pairs as field_pairs
     from nfm_tfrs.blocks.base import flat as flat
+    from nfm_tfrs.blocks.base import misfit as misfit
     from nfm_tfrs.blocks.base import present as present
     from nfm_tfrs.blocks.bi_interaction import BiInteraction as BiInteraction
     from nfm_tfrs.blocks.bilinear import Bilinear as Bilinear
@@ -40,6 +41,7 @@ lazy.show(
             "by_sums",
             "field_pairs",
             "flat",
+            "misfit",
             "present",
         ),
         "nfm_tfrs.blocks.bi_interaction": ("BiInteraction",),

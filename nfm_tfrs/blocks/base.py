@@ -56,13 +56,10 @@ class InteractionBlock(keras.layers.Layer):
             raise ValueError(
                 f"{self.name} needs a known embedding dim; received shape {shape}. Set the last dimension."
             )
-        if fields is None and not self.dynamic_fields:
-            raise ValueError(
-                f"{self.name} needs a known number of fields; received shape {shape}. "
-                "Give features with combiner=None a max_length."
-            )
-        if fields is not None and fields < self.min_fields:
-            raise ValueError(f"{self.name} needs at least {self.min_fields} fields; received {fields}. Add a feature.")
+        problem = misfit(self, fields)
+        if problem is not None:
+            remedy = "Give features with combiner=None a max_length." if fields is None else "Add a feature."
+            raise ValueError(f"{self.name} {problem}. {remedy}")
         if not self.dynamic_fields:  # a block is built once, and refuses any other shape from then on
             self.input_spec = keras.layers.InputSpec(ndim=3, axes={1: fields, 2: dim})
         super().build(input_shape)
@@ -100,6 +97,22 @@ class InteractionBlock(keras.layers.Layer):
         options["output"] = "none"
         flops = tf.compat.v1.profiler.profile(graph, options=options).total_float_ops
         return Cost(twin.count_params(), flops)
+
+
+def misfit(block: Any, fields: int | None) -> str | None:
+    """Returns why a block cannot work on so many fields, as `needs …; received …`; None where it can.
+
+    Args:
+        block: An `InteractionBlock`, or its class.
+        fields: Number of fields; None where it differs by batch.
+
+    Example:
+        >>> misfit(InteractionBlock, 1)
+        'needs at least 2 fields; received 1'
+    """
+    if fields is None:
+        return None if block.dynamic_fields else "needs a known number of fields; received one that differs by batch"
+    return None if fields >= block.min_fields else f"needs at least {block.min_fields} fields; received {fields}"
 
 
 class PooledBlock(InteractionBlock):

@@ -16,6 +16,7 @@ import pyarrow as pa
 import typer
 from pyarrow import csv, parquet
 
+from nfm_tfrs.arguments import missing_column
 from nfm_tfrs.cli.terminal import SearchProgress, console, one_line_errors, print_metrics, print_rates, show_warning
 from nfm_tfrs.data.labels import Label
 from nfm_tfrs.data.readers.table import read_table
@@ -539,7 +540,7 @@ def _names(text: str | None) -> list[str] | None:
 
 def _column(table: pa.Table, name: str, option: str) -> Any:
     if name not in table.schema.names:
-        raise ValueError(f"{option} names no column {name!r}; the columns are {', '.join(table.schema.names)}.")
+        raise missing_column(name, table.schema.names, reader=option)
     return table[name]
 
 

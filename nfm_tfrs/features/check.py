@@ -3,8 +3,6 @@
 All checks of incoming values live here, so that the served graph needs none.
 """
 
-import difflib
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
+from nfm_tfrs.arguments import missing_column as missing_column
 from nfm_tfrs.features.bag import INT_MISSING, splits_of
 from nfm_tfrs.features.bag import Bag as Bag
 from nfm_tfrs.features.bag import Columns as Columns
@@ -29,15 +28,6 @@ _LISTS = (
     types.is_list_view,
     types.is_large_list_view,
 )
-
-
-def missing_column(name: str, columns: Iterable[str]) -> ValueError:
-    """Returns the error that says which columns there are, and which one was probably meant."""
-    present = list(columns)
-    near = difflib.get_close_matches(name, present, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
-    listed = ", ".join(map(repr, present[:20])) + (f" and {len(present) - 20} more" if len(present) > 20 else "")
-    return ValueError(f"There is no column {name!r}{hint} The data has {listed or 'no columns'}.")
 
 
 def checked_arrays(table: pa.Table | pa.RecordBatch, spec: "FeatureSpec", *, first_row: int = 0) -> dict[str, pa.Array]:

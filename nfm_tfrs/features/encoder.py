@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from nfm_tfrs.arguments import missing_column
 from nfm_tfrs.features.bag import Bag, Columns
 from nfm_tfrs.features.feature import (
     RESERVED_PREFIX,
@@ -189,7 +190,7 @@ def _local_rows(spec: FeatureSpec) -> dict[str, np.ndarray]:
 
 def _column(columns: Mapping[str, Any], name: str) -> Any:
     if name not in columns:
-        raise ValueError(f"The model reads a column {name!r}; received only {', '.join(map(str, columns)) or 'none'}.")
+        raise missing_column(name, columns, reader="the model")
     column = columns[name]
     if isinstance(column, tf.RaggedTensor | tf.SparseTensor):
         return column

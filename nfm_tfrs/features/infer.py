@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from nfm_tfrs.arguments import missing_column
 from nfm_tfrs.features.check import is_list, is_text
 from nfm_tfrs.features.feature import (
     RESERVED_PREFIX,
@@ -161,11 +162,9 @@ def _flat_to_arrow(name: str, array: np.ndarray) -> pa.Array:
 
 
 def _chosen(schema: pa.Schema, rules: Inference) -> list[pa.Field]:
-    missing = [name for name in rules.columns or () if name not in schema.names]
-    if missing:
-        raise ValueError(
-            f"There is no column {', '.join(map(repr, missing))}; the columns are {', '.join(schema.names)}."
-        )
+    for name in rules.columns or ():
+        if name not in schema.names:
+            raise missing_column(name, schema.names)
     index = {name for name in (schema.pandas_metadata or {}).get("index_columns", ()) if isinstance(name, str)}
     for name in sorted(index) if not rules.columns else ():
         warnings.warn(f"Column {name!r} is left out: it is the index of a pandas DataFrame.", stacklevel=2)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nfm_tfrs.arguments import missing_column
 from nfm_tfrs.features.encoder import FeatureEncoder, bag_key
 from nfm_tfrs.features.feature import MultiCategoricalFeature, feature_from_dict, feature_to_dict
 from nfm_tfrs.features.spec import FeatureSpec
@@ -76,9 +77,7 @@ class SequenceFeatures(keras.layers.Layer):
         for column, encoder in zip(self.columns, self._encoders, strict=True):
             name = column.feature.name
             if name not in inputs:
-                raise ValueError(
-                    f"SequenceFeatures reads an input {name!r}; received only {', '.join(map(str, inputs)) or 'none'}."
-                )
+                raise missing_column(name, inputs, reader="SequenceFeatures")
             present = _present_values(name, inputs[name])
             # One value a bag: the encoder would close the holes of whole rows.
             rows = encoder({name: present.values[:, None]})[bag_key(name)].values

@@ -112,8 +112,8 @@ class RankingModel(TaskModel):
         self.interaction_dropout = arguments.share("interaction_dropout", interaction_dropout)
         self.numeric = arguments.choice("numeric", numeric, get_args(Numeric))
         self.bottom_units = arguments.widths("bottom_units", bottom_units)
-        self.embedding_stddev = embedding_stddev
-        self.embedding_l2 = embedding_l2
+        self.embedding_stddev = arguments.not_negative("embedding_stddev", embedding_stddev)
+        self.embedding_l2 = arguments.not_negative("embedding_l2", embedding_l2)
         blocks = interaction_blocks(interaction, self.dtype_policy.name)
         self.interaction = blocks if isinstance(interaction, list | tuple) else blocks[0]
         # Logits that no tower follows are added as they are; these blocks come first.

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
+from nfm_tfrs.arguments import missing_column
 from nfm_tfrs.keras_compat import keras, tf, tfrs
 from nfm_tfrs.models.tasks import ranking_task
 from nfm_tfrs.optimizers import LazyAdagrad, RowWiseOptimizer
@@ -240,7 +241,7 @@ class TaskModel(tfrs.Model):
         columns, labels, weights = keras.utils.unpack_x_y_sample_weight(inputs)
         if labels is None and self.label is not None:
             if self.label not in columns:
-                raise ValueError(f"The batch has no label column {self.label!r}; it has {', '.join(columns)}.")
+                raise missing_column(self.label, columns, reader="the label")
             labels = columns[self.label]
         if labels is None:
             raise ValueError(

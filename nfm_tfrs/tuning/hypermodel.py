@@ -8,6 +8,7 @@ from inspect import Parameter, signature
 from typing import Any, get_args
 
 from nfm_tfrs import arguments
+from nfm_tfrs.blocks.base import misfit
 from nfm_tfrs.embedding.table import FusedEmbedding
 from nfm_tfrs.features.feature import Feature
 from nfm_tfrs.features.spec import FeatureSpec
@@ -285,9 +286,7 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
         return found
 
     def _misfit(self, cls: Any) -> str | None:
-        if self.num_fields is None:
-            return None if cls.dynamic_fields else "their number of fields differs by batch"
-        return None if self.num_fields >= cls.min_fields else f"it needs {cls.min_fields} fields of {self.num_fields}"
+        return None if (problem := misfit(cls, self.num_fields)) is None else f"it {problem}"
 
 
 class BrokenSpaceError(ValueError):

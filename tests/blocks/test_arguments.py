@@ -187,7 +187,7 @@ OF_ONE_FIELD = (Concat, Cross, GatedCross, Logarithmic, MaskBlock, TwoStream)
 @pytest.mark.parametrize("block", STATIC)
 def test_a_block_with_a_weight_or_an_output_a_field_refuses_an_unknown_number_of_fields(block):
     with pytest.raises(
-        ValueError, match=r"^a needs a known number of fields; received shape \(None, None, 4\)\. Give features with"
+        ValueError, match=r"^a needs a known number of fields; received one that differs by batch\. Give features with"
     ):
         block(name="a").build([None, None, 4])
 

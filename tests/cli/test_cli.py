@@ -284,8 +284,11 @@ def test_train_takes_a_precision_which_the_model_keeps(ratings, tmp_path, precis
         (["--label", "rating>=4", "--task", "ranking"], "--task is binary or regression; received 'ranking'"),
         (["--label", "rating>=4", "--set", "embedding_dim"], "--set takes NAME=VALUE; received 'embedding_dim'"),
         (["--label", "rating>=4", "--model", "nfn"], "nfm"),
-        (["--label", "rating>=4", "--groups", "person"], "--groups names no column 'person'"),
-        (["--label", "rating>=4", "--columns", "person"], "There is no column 'person'; the columns are user_id"),
+        (
+            ["--label", "rating>=4", "--groups", "person"],
+            "There is no column 'person', which --groups reads. The data has",
+        ),
+        (["--label", "rating>=4", "--columns", "person"], "There is no column 'person'. The data has 'user_id'"),
         (["--label", "rating>=4", "--weight", "timestamp2"], "timestamp2"),
         (["--label", "rating>=4", "--set", "embeding_dim=3"], "embeding_dim"),
         (["--label", "rating>=4", "--optimizer", "adamm"], "adamm"),
@@ -391,7 +394,7 @@ def test_a_left_out_column_and_an_error_are_one_line_each(tmp_path):
     assert ours == ["nfm-tfrs: Column 'empty' is left out: every value is missing."]
     ran = subprocess.run([*command, "--columns", "nobody"], cwd=tmp_path, capture_output=True, text=True)
     assert ran.returncode == 1
-    assert ran.stderr == "nfm-tfrs: There is no column 'nobody'; the columns are user, empty, click.\n"
+    assert ran.stderr == "nfm-tfrs: There is no column 'nobody'. The data has 'user', 'empty', 'click'.\n"
 
 
 def test_names_with_brackets_and_a_pandas_index_do_no_harm(tmp_path):

@@ -271,12 +271,12 @@ def test_the_encoder_survives_its_config():
 @pytest.mark.parametrize(
     ("feature", "columns", "message"),
     [
-        (HISTORY, {"x": [1], "y": [2]}, "reads a column 'history'; received only x, y"),
-        (HISTORY, {}, "reads a column 'history'; received only none"),
+        (HISTORY, {"x": [1], "y": [2]}, "There is no column 'history', which the model reads. The data has 'x', 'y'."),
+        (HISTORY, {}, "There is no column 'history', which the model reads. The data has no columns."),
         (
             MultiCategoricalFeature("a", vocabulary_size=2, weights="w"),
             {"a": [[1]]},
-            "reads a column 'w'; received only a",
+            "There is no column 'w', which the model reads. The data has 'a'.",
         ),
         (CategoricalFeature("a", vocabulary_size=2), {"a": ["x"]}, "'a' was declared int64; received string"),
         (CategoricalFeature("a", vocabulary=["x"]), {"a": [1]}, "'a' was declared string; received int32"),

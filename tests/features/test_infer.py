@@ -247,7 +247,7 @@ def test_data_without_a_row_is_refused(tmp_path):
 
 
 def test_a_column_that_is_not_there_is_named():
-    with pytest.raises(ValueError, match="There is no column 'z'; the columns are x, y"):
+    with pytest.raises(ValueError, match=r"There is no column 'z'\. The data has 'x', 'y'\."):
         FeatureSpec.from_table(table(x=[1], y=[2]), columns=["x", "z"])
 
 

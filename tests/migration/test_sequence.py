@@ -142,7 +142,9 @@ def test_sequence_features_trains_only_the_rows_it_read() -> None:
 
 
 def test_sequence_features_needs_its_inputs() -> None:
-    with pytest.raises(ValueError, match=r"reads an input 'words'; received only x, other\."):
+    with pytest.raises(
+        ValueError, match=r"no column 'words', which SequenceFeatures reads\. The data has 'x', 'other'\."
+    ):
         SequenceFeatures(two_sequences())({"x": integers(), "other": tf.constant([1.0])})
 
 

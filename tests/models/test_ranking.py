@@ -56,7 +56,8 @@ def logits_of_count(features, columns, **arguments):
         ({"hidden_units": [64, 0]}, r"hidden_units must be a list of widths of 1 or more; received \(64, 0\)"),
         ({"bottom_units": [2.0]}, "bottom_units must be a list of widths"),
         ({"embedding_dim": 0}, "embedding_dim must be a whole number of 1 or more; received 0"),
-        ({"embedding_l2": -1.0}, "l2 and stddev of 0 or more"),
+        ({"embedding_l2": "x"}, "embedding_l2 must be a number of 0 or more; received 'x'."),
+        ({"embedding_stddev": -1}, "embedding_stddev must be a number of 0 or more; received -1."),
         ({"task": "clicks"}, 'task must be "binary", "regression" or a tfrs.tasks.Ranking; received \'clicks\''),
         ({"interaction": 3}, "interaction must be a block's name, .* or an InteractionBlock; received 3"),
         ({"interaction": {"name": "bi_interaction", "units": 3}}, "interaction must be a block's name"),
@@ -156,7 +157,7 @@ def test_the_order_and_number_of_columns_do_not_matter(film_features, film_rows)
 
 
 def test_a_missing_column_is_named():
-    with pytest.raises(ValueError, match="The model reads a column 'b'; received only a"):
+    with pytest.raises(ValueError, match=r"There is no column 'b', which the model reads\. The data has 'a'\."):
         RankingModel(PAIR)({"a": BATCH["a"]})
 
 

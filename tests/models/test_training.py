@@ -174,8 +174,8 @@ def test_a_batch_of_one_trains():
     ("label", "batch", "message"),
     [
         (None, {"a": [1], "b": [2]}, r"need labels; received columns only. Give \(columns, label\) batches, or label="),
-        ("y", {"a": [1], "b": [2]}, "The batch has no label column 'y'; it has a, b"),
-        ("y", ({"a": [1], "b": [2]},), "The batch has no label column 'y'; it has a, b"),
+        ("y", {"a": [1], "b": [2]}, "There is no column 'y', which the label reads. The data has 'a', 'b'."),
+        ("y", ({"a": [1], "b": [2]},), "There is no column 'y', which the label reads. The data has 'a', 'b'."),
     ],
 )
 def test_a_batch_without_labels_is_refused(label, batch, message):

@@ -291,9 +291,13 @@ def test_whatever_a_block_raises_is_a_problem_of_its_candidate_alone(third_party
         (
             DYNAMIC,
             ["cross"],
-            "'cross' does not fit these features: their number of fields differs by batch. Leave it out.",
+            "'cross' does not fit these features: it needs a known number of fields; received one that differs",
         ),
-        (FEATURES[:1], ["fm"], "'fm' does not fit these features: it needs 2 fields of 1. Leave it out."),
+        (
+            FEATURES[:1],
+            ["fm"],
+            "'fm' does not fit these features: it needs at least 2 fields; received 1. Leave it out.",
+        ),
     ],
 )
 def test_a_block_that_does_not_fit_is_refused_where_it_is_named(features, names, message):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import csv
 
-from nfm_tfrs.features.check import missing_column
+from nfm_tfrs.arguments import missing_column
 
 
 def read_csv(path: Path, delimiter: str, columns: Sequence[str] | None, types: Mapping[str, str]) -> pa.Table:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import types
 
-from nfm_tfrs.features.check import missing_column
+from nfm_tfrs.arguments import missing_column
 
 # Pages are read through a buffer of this size: without one, Arrow holds all the bytes of a row group's columns,
 # and one row group may be the whole file.

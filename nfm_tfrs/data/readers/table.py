@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from nfm_tfrs.arguments import missing_column
 from nfm_tfrs.data.readers.csv import read_csv
 from nfm_tfrs.data.readers.libsvm import read_libffm, read_libsvm
 from nfm_tfrs.data.readers.parquet import ParquetFiles, one_table
 from nfm_tfrs.data.readers.tfrecord import read_tfrecord
-from nfm_tfrs.features.check import Bag, missing_column
+from nfm_tfrs.features.bag import Bag
 
 BATCH_ROWS = 1 << 16
 _SUFFIXES = {

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from nfm_tfrs.features.check import missing_column
+from nfm_tfrs.arguments import missing_column
 
 _BATCH_ROWS = 4096  # parsing by the batch is seven times as fast as by the row
 
