@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from spec_table import spec_table
 from speed_table import RESULTS_OF_SPEED, speed_caption, speed_table
 
 METRICS = ("valid_auc", "test_auc", "test_log_loss")
@@ -101,6 +102,7 @@ def search(folder: Path = RESULTS) -> str:
 
 
 TABLES: Mapping[str, Callable[[], str]] = {
+    "specs": spec_table,
     "blocks": blocks,
     "speed": speed,
     "optimizers": optimizers,

@@ -42,12 +42,14 @@ NFM_MODEL = ComponentSpec(
     summary="Neural Factorization Machine: Bi-Interaction pooling, then a tower.",
     tags=("factorization", "deep"),
     paper=_NFM,
+    formula="ŷ = w_0 + Σ_i w_i x_i + hᵀ DNN(Σ_{i<j} v_i ⊙ v_j)",
 )
 RANKING_MODEL = ComponentSpec(
     name="ranking",
     target="nfm_tfrs.models.ranking:RankingModel",
     summary="The open ranking model: any interaction blocks, any structure, any tower.",
     tags=("open",),
+    formula="ŷ = w_0 + Σ_i w_i x_i + hᵀ DNN([block(v), …])",
 )
 FM_MODEL = ComponentSpec(
     name="fm",
@@ -55,6 +57,7 @@ FM_MODEL = ComponentSpec(
     summary="Factorization Machine: first-order terms and inner products of all pairs.",
     tags=("factorization",),
     paper=_FM,
+    formula="ŷ = w_0 + Σ_i w_i x_i + Σ_{i<j} ⟨v_i, v_j⟩",
 )
 AFM_MODEL = ComponentSpec(
     name="afm",
@@ -62,6 +65,7 @@ AFM_MODEL = ComponentSpec(
     summary="Attentional FM: products of all pairs, averaged with attention.",
     tags=("factorization", "attention"),
     paper=_AFM,
+    formula="ŷ = w_0 + Σ_i w_i x_i + pᵀ Σ_{i<j} a_ij (v_i ⊙ v_j)",
 )
 FWFM_MODEL = ComponentSpec(
     name="fwfm",
@@ -69,6 +73,7 @@ FWFM_MODEL = ComponentSpec(
     summary="Field-weighted FM: a weight for each pair of fields.",
     tags=("factorization",),
     paper=_FWFM,
+    formula="ŷ = w_0 + Σ_i w_i x_i + Σ_{i<j} r_ij ⟨v_i, v_j⟩",
 )
 FMFM_MODEL = ComponentSpec(
     name="fmfm",
@@ -76,6 +81,7 @@ FMFM_MODEL = ComponentSpec(
     summary="Field-matrixed FM: a matrix for each pair of fields.",
     tags=("factorization",),
     paper=_FMFM,
+    formula="ŷ = w_0 + Σ_i w_i x_i + Σ_{i<j} ⟨v_i M_ij, v_j⟩",
 )
 DEEPFM_MODEL = ComponentSpec(
     name="deepfm",
@@ -83,6 +89,7 @@ DEEPFM_MODEL = ComponentSpec(
     summary="FM and a tower side by side, on the same embeddings.",
     tags=("factorization", "deep"),
     paper=_DEEPFM,
+    formula="ŷ = w_0 + Σ_i w_i x_i + Σ_{i<j} ⟨v_i, v_j⟩ + hᵀ DNN(v)",
 )
 WIDE_DEEP_MODEL = ComponentSpec(
     name="wide_deep",
@@ -90,6 +97,7 @@ WIDE_DEEP_MODEL = ComponentSpec(
     summary="First-order terms and a tower on the embeddings.",
     tags=("deep",),
     paper=_WIDE_DEEP,
+    formula="ŷ = w_0 + Σ_i w_i x_i + hᵀ DNN(v)",
 )
 DCN_MODEL = ComponentSpec(
     name="dcn",
@@ -97,6 +105,7 @@ DCN_MODEL = ComponentSpec(
     summary="Cross network with weight vectors beside a tower.",
     tags=("cross", "deep"),
     paper=_DCN,
+    formula="ŷ = w_0 + hᵀ [cross(v), DNN(v)]",
 )
 DCNV2_MODEL = ComponentSpec(
     name="dcnv2",
@@ -104,6 +113,7 @@ DCNV2_MODEL = ComponentSpec(
     summary="Cross network with weight matrices, then a tower.",
     tags=("cross", "deep"),
     paper=_DCNV2,
+    formula="ŷ = w_0 + hᵀ DNN(cross(v))",
 )
 GDCN_MODEL = ComponentSpec(
     name="gdcn",
@@ -111,6 +121,7 @@ GDCN_MODEL = ComponentSpec(
     summary="Gated cross network, then a tower.",
     tags=("cross", "gating", "deep"),
     paper=_GDCN,
+    formula="ŷ = w_0 + hᵀ DNN(gated_cross(v))",
 )
 PNN_MODEL = ComponentSpec(
     name="pnn",
@@ -118,6 +129,7 @@ PNN_MODEL = ComponentSpec(
     summary="Inner products of all pairs and the embeddings, then a tower.",
     tags=("product", "deep"),
     paper=_PNN,
+    formula="ŷ = w_0 + hᵀ DNN([⟨v_i, v_j⟩ of each pair, v])",
 )
 DLRM_MODEL = ComponentSpec(
     name="dlrm",
@@ -125,6 +137,7 @@ DLRM_MODEL = ComponentSpec(
     summary="Inner products of all pairs, a network for the numbers one of them, then a tower.",
     tags=("product", "deep"),
     paper=_DLRM,
+    formula="ŷ = w_0 + hᵀ DNN([⟨v_i, v_j⟩ of each pair, u]), u = MLP(numbers) one of the v_i",
 )
 XDEEPFM_MODEL = ComponentSpec(
     name="xdeepfm",
@@ -132,6 +145,7 @@ XDEEPFM_MODEL = ComponentSpec(
     summary="Compressed interaction network beside a tower.",
     tags=("product", "deep"),
     paper=_XDEEPFM,
+    formula="ŷ = w_0 + Σ_i w_i x_i + hᵀ [CIN(v), DNN(v)]",
 )
 AUTOINT_MODEL = ComponentSpec(
     name="autoint",
@@ -139,6 +153,7 @@ AUTOINT_MODEL = ComponentSpec(
     summary="Multi-head self-attention between fields.",
     tags=("attention",),
     paper=_AUTOINT,
+    formula="ŷ = w_0 + hᵀ [attention(v)_1, …, attention(v)_n]",
 )
 FIBINET_MODEL = ComponentSpec(
     name="fibinet",
@@ -146,6 +161,7 @@ FIBINET_MODEL = ComponentSpec(
     summary="Bilinear interaction of plain and of reweighted fields, then a tower.",
     tags=("product", "gating", "deep"),
     paper=_FIBINET,
+    formula="ŷ = w_0 + Σ_i w_i x_i + hᵀ DNN([(v_i W) ⊙ v_j of each pair, (s_i W) ⊙ s_j of SENET's fields s])",
 )
 MASKNET_MODEL = ComponentSpec(
     name="masknet",
@@ -153,6 +169,7 @@ MASKNET_MODEL = ComponentSpec(
     summary="Instance-guided masks on embeddings and hidden layers, then a tower.",
     tags=("gating", "deep"),
     paper=_MASKNET,
+    formula="ŷ = w_0 + hᵀ DNN([mask_1(v), …, mask_k(v)])",
 )
 FINALMLP_MODEL = ComponentSpec(
     name="finalmlp",
@@ -160,6 +177,7 @@ FINALMLP_MODEL = ComponentSpec(
     summary="Two gated towers and their bilinear fusion.",
     tags=("gating", "deep"),
     paper=_FINALMLP,
+    formula="ŷ = w_0 + w_1ᵀ o_1 + w_2ᵀ o_2 + o_1ᵀ W o_2, o_s = MLP_s(gate_s ⊙ v)",
 )
 AFN_MODEL = ComponentSpec(
     name="afn",
@@ -167,6 +185,7 @@ AFN_MODEL = ComponentSpec(
     summary="Logarithmic neurons: products of fields to learnt powers, then a tower.",
     tags=("logarithmic", "deep"),
     paper=_AFN,
+    formula="ŷ = w_0 + hᵀ DNN(Π_i |v_i|^w_ij)",
 )
 
 # --- blocks
@@ -176,6 +195,7 @@ BI_INTERACTION_BLOCK = ComponentSpec(
     summary="Element-wise products of all pairs of field embeddings, summed in linear time.",
     tags=("factorization", "pair-sum"),
     paper=_NFM,
+    formula="Σ_{i<j} v_i ⊙ v_j in linear time",
 )
 FM_BLOCK = ComponentSpec(
     name="fm",
@@ -183,6 +203,7 @@ FM_BLOCK = ComponentSpec(
     summary="Inner products of all pairs, summed in linear time; a logit.",
     tags=("factorization", "pair-sum"),
     paper=_FM,
+    formula="Σ_{i<j} ⟨v_i, v_j⟩ in linear time",
 )
 ATTENTION_FM_BLOCK = ComponentSpec(
     name="attention_fm",
@@ -190,6 +211,7 @@ ATTENTION_FM_BLOCK = ComponentSpec(
     summary="Element-wise products of all pairs, averaged with attention.",
     tags=("factorization", "attention"),
     paper=_AFM,
+    formula="Σ_{i<j} a_ij (v_i ⊙ v_j), a by attention",
 )
 FIELD_WEIGHTED_FM_BLOCK = ComponentSpec(
     name="field_weighted_fm",
@@ -197,6 +219,7 @@ FIELD_WEIGHTED_FM_BLOCK = ComponentSpec(
     summary="Inner products of all pairs, each with a weight, summed; a logit.",
     tags=("factorization", "pair-sum"),
     paper=_FWFM,
+    formula="Σ_{i<j} r_ij ⟨v_i, v_j⟩",
 )
 FIELD_MATRIXED_FM_BLOCK = ComponentSpec(
     name="field_matrixed_fm",
@@ -204,6 +227,7 @@ FIELD_MATRIXED_FM_BLOCK = ComponentSpec(
     summary="Inner products of all pairs, each through a matrix, summed; a logit.",
     tags=("factorization", "pair-sum"),
     paper=_FMFM,
+    formula="Σ_{i<j} ⟨v_i M_ij, v_j⟩",
 )
 CROSS_BLOCK = ComponentSpec(
     name="cross",
@@ -211,6 +235,7 @@ CROSS_BLOCK = ComponentSpec(
     summary="Crosses of bounded degree: DCN's vectors, DCN V2's matrices, low rank or mixture.",
     tags=("cross",),
     paper=f"{_DCNV2}; {_DCN}",
+    formula="x_0 ⊙ (W x + b) + x, W a matrix, of low rank or a mixture; or DCN's x_0 (wᵀx) + b + x",
 )
 GATED_CROSS_BLOCK = ComponentSpec(
     name="gated_cross",
@@ -218,6 +243,7 @@ GATED_CROSS_BLOCK = ComponentSpec(
     summary="Crosses of bounded degree, each weighed by a gate.",
     tags=("cross", "gating"),
     paper=_GDCN,
+    formula="x_0 ⊙ (W x + b) ⊙ σ(G x) + x",  # noqa: RUF001
 )
 INNER_PRODUCT_BLOCK = ComponentSpec(
     name="inner_product",
@@ -225,6 +251,7 @@ INNER_PRODUCT_BLOCK = ComponentSpec(
     summary="The inner product of every pair, as IPNN and DLRM take it.",
     tags=("product",),
     paper=f"{_PNN}; {_DLRM}",
+    formula="⟨v_i, v_j⟩ of each pair (IPNN)",
 )
 OUTER_PRODUCT_BLOCK = ComponentSpec(
     name="outer_product",
@@ -232,6 +259,7 @@ OUTER_PRODUCT_BLOCK = ComponentSpec(
     summary="The outer products of all pairs, superposed (OPNN).",
     tags=("product", "pair-sum"),
     paper=_PNN,
+    formula="Σ v_i v_jᵀ over all i and j (OPNN)",
 )
 BILINEAR_BLOCK = ComponentSpec(
     name="bilinear",
@@ -239,6 +267,7 @@ BILINEAR_BLOCK = ComponentSpec(
     summary="Element-wise products of all pairs, each through a matrix; SENET reweights the fields.",
     tags=("product", "gating"),
     paper=_FIBINET,
+    formula="(v_i W) ⊙ v_j of each pair, of SENET's fields too",
 )
 CIN_BLOCK = ComponentSpec(
     name="cin",
@@ -246,6 +275,7 @@ CIN_BLOCK = ComponentSpec(
     summary="Compressed interaction network: vector-wise products of growing degree.",
     tags=("product",),
     paper=_XDEEPFM,
+    formula="Σ_ij w_ij (x_i ⊙ v_j), of growing degree: x the layer before",
 )
 SELF_ATTENTION_BLOCK = ComponentSpec(
     name="self_attention",
@@ -253,6 +283,7 @@ SELF_ATTENTION_BLOCK = ComponentSpec(
     summary="Multi-head self-attention between fields, with residual connections.",
     tags=("attention",),
     paper=_AUTOINT,
+    formula="ReLU(Σ_j a_ij V v_j + R v_i), a by multi-head attention between fields",
 )
 MASK_BLOCK = ComponentSpec(
     name="mask",
@@ -260,6 +291,7 @@ MASK_BLOCK = ComponentSpec(
     summary="Instance-guided masks on embeddings and hidden layers, serial or parallel.",
     tags=("gating",),
     paper=_MASKNET,
+    formula="ReLU(LayerNorm(W (mask(v) ⊙ v))), serial or parallel, mask a network of all fields",
 )
 TWO_STREAM_BLOCK = ComponentSpec(
     name="two_stream",
@@ -267,6 +299,7 @@ TWO_STREAM_BLOCK = ComponentSpec(
     summary="Two gated towers and their bilinear fusion; a logit.",
     tags=("gating",),
     paper=_FINALMLP,
+    formula="w_1ᵀ o_1 + w_2ᵀ o_2 + o_1ᵀ W o_2, o_s = MLP_s(gate_s ⊙ v)",
 )
 LOGARITHMIC_BLOCK = ComponentSpec(
     name="logarithmic",
@@ -274,6 +307,7 @@ LOGARITHMIC_BLOCK = ComponentSpec(
     summary="Products of fields to learnt powers.",
     tags=("logarithmic",),
     paper=_AFN,
+    formula="Π_i |v_i|^w_ij, learnt powers",
 )
 CONCAT_BLOCK = ComponentSpec(
     name="concat",
@@ -281,4 +315,5 @@ CONCAT_BLOCK = ComponentSpec(
     summary="No interaction: the embeddings side by side, as a plain DNN takes them.",
     tags=("none",),
     paper=_WIDE_DEEP,
+    formula="[v_1, …, v_n], for a plain DNN",
 )

@@ -71,12 +71,11 @@ def _show(options: argparse.Namespace) -> int:
     for registry in found:
         spec = registry.spec(options.name)
         print(f"{registry.kind} {spec.name}: {spec.summary}")
-        print(f"  class  {spec.target}")
-        print(f"  from   {registry.provider(spec.name)}")
-        if spec.tags:
-            print(f"  tags   {', '.join(spec.tags)}")
-        if spec.paper:
-            print(f"  paper  {spec.paper}")
+        print(f"  class    {spec.target}")
+        print(f"  from     {registry.provider(spec.name)}")
+        for label, text in (("formula", spec.formula), ("tags", ", ".join(spec.tags)), ("paper", spec.paper)):
+            if text:
+                print(f"  {label:<7}  {text}")
     return 0
 
 

@@ -24,6 +24,7 @@ class ComponentSpec:
         summary: one line.
         tags: words to filter by.
         paper: the reference, if there is one.
+        formula: what it computes, in one line of plain text.
 
     Raises:
         ValueError: the name, the target or the tags do not have this form.
@@ -34,6 +35,7 @@ class ComponentSpec:
     summary: str
     tags: tuple[str, ...] = ()
     paper: str = ""
+    formula: str = ""
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):

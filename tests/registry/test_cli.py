@@ -52,10 +52,20 @@ def test_show_prints_what_the_spec_says(capsys: pytest.CaptureFixture[str]) -> N
     assert main(["show", "NFM"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("model nfm: ")
-    assert "  class  nfm_tfrs.models.nfm:NFM" in lines
-    assert f"  from   {PROVIDER}" in lines
-    assert any(line.startswith("  tags   factorization") for line in lines)
-    assert any(line.startswith("  paper  He & Chua") for line in lines)
+    assert "  class    nfm_tfrs.models.nfm:NFM" in lines
+    assert f"  from     {PROVIDER}" in lines
+    assert "  formula  ŷ = w_0 + Σ_i w_i x_i + hᵀ DNN(Σ_{i<j} v_i ⊙ v_j)" in lines
+    assert any(line.startswith("  tags     factorization") for line in lines)
+    assert any(line.startswith("  paper    He & Chua") for line in lines)
+
+
+def test_show_leaves_out_what_a_spec_does_not_say(run_python, add_distribution) -> None:
+    module = (
+        "from tfrs_registry import ComponentSpec\nSPEC = ComponentSpec(name='plain', target='plain:P', summary='One.')"
+    )
+    site = add_distribution("plain", "0.1", entry_points="[tfrs_registry.blocks]\nplain = plain:SPEC\n", module=module)
+    shown = run_python(RUN.format(arguments=["show", "plain"]), PYTHONPATH=site)
+    assert shown.stdout.splitlines() == ["block plain: One.", "  class    plain:P", "  from     plain 0.1"]
 
 
 def test_show_of_an_unknown_name_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
