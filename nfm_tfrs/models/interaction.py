@@ -7,7 +7,7 @@ from typing import Any
 from nfm_tfrs.blocks.base import InteractionBlock
 from nfm_tfrs.keras_compat import keras
 from nfm_tfrs.models.tasks import deserialized, serialized
-from tfrs_registry import UnknownComponentError, blocks, get_block, list_blocks
+from tfrs_registry import UnknownComponentError, blocks, list_blocks
 
 Interaction = str | Mapping[str, Any] | InteractionBlock
 
@@ -76,6 +76,7 @@ def _named(policy: str, name: str, config: Mapping[str, Any] | None = None, prov
         remedy = "Register it first" if provider == "this process" else f"Install {provider}, which it came with"
         raise UnknownComponentError(f"The model's block {name!r} is not installed. {remedy}.")
     try:
-        return get_block(name, **{"dtype": policy, **(config or {})})
+        block: InteractionBlock = blocks.create(name, **{"dtype": policy, **(config or {})})
     except TypeError as error:
         raise TypeError(f"The block {name!r} cannot be made with {dict(config or {})}: {error}.") from error
+    return block

@@ -13,12 +13,15 @@ from tfrs_registry.errors import (
     RegistryError,
     UnknownComponentError,
 )
+from tfrs_registry.protocols import Block, Model
 from tfrs_registry.registry import Registry
 
 __all__ = [
+    "Block",
     "BrokenPluginError",
     "ComponentSpec",
     "LegacyKerasError",
+    "Model",
     "NameClashError",
     "PluginWarning",
     "Registry",
@@ -40,7 +43,7 @@ models = Registry("tfrs_registry.models", before_load=legacy_keras.require)
 blocks = Registry("tfrs_registry.blocks", before_load=legacy_keras.require)
 
 
-def get_model(name: str, /, **config: Any) -> Any:
+def get_model(name: str, /, **config: Any) -> Model:
     """A model by its registered name, made with the rest of the arguments.
 
     ```python
@@ -51,7 +54,8 @@ def get_model(name: str, /, **config: Any) -> Any:
         RegistryError: the name is unknown, or its package cannot deliver it.
         LegacyKerasError: TensorFlow uses a Keras that TFRS cannot use.
     """
-    return models.create(name, **config)
+    model: Model = models.create(name, **config)
+    return model
 
 
 def list_models(pattern: str = "*", *, tags: Iterable[str] = ()) -> list[str]:
@@ -59,7 +63,7 @@ def list_models(pattern: str = "*", *, tags: Iterable[str] = ()) -> list[str]:
     return models.names(pattern, tags=tags)
 
 
-def get_block(name: str, /, **config: Any) -> Any:
+def get_block(name: str, /, **config: Any) -> Block:
     """An interaction block by its registered name, made with the rest of the arguments.
 
     ```python
@@ -70,7 +74,8 @@ def get_block(name: str, /, **config: Any) -> Any:
         RegistryError: the name is unknown, or its package cannot deliver it.
         LegacyKerasError: TensorFlow uses a Keras that TFRS cannot use.
     """
-    return blocks.create(name, **config)
+    block: Block = blocks.create(name, **config)
+    return block
 
 
 def list_blocks(pattern: str = "*", *, tags: Iterable[str] = ()) -> list[str]:

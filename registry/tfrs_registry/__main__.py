@@ -5,10 +5,11 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from inspect import Parameter, signature
 from typing import NoReturn
 
 from tfrs_registry import blocks, models
-from tfrs_registry.errors import LegacyKerasError, PluginWarning, RegistryError
+from tfrs_registry.errors import BrokenPluginError, LegacyKerasError, PluginWarning, RegistryError
 from tfrs_registry.registry import Registry, unknown_component
 
 
@@ -50,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("show", help="show one component, without importing it")
     command.add_argument("name")
+    command.add_argument("--arguments", action="store_true", help="import the class, and show its arguments too")
     command.set_defaults(run=_show)
 
     command = commands.add_parser("check", help="import every component; exit status 1 if one is broken")
@@ -68,15 +70,34 @@ def _show(options: argparse.Namespace) -> int:
     found = [registry for registry in (models, blocks) if registry.names(options.name)]
     if not found:
         raise unknown_component("model or block", options.name, sorted({*models.names(), *blocks.names()}))
-    for registry in found:
-        spec = registry.spec(options.name)
-        print(f"{registry.kind} {spec.name}: {spec.summary}")
-        print(f"  class    {spec.target}")
-        print(f"  from     {registry.provider(spec.name)}")
-        for label, text in (("formula", spec.formula), ("tags", ", ".join(spec.tags)), ("paper", spec.paper)):
-            if text:
-                print(f"  {label:<7}  {text}")
+    # All before the first line is printed: one of them may be broken.
+    for line in [line for registry in found for line in _shown(registry, options.name, options.arguments)]:
+        print(line)
     return 0
+
+
+def _shown(registry: Registry, name: str, arguments: bool) -> list[str]:
+    """What the spec says and, if asked for, the class's arguments, which imports it."""
+    spec = registry.spec(name)
+    lines = [f"{registry.kind} {spec.name}: {spec.summary}"]
+    lines += [f"  class    {spec.target}", f"  from     {registry.provider(spec.name)}"]
+    for label, text in (("formula", spec.formula), ("tags", ", ".join(spec.tags)), ("paper", spec.paper)):
+        lines += [f"  {label:<7}  {text}"] if text else []
+    return lines + (_arguments(registry, spec.name) if arguments else [])
+
+
+def _arguments(registry: Registry, name: str) -> list[str]:
+    """A line for each argument of the constructor, with its default if it has one."""
+    component = registry.load(name)
+    try:
+        parameters = signature(component).parameters.values()
+    except (TypeError, ValueError) as error:
+        raise BrokenPluginError(
+            f"The {registry.kind} {name!r} of {registry.provider(name)} does not tell its arguments: {error}. "
+            "Ask its authors for a constructor with a signature."
+        ) from error
+    lines = [str(parameter.replace(annotation=Parameter.empty)) for parameter in parameters]
+    return ["  arguments", *(f"    {line.replace('=', ' = ', 1)}" for line in lines)]
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -15,6 +15,13 @@ BROKEN = "[tfrs_registry.blocks]\nruined = ruin:SPEC\n[tfrs_registry.models]\nnf
 RUINED = "The block 'ruined' of ruin 0.3 cannot be loaded from 'ruin:SPEC': OSError: disk gone. Repair or remove ruin."
 
 
+def offered(add_distribution, module: str) -> str:
+    """A package whose block `plain` is what the module calls `P`."""
+    spec = "from tfrs_registry import ComponentSpec\nSPEC = ComponentSpec(name='plain', target='{}', summary='One.')\n"
+    entry_points = "[tfrs_registry.blocks]\nplain = plain:SPEC\n"
+    return add_distribution("plain", "0.1", entry_points=entry_points, module=spec.format("plain:P") + module)
+
+
 def listed(text: str) -> list[list[str]]:
     return [line.split(maxsplit=2) for line in text.splitlines()]
 
@@ -60,10 +67,7 @@ def test_show_prints_what_the_spec_says(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_show_leaves_out_what_a_spec_does_not_say(run_python, add_distribution) -> None:
-    module = (
-        "from tfrs_registry import ComponentSpec\nSPEC = ComponentSpec(name='plain', target='plain:P', summary='One.')"
-    )
-    site = add_distribution("plain", "0.1", entry_points="[tfrs_registry.blocks]\nplain = plain:SPEC\n", module=module)
+    site = offered(add_distribution, "")
     shown = run_python(RUN.format(arguments=["show", "plain"]), PYTHONPATH=site)
     assert shown.stdout.splitlines() == ["block plain: One.", "  class    plain:P", "  from     plain 0.1"]
 
@@ -76,6 +80,42 @@ def test_show_of_an_unknown_name_is_one_line(capsys: pytest.CaptureFixture[str])
         "tfrs-registry: Unknown model or block 'bi-interactoin'. Did you mean 'bi_interaction'? Known: "
     )
     assert captured.err.count("\n") == 1
+
+
+def test_show_prints_the_arguments_of_a_class_and_their_defaults(run_python, add_distribution) -> None:
+    module = "class P:\n    def __init__(self, units, *, kind: str = 'wide', sizes=(4, 2), **kwargs): ...\n"
+    site = offered(add_distribution, module)
+    shown = run_python(RUN.format(arguments=["show", "plain", "--arguments"]), PYTHONPATH=site)
+    assert shown.stdout.partition("  arguments\n")[2].splitlines() == [
+        "    units",
+        "    kind = 'wide'",
+        "    sizes = (4, 2)",
+        "    **kwargs",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (
+            "",
+            "The block 'plain' of plain 0.1 cannot be loaded from 'plain:P': AttributeError: module 'plain' has no "
+            "attribute 'P'. Repair or remove plain.",
+        ),
+        (
+            "class P:\n    __signature__ = 3\n",
+            "The block 'plain' of plain 0.1 does not tell its arguments: unexpected object 3 in __signature__ "
+            "attribute. Ask its authors for a constructor with a signature.",
+        ),
+    ],
+)
+def test_arguments_that_cannot_be_shown_are_one_line(run_python, add_distribution, module: str, message: str) -> None:
+    site = offered(add_distribution, module)
+    shown = run_python(RUN.format(arguments=["show", "plain", "--arguments"]), PYTHONPATH=site, status=2)
+    assert shown.stdout == ""
+    assert [line for line in shown.stderr.splitlines() if line.startswith("tfrs-registry")] == [
+        f"tfrs-registry: {message}"
+    ]
 
 
 @pytest.mark.parametrize(
