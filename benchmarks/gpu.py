@@ -26,15 +26,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import gpu_parts
-import gpu_quality
 import numpy as np
-from gpu_plan import ALL, EMBEDDING_BOUND, GRID, PLAN, QUICK, WIDE_MLP, Plan
-from timing import LEAST_ROUNDS, machine, times_as_fast
+from lib.gpu import parts as gpu_parts
+from lib.gpu import quality as gpu_quality
+from lib.gpu.plan import ALL, EMBEDDING_BOUND, GRID, PLAN, QUICK, WIDE_MLP, Plan
+from lib.places import RESULTS
+from lib.timing import LEAST_ROUNDS, machine, times_as_fast
 
 from nfm_tfrs.keras_compat import tf
 
-RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("nfm-tfrs", "tensorflow", "tf-keras", "tensorflow-recommenders", "numpy")
 FASTER = {"tf32": 1.6, "float32": 2.5}  # how many times as fast bfloat16 shall be in the wide MLP
 BANDWIDTH_SHARE = 0.6  # of the roofline by bytes alone, which an embedding-bound step shall reach

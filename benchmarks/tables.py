@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from spec_table import spec_table
-from speed_table import RESULTS_OF_SPEED, speed_caption, speed_table
+from lib.places import BENCHMARKS, RESULTS
+from lib.spec_table import spec_table
+from lib.speed_table import RESULTS_OF_SPEED, speed_caption, speed_table
 
 METRICS = ("valid_auc", "test_auc", "test_log_loss")
-RESULTS = Path(__file__).parent / "results"
-README = Path(__file__).parent.parent / "README.md"
+README = BENCHMARKS.parent / "README.md"
 
 
 def table(results: dict[str, Any]) -> str:

@@ -117,7 +117,7 @@ class LazyAdam(RowWiseOptimizer):
     batch. Else it differs: in Adam a row that is absent still moves, along its old m, while its m and v decay; here it
     stays as it is, and its m and v wait. t counts all steps, not those of the row. A rare row therefore takes one
     step of about α a visit, instead of the tail of 1/(1 - β₁) smaller ones that Adam adds, and its v remembers the
-    last 1/(1 - β₂) visits instead of steps. benchmarks/optimizers.py compares what comes out.
+    last 1/(1 - β₂) visits instead of steps. benchmarks/quality/optimizers.py compares what comes out.
 
     Args:
         learning_rate: α, a rate or a schedule.

@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from interface import Runner, rows_of, serve
-from workloads import Rows, Workload
+from lib.workloads import Rows, Workload
 
 
 def load() -> type[Runner]:

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from interface import Runner, serve
-from workloads import BAG_VOCABULARY, MOST_IN_BAG, Rows, Workload, generate_bags
+from lib.workloads import BAG_VOCABULARY, MOST_IN_BAG, Rows, Workload, generate_bags
 
 
 def load() -> type[Runner]:

@@ -5,7 +5,9 @@ Standard library only.
 
 from pathlib import Path
 
-DIRECTORY = Path(__file__).resolve().parents[1] / ".venvs"
+from lib.places import BENCHMARKS
+
+DIRECTORY = BENCHMARKS / ".venvs"
 
 VENVS = {
     "deepctr": "tensorflow",

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from interface import Runner, rows_of, serve
-from workloads import Rows, Workload
+from lib.workloads import Rows, Workload
 
 
 def load() -> type[Runner]:

@@ -13,13 +13,11 @@ It builds the model, prints {"ready": true, "versions", "parameters", "import_se
     {"do": "memory"}                           {"megabytes", "peak_megabytes"}
     {"do": "stop"}
 
-and {"error": "one line"} where it cannot. NumPy and the standard library only.
-A runner's file, whose library is imported within `load` alone:
+and {"error": "one line"} where it cannot. This file imports NumPy and the standard library only. A runner's file
+imports its library within `load` alone, so that the server can time that import:
 
     from interface import Runner, serve
-    import numpy as np
-from timing import resident_megabytes, versions
-from workloads import Rows, Workload
+    from lib.workloads import Rows, Workload
 
     def load() -> type[Runner]:
         import library
@@ -45,8 +43,8 @@ if sys.path and Path(sys.path[0]).resolve() == Path(__file__).resolve().parent:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import numpy as np
-from timing import resident_megabytes, versions
-from workloads import Rows, Workload, generate, workload
+from lib.timing import resident_megabytes, versions
+from lib.workloads import Rows, Workload, generate, workload
 
 POOL = 16
 SEED = 0

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from interface import Runner, rows_of, serve
-from workloads import Rows, Workload
+from lib.workloads import Rows, Workload
 
 
 def load() -> type[Runner]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from interface import Runner, rows_of, serve, timed
-from workloads import BAG_VOCABULARY, PEER_DEFINITION, Rows, Workload, generate_bags
+from lib.workloads import BAG_VOCABULARY, PEER_DEFINITION, Rows, Workload, generate_bags
 
 SEED = 0
 DEFINITIONS: dict[str, dict[str, Any]] = {"peer": PEER_DEFINITION, "paper": {}}

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from interface import Runner, rows_of, serve
-from workloads import Rows, Workload
+from lib.workloads import Rows, Workload
 
 EDGES = np.linspace(-2.5, 2.5, 20)  # of the bins of a number
 

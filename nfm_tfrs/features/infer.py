@@ -22,7 +22,7 @@ from nfm_tfrs.features.feature import (
     NumericFeature,
 )
 
-MIN_COUNT = 5  # chosen on validation: benchmarks/movielens.py
+MIN_COUNT = 5  # chosen on validation: benchmarks/quality/movielens.py
 MAX_VOCABULARY = 1_000_000
 WEIGHTS_OF = b"weights_of"  # field metadata: the bag column whose weights a column holds
 

@@ -91,7 +91,7 @@ class TaskModel(tfrs.Model):
                 f"On several replicas steps run one at a time; received steps_per_execution={steps_per_execution!r}. "
                 "Leave it out."
             )
-        if optimizer is None:  # chosen on validation: benchmarks/movielens.py
+        if optimizer is None:  # chosen on validation: benchmarks/quality/movielens.py
             optimizer = keras.optimizers.Adagrad(0.05) if jit_compile is True else LazyAdagrad(0.05)
         optimizer = keras.optimizers.get(optimizer)
         inner = getattr(optimizer, "inner_optimizer", optimizer)

@@ -1,11 +1,9 @@
 """The benchmark of the blocks runs, and its table says what it measured."""
 
-from pathlib import Path
-
 import pytest
 import tables
+from lib.places import BENCHMARKS
 
-BENCHMARKS = Path(tables.__file__).parent
 RESULTS = BENCHMARKS / "results" / "blocks.json"
 SHAPES = [("39", "16"), ("10", "64")]
 
@@ -32,9 +30,8 @@ def test_quick_run_measures_the_named_blocks_at_both_shapes_and_writes_nothing(r
     before = RESULTS.read_bytes() if RESULTS.exists() else None
     script = (
         "import runpy, sys\n"
-        f"sys.path.insert(0, {str(BENCHMARKS)!r})\n"
-        "sys.argv[1:] = ['--quick', '--blocks', 'bi_interaction', 'fm']\n"
-        f"runpy.run_path({str(BENCHMARKS / 'blocks.py')!r}, run_name='__main__')"
+        "sys.argv[1:] = ['blocks', '--quick', '--blocks', 'bi_interaction', 'fm']\n"
+        f"runpy.run_path({str(BENCHMARKS)!r}, run_name='__main__')"
     )
     lines = run_python(script, folder=tmp_path).stdout.splitlines()
     measured = [line.split()[:4] for line in lines if " ms" in line]

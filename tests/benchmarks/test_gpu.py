@@ -2,20 +2,19 @@
 
 import itertools
 import json
-from pathlib import Path
 from types import MappingProxyType
 
 import gpu
-import gpu_parts
-import gpu_quality
 import numpy as np
 import pytest
-from gpu_plan import ALL, BLOCKS, GRID, PLAN, QUICK, Configuration, K, Variant
+from lib.gpu import parts as gpu_parts
+from lib.gpu import quality as gpu_quality
+from lib.gpu.plan import ALL, BLOCKS, GRID, PLAN, QUICK, Configuration, K, Variant
+from lib.places import BENCHMARKS
 from sklearn.metrics import roc_auc_score
 
 from nfm_tfrs.keras_compat import tf
 
-BENCHMARKS = Path(gpu.__file__).parent
 ABSENT = ("pyarrow", "sklearn", "typer", "rich", "matplotlib", "pandas", "keras_tuner")
 
 
@@ -47,7 +46,6 @@ def quick(run_python, tmp_path_factory):
 import runpy, sys
 for name in {ABSENT!r}:
     sys.modules[name] = None
-sys.path.insert(0, {str(BENCHMARKS)!r})
 def run(*arguments):
     sys.argv = ["gpu.py", *arguments]
     runpy.run_path({str(BENCHMARKS / "gpu.py")!r}, run_name="__main__")
@@ -58,7 +56,8 @@ except SystemExit as error:
 print("---")
 run("--quick", "--out", "found")
 """
-    refusal, said = run_python(script, folder=folder, CUDA_VISIBLE_DEVICES="").stdout.split("---\n")
+    done = run_python(script, folder=folder, CUDA_VISIBLE_DEVICES="", PYTHONPATH=str(BENCHMARKS))
+    refusal, said = done.stdout.split("---\n")
     assert not (folder / "none").exists()
     return refusal, said.splitlines(), json.loads((folder / "found" / "gpu.json").read_text())
 

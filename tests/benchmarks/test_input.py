@@ -1,13 +1,11 @@
 """The benchmark of the input measures every way, and all ways give the same rows."""
 
 import json
-from importlib import import_module
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-benchmark = import_module("input")
+from lib.places import RESULTS
+from speed import input as benchmark
 
 SIZES = benchmark.Sizes(rows=900, strings=700, slices=500, group=400, vocabulary=1_000, steps=1)
 
@@ -53,9 +51,8 @@ def test_each_way_is_measured_and_compared_with_the_bare_step(sources):
 
 def test_a_quick_run_writes_nothing(monkeypatch):
     monkeypatch.setattr(benchmark, "QUICK", SIZES)
-    folder = Path(benchmark.__file__).parent / "results"
-    before = {path: path.read_bytes() for path in folder.iterdir()}
+    before = {path: path.read_bytes() for path in RESULTS.iterdir()}
     results = benchmark.main(["--quick"])
     assert results["end_to_end"] == results["training"]["parquet"]["share"]
     json.dumps(results)
-    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    assert {path: path.read_bytes() for path in RESULTS.iterdir()} == before

@@ -1,17 +1,16 @@
 """The benchmark of the optimizers chooses rates on validation, pairs seeds, goes on where it stopped, and runs."""
 
 import json
-from pathlib import Path
 
 import numpy as np
-import optimizers
 import pytest
-from optimizers import Candidate, Plan
+from lib.places import BENCHMARKS
+from quality import optimizers
+from quality.optimizers import Candidate, Plan
 from scipy.stats import ttest_rel
 
 from nfm_tfrs.data.synthetic import click_log
 
-BENCHMARKS = Path(optimizers.__file__).parent
 RATES = {"Adam": (0.1, 0.2), "LazyAdam": (0.3, 0.4)}
 PLAN = Plan({name: Candidate(lambda rate, name=name: (name, rate), rates) for name, rates in RATES.items()})
 ALL_RATES = [(name, rate, 0, False) for name, rates in RATES.items() for rate in rates]
@@ -156,9 +155,8 @@ def test_quick_run_compares_the_two_adams_and_writes_nothing(run_python):
     before = optimizers.RESULTS.read_bytes() if optimizers.RESULTS.exists() else None
     script = (
         "import runpy, sys\n"
-        f"sys.path.insert(0, {str(BENCHMARKS)!r})\n"
-        "sys.argv[1:] = ['--quick']\n"
-        f"runpy.run_path({str(BENCHMARKS / 'optimizers.py')!r}, run_name='__main__')"
+        "sys.argv[1:] = ['optimizers', '--quick']\n"
+        f"runpy.run_path({str(BENCHMARKS)!r}, run_name='__main__')"
     )
     lines = run_python(script).stdout.splitlines()
     seeds = [(line.split()[0], line.split()[3]) for line in lines if " seed " in line]

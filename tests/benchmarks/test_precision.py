@@ -1,9 +1,8 @@
 """The benchmark of precision pairs seeds, goes on where it stopped, and runs."""
 
 import numpy as np
-import optimizers
-import precision
 import pytest
+from quality import optimizers, precision
 from scipy.stats import ttest_rel
 
 PLAN = precision.Plan(seeds=(1, 2, 3))

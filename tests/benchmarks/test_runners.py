@@ -3,19 +3,20 @@
 import functools
 import json
 import sys
+import textwrap
 from itertools import count
-from pathlib import Path
 
 import numpy as np
 import pytest
-import timing
+from lib import timing
+from lib.places import BENCHMARKS
+from lib.runners import LEAST_CALLS, MOST_CALLS, WARM_UP, Process, RunnerError, Side, ask_in_turn, fleet, median_call
+from lib.workloads import BAG_VOCABULARY, MOST_IN_BAG, Bags, generate, generate_bags, workload
 from peers import interface
-from runners import LEAST_CALLS, MOST_CALLS, WARM_UP, Process, RunnerError, Side, ask_in_turn, fleet, median_call
-from workloads import BAG_VOCABULARY, MOST_IN_BAG, Bags, generate, generate_bags, workload
 
 FAKE = f"""
 import os, sys
-sys.path.insert(0, {str(Path(timing.__file__).parent)!r})
+sys.path.insert(0, {str(BENCHMARKS)!r})
 from peers.interface import Runner, serve
 
 def load():
@@ -192,6 +193,11 @@ def test_turn_lasts_half_a_second_and_gives_the_median_after_warm_calls(seconds,
 
     assert median_call("predict", rows=7)(Asked()) == pytest.approx(seconds * 1e3)
     assert asked == [("predict", WARM_UP + LEAST_CALLS, 7), ("predict", WARM_UP + calls, 7)]
+
+
+def test_the_file_of_a_runner_in_the_docstring_is_python():
+    _, _, example = interface.__doc__.partition("    from interface import")
+    compile(textwrap.dedent(f"    from interface import{example}"), "example", "exec")
 
 
 def test_first_step_counts_building_and_training_but_neither_import_nor_conversion(monkeypatch):

@@ -5,11 +5,10 @@ import os
 import sys
 
 import pytest
-import search
-import search_clicks
-import search_memory
 import tables
-import timing
+from lib import timing
+from memory import search_memory
+from quality import search, search_clicks
 
 
 def found(valid_auc, **rest):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from spec_table import spec_table
+from lib.spec_table import spec_table
 from tables import TABLES, markers
 
 from nfm_tfrs import specs

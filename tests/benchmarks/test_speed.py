@@ -2,28 +2,20 @@
 
 import json
 import sys
-from pathlib import Path
 
-import cold_start
-import fit
-import floor
-import latency
 import numpy as np
 import pytest
-import reports
-import speed_table
-import train_step
-import vocabulary
-from runners import RunnerError
-from workloads import workload
+from lib import floor, reports, speed_table
+from lib.places import BENCHMARKS
+from lib.runners import RunnerError
+from lib.workloads import workload
+from speed import cold_start, fit, latency, train_step, vocabulary
 
-BENCHMARKS = Path(reports.__file__).parent
 SCRIPTS = ["train_step", "fit", "vocabulary", "latency", "cold_start", "sequences"]
 QUICK = {
     script: "import runpy, sys\n"
-    f"sys.path.insert(0, {str(BENCHMARKS)!r})\n"
-    "sys.argv[1:] = ['--quick']\n"
-    f"runpy.run_path({str(BENCHMARKS / f'{script}.py')!r}, run_name='__main__')"
+    f"sys.argv[1:] = [{script!r}, '--quick']\n"
+    f"runpy.run_path({str(BENCHMARKS)!r}, run_name='__main__')"
     for script in SCRIPTS
 }
 MILLISECONDS = {"own": 1.0, "deepctr": 6.0, "tutorial": 16.0, "torchfm": 5.0, "fuxictr": 8.0}

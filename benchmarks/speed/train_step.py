@@ -1,6 +1,6 @@
 """Time of a training step: W1 and W2 against every peer, and against the least that this machine allows.
 
-usage: python benchmarks/train_step.py [--quick] [--rounds 9] [--peers NAME ...]
+usage: python benchmarks train_step [--quick] [--rounds 9] [--peers NAME ...]
 
 A step reads a batch that lies ready in memory and is timed alone, its loss read back. Adagrad is the same algorithm
 everywhere; with Adam every peer walks its whole tables, ours the rows of the batch; "dense_adam"
@@ -10,11 +10,11 @@ is ours over the whole table.
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from floor import floor
-from reports import ALL_PEERS, Options, Pair, Report, comparison, pairs, parse, sides_of
-from runners import Process, Side, Start, ask_in_turn, fleet, median_call
-from timing import median
-from workloads import workload
+from lib.floor import floor
+from lib.reports import ALL_PEERS, Options, Pair, Report, comparison, pairs, parse, sides_of
+from lib.runners import Process, Side, Start, ask_in_turn, fleet, median_call
+from lib.timing import median
+from lib.workloads import workload
 
 PEERS = ALL_PEERS
 ADAM, ADAGRAD, DENSE_ADAM = (Side("own", optimizer) for optimizer in ("adam", "adagrad", "dense_adam"))

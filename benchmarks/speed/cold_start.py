@@ -1,6 +1,6 @@
 """Time to the first training step of a fresh process: W1 against the TFRS tutorial's model.
 
-usage: python benchmarks/cold_start.py [--quick] [--rounds 9] [--peers NAME ...]
+usage: python benchmarks cold_start [--quick] [--rounds 9] [--peers NAME ...]
 
 From the import of the library, which does not count, to the end of the first step: the model is built, its graphs are
 traced, and one batch is trained on. Each round starts one process of each side, one after the other.
@@ -9,8 +9,8 @@ traced, and one batch is trained on. Each round starts one process of each side,
 from collections.abc import Sequence
 
 import numpy as np
-from reports import Options, Report, comparison, pairs, parse, sides_of
-from runners import Process, RunnerError, Side, Start
+from lib.reports import Options, Report, comparison, pairs, parse, sides_of
+from lib.runners import Process, RunnerError, Side, Start
 
 PEERS = ("tutorial",)
 OWN = Side("own", "adam")

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 from peers.interface import pool
-from workloads import Workload
+
+from lib.workloads import Workload
 
 FLOAT_BYTES = 4
 SLOTS = 2  # Adam's

@@ -1,6 +1,6 @@
 """Time of a training step as the vocabulary grows, W3, and the memory that ten million rows take.
 
-usage: python benchmarks/vocabulary.py [--quick] [--rounds 9] [--peers NAME ...]
+usage: python benchmarks vocabulary [--quick] [--rounds 9] [--peers NAME ...]
 
 First our own sizes against each other, all at once; then at the largest one peer after the other against ours, since
 ten million rows under dense Adam take several gigabytes. Memory is what a process holds after training steps.
@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from reports import ALL_PEERS, TENSORFLOW_PEERS, Options, Pair, Report, comparison, parse
-from runners import Process, Side, Start, ask_in_turn, fleet, median_call
-from timing import median, summary
+from lib.reports import ALL_PEERS, TENSORFLOW_PEERS, Options, Pair, Report, comparison, parse
+from lib.runners import Process, Side, Start, ask_in_turn, fleet, median_call
+from lib.timing import median, summary
 
 PEERS = ALL_PEERS
 ROWS, QUICK_ROWS = (10_000, 1_000_000, 10_000_000), (1000, 2000)

@@ -1,6 +1,6 @@
 """Time of one call of inference on a few rows: W1 and W2 against the TensorFlow peers.
 
-usage: python benchmarks/latency.py [--quick] [--rounds 9] [--peers NAME ...]
+usage: python benchmarks latency [--quick] [--rounds 9] [--peers NAME ...]
 
 The rows lie ready in memory as ids and numbers, in the library's own tensors; the model is called through a
 tf.function without training, and its result is read back. Each round gives the median call (p50).
@@ -8,8 +8,8 @@ tf.function without training, and its result is read back. Each round gives the 
 
 from collections.abc import Sequence
 
-from reports import TENSORFLOW_PEERS, Options, Report, comparison, pairs, parse, sides_of
-from runners import Process, Side, Start, ask_in_turn, fleet, median_call
+from lib.reports import TENSORFLOW_PEERS, Options, Report, comparison, pairs, parse, sides_of
+from lib.runners import Process, Side, Start, ask_in_turn, fleet, median_call
 
 PEERS = TENSORFLOW_PEERS
 OWN = Side("own", "adam")

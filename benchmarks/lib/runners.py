@@ -10,13 +10,14 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from peers import environments
 
-PEERS = Path(__file__).resolve().parent / "peers"
+from lib.places import BENCHMARKS
+
+PEERS = BENCHMARKS / "peers"
 OWN = "own"
 LEAST_SECONDS = 0.5  # of a turn of one side
 LEAST_CALLS, MOST_CALLS = 3, 500

@@ -1,6 +1,6 @@
 """Rows a second of the input alone, and of training from a Parquet file, W1.
 
-usage: python benchmarks/input.py [--quick] [--rounds 9]
+usage: python benchmarks input [--quick] [--rounds 9]
 
 A generated file of 5 million rows: 26 columns of int64 ids, 13 of float32 numbers, a label. "alone" are shuffled
 batches without a model: read, encoded and cut from the file ("parquet"; "parquet, strings" from a smaller file whose
@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from reports import SEED, Options, Report, parse
-from timing import median, versions
-from workloads import PEER_DEFINITION, Workload, generate, workload
+from lib.reports import SEED, Options, Report, parse
+from lib.timing import median, versions
+from lib.workloads import PEER_DEFINITION, Workload, generate, workload
 
 from nfm_tfrs.data import Label, read_table, stream
 from nfm_tfrs.data.cache import cached

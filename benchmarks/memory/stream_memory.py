@@ -1,6 +1,6 @@
 """Claim: streaming a 5 GB Parquet file grows resident memory by less than 500 MB, however its row groups are cut.
 
-    python benchmarks/stream_memory.py --gigabytes 5
+usage: python benchmarks stream_memory --gigabytes 5
 
 Writes the file twice, as one row group and as many, streams each in a fresh process and records how far the peak of
 resident memory rose above what the process held before the stream was made. Linux only: reads /proc/self.
@@ -17,12 +17,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from timing import resident_megabytes, versions
+from lib.places import BENCHMARKS
+from lib.timing import resident_megabytes, versions
 
 CATEGORIES, STRINGS, NUMBERS = 20, 2, 13
 BATCH_SIZE = 4096
 CHUNK_ROWS = 1 << 17
-RESULT = Path(__file__).parent / "results" / "stream_memory.json"
+RESULT = BENCHMARKS / "results" / "stream_memory.json"
 
 
 def write(path: Path, gigabytes: float, row_group_rows: int | None) -> None:

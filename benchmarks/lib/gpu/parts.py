@@ -9,10 +9,10 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from gpu_plan import PRECISIONS, SLOTS, Configuration, Plan, Variant
-from timing import median, take_turns
-from workloads import PEER_DEFINITION, generate, workload
 
+from lib.gpu.plan import PRECISIONS, SLOTS, Configuration, Plan, Variant
+from lib.timing import median, take_turns
+from lib.workloads import PEER_DEFINITION, generate, workload
 from nfm_tfrs.blocks.bi_interaction import BiInteraction
 from nfm_tfrs.blocks.cin import CIN
 from nfm_tfrs.blocks.cross import Cross

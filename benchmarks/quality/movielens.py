@@ -1,6 +1,6 @@
 """Choose the package's defaults on MovieLens-small's validation rows, then judge them on its test rows, once.
 
-usage: python benchmarks/movielens.py ratings.parquet [--test] [--quick] [--seeds 3] [--settings NAME ...]
+usage: python benchmarks movielens ratings.parquet [--test] [--quick] [--seeds 3] [--settings NAME ...]
 
 Each setting differs from the defaults in what its name says. Without --test no test row is judged. With it the
 defaults, and logistic regression and LightGBM (pip install lightgbm) on the same features, are judged on the test rows.
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lib.places import BENCHMARKS
 from rich.console import Console
 
 from nfm_tfrs import metrics
@@ -27,7 +28,7 @@ from nfm_tfrs.keras_compat import keras
 from nfm_tfrs.models.nfm import NFM
 from nfm_tfrs.training import judge, train
 
-RESULTS = Path(__file__).parent / "results" / "movielens.json"
+RESULTS = BENCHMARKS / "results" / "movielens.json"
 COLUMNS = ("user_id", "movie_id", "year", "genres")
 OPTIMIZERS = {"adagrad": keras.optimizers.Adagrad, "adam": keras.optimizers.Adam}
 SETTINGS: dict[str, dict[str, Any]] = {

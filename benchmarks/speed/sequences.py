@@ -1,6 +1,6 @@
 """Time of training on bags, W5: as compressed sparse rows, as this package takes them, against padding.
 
-usage: python benchmarks/sequences.py [--quick] [--rounds 9] [--peers NAME ...]
+usage: python benchmarks sequences [--quick] [--rounds 9] [--peers NAME ...]
 
 "pooling" is the mean of each bag, its gradient and one Adagrad update of the table, in one process: by this package,
 by plain TensorFlow and Keras on ids padded to the longest possible bag ("padded"), and by the same with this package's
@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from reports import Options, Pair, Report, comparison, parse, sides_of
-from runners import Process, Side, Start, ask_in_turn, fleet, median_call
-from timing import Step, summary, take_turns, times_as_fast, versions
-from workloads import BAG_VOCABULARY, MOST_IN_BAG, Bags, generate_bags, workload
+from lib.reports import Options, Pair, Report, comparison, parse, sides_of
+from lib.runners import Process, Side, Start, ask_in_turn, fleet, median_call
+from lib.timing import Step, summary, take_turns, times_as_fast, versions
+from lib.workloads import BAG_VOCABULARY, MOST_IN_BAG, Bags, generate_bags, workload
 
 from nfm_tfrs.embedding.table import FusedEmbedding
 from nfm_tfrs.features.encoder import IDS, NUMBERS, bag_key

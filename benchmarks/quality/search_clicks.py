@@ -1,6 +1,6 @@
 """Claim: on click logs a search comes within 0.01 of the best AUC there is, and above the default NFM.
 
-    python benchmarks/search_clicks.py [--seeds 10] [--quick]
+usage: python benchmarks search_clicks [--seeds 10] [--quick]
 
 The logs are drawn, so the best AUC is known: that of the logits they were drawn from, on the same test rows. For each
 seed there is a log with pairs and one with triples, of a million rows, split by time; each is searched with the default
@@ -19,17 +19,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from movielens import fitted, spread
-from timing import machine, side_by_side, versions
+from lib.places import BENCHMARKS, SEARCHES, command_of
+from lib.timing import machine, side_by_side, versions
 
 from nfm_tfrs import metrics
 from nfm_tfrs.data import parse_split, prepare
 from nfm_tfrs.data.synthetic import click_log
 from nfm_tfrs.training import predict
 from nfm_tfrs.tuning import Budget, search
+from quality.movielens import fitted, spread
 
-HERE = Path(__file__).parent
-RESULTS = HERE / "results" / "search_clicks.json"
+RESULTS = BENCHMARKS / "results" / "search_clicks.json"
 ORDERS = {"pairs": 2, "triples": 3}
 MINUTES = {"pairs": 10, "triples": 15}
 ROWS, QUICK_ROWS = 1_000_000, 3_000
@@ -95,7 +95,7 @@ def folder_of(options: argparse.Namespace, variant: str) -> Path:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--folder", type=Path, default=HERE / ".searches")
+    parser.add_argument("--folder", type=Path, default=SEARCHES)
     parser.add_argument("--quick", action="store_true", help="one seed, few rows, seconds; writes no results")
     parser.add_argument("--one", nargs=2, metavar=("VARIANT", "SEED"), help="this search alone")
     options = parser.parse_args(arguments)
@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     jobs = [(name, seed) for name in ORDERS for seed in range(FIRST, FIRST + (1 if options.quick else options.seeds))]
     files = {job: folder_of(options, job[0]) / "{}-{}.json".format(*job) for job in jobs}
-    command = [sys.executable, __file__, "--folder", str(options.folder), *["--quick"] * options.quick]
+    command = [*command_of("search_clicks"), "--folder", str(options.folder), *["--quick"] * options.quick]
     side_by_side([[*command, "--one", name, str(seed)] for (name, seed), file in files.items() if not file.exists()])
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in ORDERS}
     for (name, _), file in files.items():

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from peers import environments
-from runners import Process, Side
-from timing import LEAST_ROUNDS, machine, summary, times_as_fast
 
-RESULTS = Path(__file__).parent / "results"
+from lib.places import RESULTS
+from lib.runners import Process, Side
+from lib.timing import LEAST_ROUNDS, machine, summary, times_as_fast
+
 SEED = 0
 QUICK_ROUNDS = 1
 TENSORFLOW_PEERS = ("deepctr", "tutorial", "tfrs_cross", "keras_rs")

@@ -1,6 +1,6 @@
 """Claim: 200 trials in one process grow resident memory by less than 300 MB; not where XLA compiles their models.
 
-    python benchmarks/search_memory.py [--trials 200]
+usage: python benchmarks search_memory [--trials 200]
 
 Searches over every registered block and the four optimizers, row-wise and Keras' own, each in a fresh process:
 KerasTuner's random search on raw columns, strings and ragged ones among them; the package's own search on encoded rows;
@@ -19,9 +19,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from timing import machine, resident_megabytes, versions
+from lib.places import BENCHMARKS
+from lib.timing import machine, resident_megabytes, versions
 
-RESULT = Path(__file__).parent / "results" / "search_memory.json"
+RESULT = BENCHMARKS / "results" / "search_memory.json"
 PACKAGES = ("nfm-tfrs", "tensorflow", "tf-keras", "tensorflow-recommenders", "keras-tuner")
 FIRST = 10  # the trial the growth is counted from
 ROWS = 4000

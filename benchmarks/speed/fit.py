@@ -1,6 +1,6 @@
 """Time of an epoch of `fit` from memory, shuffled: W1 and W2 against the peers, each through its own usual fit.
 
-usage: python benchmarks/fit.py [--quick] [--rounds 9] [--peers NAME ...]
+usage: python benchmarks fit [--quick] [--rounds 9] [--peers NAME ...]
 
 The rows lie in memory in the form that the library's documentation gives to fit; making them is not timed. The TFRS
 tutorial's pipeline is timed as such and with the batches of its first epoch cached, as the tutorial on ranking does:
@@ -9,8 +9,8 @@ every later epoch then has the same batches in the same order.
 
 from collections.abc import Sequence
 
-from reports import TORCH_PEERS, Options, Pair, Report, comparison, pairs, parse, sides_of
-from runners import Process, Side, Start, ask_in_turn, epoch, fleet
+from lib.reports import TORCH_PEERS, Options, Pair, Report, comparison, pairs, parse, sides_of
+from lib.runners import Process, Side, Start, ask_in_turn, epoch, fleet
 
 PEERS = ("deepctr", "tutorial", "keras_rs", *TORCH_PEERS)
 OWN = Side("own", "adam")

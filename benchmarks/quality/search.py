@@ -1,6 +1,6 @@
 """Search by halving and at random on MovieLens-small in the same time, and what the better one finds.
 
-usage: python benchmarks/search.py ratings.parquet [--minutes 5] [--seeds 5] [--keep-test] [--quick]
+usage: python benchmarks search ratings.parquet [--minutes 5] [--seeds 5] [--keep-test] [--quick]
        (pip install lightgbm)
 
 For each seed the two strategies search at the same time, each on a processor of its own. The better one is that with
@@ -13,24 +13,22 @@ benchmarks/.searches, and go on where they were stopped; remove those that older
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from movielens import fitted, lightgbm, prepared, spread
-from timing import machine, side_by_side, versions
+from lib.places import RESULTS, SEARCHES, command_of
+from lib.timing import machine, side_by_side, versions
 
 from nfm_tfrs.data.parts import Prepared
 from nfm_tfrs.data.readers.table import read_table
 from nfm_tfrs.metrics.bootstrap import paired_bootstrap
 from nfm_tfrs.training import predict
 from nfm_tfrs.tuning import Budget, search
+from quality.movielens import fitted, lightgbm, prepared, spread
 
-HERE = Path(__file__).parent
-RESULTS = HERE / "results"
 STRATEGIES = ("halving", "random")
 JUDGED = 3  # seeds that are judged on the test rows
 QUICK = {"passes": 0.5, "slices": 3, "finalists": 1, "seeds": 1}
@@ -159,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("ratings", type=Path)
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--folder", type=Path, default=HERE / ".searches")
+    parser.add_argument("--folder", type=Path, default=SEARCHES)
     parser.add_argument("--keep-test", action="store_true", help="no test row; keeps what an earlier run found")
     parser.add_argument("--quick", action="store_true", help="one seed, seconds; no test row; writes no results")
     parser.add_argument("--one", nargs=2, metavar=("STRATEGY", "SEED"), help="this search alone")
@@ -174,7 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     kept = json.loads((RESULTS / "search.json").read_text())["test"] if options.keep_test else None
     for seed in range(seeds):
         start = time.monotonic()
-        command = [sys.executable, __file__, str(options.ratings), "--minutes", str(minutes), "--folder", str(folder)]
+        command = [*command_of("search"), str(options.ratings), "--minutes", str(minutes), "--folder", str(folder)]
         side_by_side(
             [
                 [*command, "--one", strategy, str(seed), *["--quick"] * options.quick]

@@ -1,6 +1,6 @@
 """Quality by precision: an NFM with the package's defaults in float32, bfloat16 and float16.
 
-usage: python benchmarks/precision.py [ratings.parquet] [--quick]
+usage: python benchmarks precision [ratings.parquet] [--quick]
 
 On MovieLens-small (if its ratings.parquet is given) and on a generated click log, five seeds, the same ones for each
 precision: of one seed, one initial model, one order of rows, one dropout, so that differences are paired. Nothing is
@@ -13,14 +13,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
-from movielens import prepared, spread
-from optimizers import LOG_ROWS, METRICS, Run, clicks, difference, resumed, settings, trained
+from lib.places import BENCHMARKS
 
 from nfm_tfrs.data.readers.table import read_table
 from nfm_tfrs.keras_compat import tf
 from nfm_tfrs.precision import Precision
+from quality.movielens import prepared, spread
+from quality.optimizers import LOG_ROWS, METRICS, Run, clicks, difference, resumed, settings, trained
 
-RESULTS = Path(__file__).parent / "results" / "precision.json"
+RESULTS = BENCHMARKS / "results" / "precision.json"
 REFERENCE, *HALF = (precision for precision in get_args(Precision) if precision != "auto")
 
 

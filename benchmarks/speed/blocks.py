@@ -1,6 +1,6 @@
 """Time and memory of a training step of every block of this package, beside DeepCTR's layer for the same.
 
-usage: python benchmarks/blocks.py [--quick] [--rounds 9] [--blocks NAME ...]
+usage: python benchmarks blocks [--quick] [--rounds 9] [--blocks NAME ...]
 
 A step is the forward pass and the gradients by embeddings and weights, given the output's: one tf.function, float32,
 no XLA, on the CPU with TensorFlow's own number of threads. Each side takes the input it is written for, made before.
@@ -24,12 +24,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
-from timing import LEAST_ROUNDS, Step, compare, machine, resident_megabytes, summary, take_turns, versions
+from lib.places import BENCHMARKS, command_of
+from lib.timing import LEAST_ROUNDS, Step, compare, machine, resident_megabytes, summary, take_turns, versions
 
 import tfrs_registry
 from nfm_tfrs.keras_compat import keras, tf
 
-RESULTS = Path(__file__).parent / "results" / "blocks.json"
+RESULTS = BENCHMARKS / "results" / "blocks.json"
 SHAPES = ((39, 16), (10, 64))  # fields, dim
 BATCH_SIZE, QUICK_BATCH_SIZE = 4096, 32
 MEMORY_STEPS = 3
@@ -215,7 +216,7 @@ def measure(entry: Entry, deepctr: Any, fields: int, dim: int, batch_size: int, 
 
 def peak_megabytes(name: str, side: str, fields: int, dim: int) -> int:
     """What one side's steps add to the peak of a fresh process."""
-    command = [sys.executable, __file__, "--peak", name, side, str(fields), str(dim)]
+    command = [*command_of("blocks"), "--peak", name, side, str(fields), str(dim)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed: {done.stderr.splitlines()[-1]}")

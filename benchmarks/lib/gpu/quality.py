@@ -4,9 +4,9 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from gpu_parts import SEED, Trainer
-from gpu_plan import Plan
 
+from lib.gpu.parts import SEED, Trainer
+from lib.gpu.plan import Plan
 from nfm_tfrs.features.encoder import FeatureEncoder
 from nfm_tfrs.features.feature import CategoricalFeature
 from nfm_tfrs.features.spec import FeatureSpec

@@ -1,6 +1,6 @@
 """Row-wise Adam and Adagrad against Keras' own: the quality of an NFM with the package's defaults.
 
-usage: python benchmarks/optimizers.py [ratings.parquet] [--quick]
+usage: python benchmarks optimizers [ratings.parquet] [--quick]
 
 On MovieLens-small (if its ratings.parquet is given) and on a generated click log. The rate of each optimizer is the
 one with the best validation AUC, of a seed that is used for nothing else. Then five other seeds train at that rate, the
@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from movielens import prepared, spread
+from lib.places import BENCHMARKS
+from lib.timing import machine, versions
 from rich.console import Console
 from scipy import stats
-from timing import machine, versions
 
 from nfm_tfrs import metrics
 from nfm_tfrs.cli.app import BATCH_SIZE, PATIENCE
@@ -35,8 +35,9 @@ from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.models.nfm import NFM
 from nfm_tfrs.optimizers import LazyAdagrad, LazyAdam
 from nfm_tfrs.training import judge, train
+from quality.movielens import prepared, spread
 
-RESULTS = Path(__file__).parent / "results" / "optimizers.json"
+RESULTS = BENCHMARKS / "results" / "optimizers.json"
 ADAM_RATES = (3e-4, 1e-3, 3e-3, 1e-2)
 ADAGRAD_RATES = (0.02, 0.05, 0.1, 0.2)
 REFERENCES = ("Adam", "Adagrad")  # dense Adam, and the package's default

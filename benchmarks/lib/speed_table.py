@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from reports import TORCH_PEERS
+from lib.reports import TORCH_PEERS
 
 RESULTS_OF_SPEED = ("train_step", "fit", "vocabulary", "sequences", "input", "latency", "cold_start")
 NOT_MEASURED = "not measured"

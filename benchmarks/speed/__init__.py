@@ -1,0 +1,1 @@
+"""How fast: blocks, training steps, whole epochs, input, latency and the start of a process."""
