@@ -1,4 +1,4 @@
-"""The README's tables of measurements, from benchmarks/results/*.json.
+"""The tables of measurements in the README and in docs/, from benchmarks/results/*.json.
 
 usage: python benchmarks/tables.py
 
@@ -15,7 +15,7 @@ from lib.spec_table import spec_table
 from lib.speed_table import RESULTS_OF_SPEED, speed_caption, speed_table
 
 METRICS = ("valid_auc", "test_auc", "test_log_loss")
-README = BENCHMARKS.parent / "README.md"
+PAGES = (BENCHMARKS.parent / "README.md", BENCHMARKS.parent / "docs" / "measured.md")
 
 
 def table(results: dict[str, Any]) -> str:
@@ -43,6 +43,27 @@ def blocks() -> str:
     """The blocks' times and memory."""
     results = json.loads((RESULTS / "blocks.json").read_text())
     return caption(results) + table(results)
+
+
+def movielens() -> str:
+    """Quality on MovieLens-small's test rows, of the package's defaults and of two other models."""
+    results = json.loads((RESULTS / "movielens.json").read_text())
+    rows = [["", "test AUC", "log loss", "calibration error", "AUC within a user"], ["---"] * 5]
+    for name, report in results["test"].items():
+        measured = (report[metric] for metric in ("auc", "log_loss", "calibration_error", "grouped_auc"))
+        rows.append([name, *(_spread(of) for of in measured)])
+    versions = ", ".join(f"{package} {version}" for package, version in results["versions"].items())
+    caption = f"{versions}; mean and standard deviation of {results['seeds']} seeds, where there are any.\n\n"
+    return caption + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def movielens_settings() -> str:
+    """Quality on MovieLens-small's validation rows of each setting that was tried, the best first."""
+    tried = json.loads((RESULTS / "movielens.json").read_text())["valid"]
+    rows = [["setting", "validation AUC", "log loss"], ["---"] * 3]
+    for name in sorted(tried, key=lambda name: -tried[name]["auc"]["mean"]):
+        rows.append([name, _spread(tried[name]["auc"]), _spread(tried[name]["log_loss"])])
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def speed() -> str:
@@ -104,6 +125,8 @@ def search(folder: Path = RESULTS) -> str:
 TABLES: Mapping[str, Callable[[], str]] = {
     "specs": spec_table,
     "blocks": blocks,
+    "movielens": movielens,
+    "movielens_settings": movielens_settings,
     "speed": speed,
     "optimizers": optimizers,
     "precision": precision,
@@ -130,6 +153,14 @@ def placed(text: str, name: str, rendered: str) -> str:
     return f"{head}{opening}\n{rendered}{closing}{tail}"
 
 
+def filled(text: str) -> str:
+    """The text with every table that it has a place for as the results make it."""
+    for name, render in TABLES.items():
+        if markers(name)[0] in text:
+            text = placed(text, name, render())
+    return text
+
+
 def _quality(summary: Mapping[str, Any], less: Mapping[str, Any] | None) -> list[str]:
     """Validation AUC, test AUC, the difference to a reference with its interval, and log loss."""
     valid, test, loss = (_spread(summary[name]) for name in METRICS)
@@ -147,8 +178,8 @@ def _interval(form: str, of: Mapping[str, Any]) -> str:
 
 
 def _spread(of: Mapping[str, Any]) -> str:
-    """A mean with its standard deviation."""
-    return f"{of['mean']:.4f} ± {of['sd']:.4f}"
+    """A mean with its standard deviation; the mean alone of a single run."""
+    return f"{of['mean']:.4f}" + ("" if of["sd"] is None else f" ± {of['sd']:.4f}")
 
 
 def _parameters(measured: list[dict[str, Any]]) -> str:
@@ -173,10 +204,8 @@ def _number(value: float) -> str:
 
 
 def main() -> None:
-    text = README.read_text()
-    for name, render in TABLES.items():
-        text = placed(text, name, render())
-    README.write_text(text)
+    for path in PAGES:
+        path.write_text(filled(path.read_text()))
 
 
 if __name__ == "__main__":
