@@ -1,9 +1,9 @@
-"""The least a training step of a workload can take on this machine: its bytes at the speed of a copy, its FLOPs at
-the speed of the same multiplications alone.
+"""The least time that a training step of a workload can take on this machine.
 
-Bytes: the forward gather reads and writes a row of the table a look-up; the update reads and writes each distinct row
-of the table and of Adam's two slots once. A row is an embedding and a first-order weight. FLOPs: of the tower, forward
-and backward. Merging the gradients of equal ids, the interaction and the metrics count as free.
+Its bytes move at the speed of a copy, and its FLOPs are computed at the speed of the same multiplications alone. Bytes:
+the forward gather reads and writes a row of the table a look-up; the update reads and writes each distinct row of the
+table and of Adam's two slots once. A row is an embedding and a first-order weight. FLOPs: of the tower, forward and
+backward. Merging the gradients of equal ids, the interaction and the metrics count as free.
 """
 
 import itertools
@@ -60,12 +60,12 @@ def matrix_rate(workload: Workload, seconds: float) -> float:
 
 
 def flops(workload: Workload) -> int:
-    """Of the tower, forward and backward: three multiplications a layer."""
+    """FLOPs of a step of the tower, forward and backward: three multiplications a layer."""
     return _flops(workload.batch_size, _layers(workload))
 
 
 def bytes_moved(workload: Workload) -> int:
-    """By the embeddings of a step, on average over the pool's batches."""
+    """Bytes that the embeddings of a step move, on average over the pool's batches."""
     row = (workload.embedding_dim + 1) * FLOAT_BYTES
     looked_up = workload.batch_size * len(workload.vocabulary_sizes)
     return round(2 * looked_up * row + 2 * (1 + SLOTS) * distinct_rows(workload) * row)

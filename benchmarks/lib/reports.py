@@ -54,7 +54,7 @@ def parse(description: str | None, peers: Sequence[str], arguments: Sequence[str
 
 
 def pairs(ours: Side, peers: Iterable[str], optimizer: str) -> list[Pair]:
-    """One of our sides against each of these peers."""
+    """Pairs of one of our sides with each of these peers."""
     return [Pair(ours, Side(peer, optimizer)) for peer in peers]
 
 
@@ -98,9 +98,9 @@ class Report:
     """The results of one script: what was measured, and what it depends on.
 
     Args:
-        name: Of the file in benchmarks/results.
-        options: As the script was started; a quick run writes nothing.
-        folder: Where the file is written.
+        name: Name of the file in benchmarks/results, without its suffix.
+        options: Options that the script was started with; a quick run writes nothing.
+        folder: Folder that the file is written to.
     """
 
     def __init__(self, name: str, options: Options, *, folder: Path = RESULTS) -> None:

@@ -35,8 +35,8 @@ class Side:
 
     Args:
         peer: "own", or a name of `environments.VENVS`.
-        optimizer: As the runner knows it.
-        options: What is special to the runner.
+        optimizer: Name of the optimizer, as the runner knows it.
+        options: Settings that only this runner knows.
         file: The runner's file in benchmarks/peers, where it is not named as the peer.
     """
 
@@ -47,12 +47,12 @@ class Side:
 
     @property
     def name(self) -> str:
-        """As the results and the screen say it."""
+        """The name of this side in the results and on the screen."""
         return " ".join([self.peer, self.optimizer, *(f"{key}={value}" for key, value in self.options.items())])
 
 
 def command(side: Side) -> list[str]:
-    """How to start a side's runner, without its settings."""
+    """The command that starts a side's runner, without its settings."""
     python = sys.executable if side.peer == OWN else str(environments.python(side.peer))
     return [python, str(PEERS / f"{side.file or side.peer}.py")]
 
@@ -61,8 +61,8 @@ class Process:
     """A running runner.
 
     Attributes:
-        side: What it runs.
-        ready: Its first answer.
+        side: The side that the runner runs.
+        ready: The runner's first answer.
 
     Raises:
         RunnerError: It could not start.
@@ -173,7 +173,7 @@ def ask_in_turn(
 
 
 def median_call(do: str, **arguments: Any) -> Callable[[Process], float]:
-    """A turn of calls: milliseconds of the median one, of so many that the turn lasts long enough."""
+    """Makes a turn that takes calls until it lasted long enough, and gives the milliseconds of the median one."""
     calls: dict[Process, int] = {}
 
     def ask(process: Process) -> float:
@@ -188,5 +188,5 @@ def median_call(do: str, **arguments: Any) -> Callable[[Process], float]:
 
 
 def epoch(num_rows: int) -> Callable[[Process], float]:
-    """A turn of one epoch: its milliseconds."""
+    """Makes a turn that fits one epoch, and gives its milliseconds."""
     return lambda process: process.ask("fit", rows=num_rows)["seconds"] * 1e3

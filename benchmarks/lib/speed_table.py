@@ -76,7 +76,7 @@ def against(comparison: Results, ours: str, theirs: str) -> Figure:
 
 
 def against_best(comparison: Results, ours: str, peers: Iterable[str] | None = None) -> Figure:
-    """The same of the peer, of all or of these, that comes nearest to us with the same optimizer."""
+    """How many times as fast our side is as the nearest peer, of all or of these, with the same optimizer."""
     optimizer = ours.split()[1]
     found = [
         figure(ratio, ratio["theirs"].replace(f" {optimizer}", ""))
@@ -108,7 +108,7 @@ def _best(script: str, ours: str, peers: Iterable[str] | None = None, workload: 
 
 
 def _largest(optimizer: str) -> Callable[[Results], Figure]:
-    """Of W3 at the most rows, of the peer that comes nearest to us."""
+    """Finds the figure of W3 at the most rows, against the peer that comes nearest to us."""
 
     def find(results: Results) -> Figure:
         sizes = results["vocabulary"]["peers"]

@@ -34,7 +34,7 @@ def take_turns(steps: Sequence[Step], rounds: int) -> np.ndarray:
 
 
 def milliseconds(step: Step, calls: int) -> float:
-    """Of one call, on average."""
+    """Milliseconds of one call, on average."""
     start = time.perf_counter()
     for _ in range(calls):
         step()
@@ -58,7 +58,7 @@ def median(values: Iterable[float]) -> dict[str, Any]:
 
 
 def summary(values: Iterable[float]) -> dict[str, Any]:
-    """The same of milliseconds, as the results name them."""
+    """The median of milliseconds and its 95 % interval, under the names that the results give them."""
     found = median(values)
     return {"milliseconds": found["median"], "interval": found["interval"]}
 
@@ -85,12 +85,12 @@ def machine() -> dict[str, Any]:
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Of installed packages, by name."""
+    """Versions of installed packages, by the name of the package."""
     return {package: metadata.version(package) for package in packages}
 
 
 def resident_megabytes(name: str) -> float:
-    """A row of /proc/self/status: VmRSS, what this process holds, or VmHWM, its peak."""
+    """Megabytes in a row of /proc/self/status: VmRSS, what this process holds, or VmHWM, its peak."""
     status = Path("/proc/self/status").read_text()
     return next(int(row.split()[1]) for row in status.splitlines() if row.startswith(name)) * 1024 / 1e6
 

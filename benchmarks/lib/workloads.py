@@ -136,7 +136,7 @@ def zipf_ids(size: int, count: int, rng: np.random.Generator, field: int) -> np.
 
 
 def _vocabulary_sizes(rows: int, fields: int) -> tuple[int, ...]:
-    """Geometric from tiny to large, `rows` in all: as the fields of a click log differ."""
+    """Sizes in a geometric row from tiny to large, `rows` in all: as the fields of a click log differ."""
     wanted = np.geomspace(1, max(rows / 20, 1), fields)
     sizes = np.maximum(LEAST_VOCABULARY, np.floor(wanted / wanted.sum() * rows)).astype(int)
     sizes[-1] += rows - sizes.sum()

@@ -52,11 +52,11 @@ WARM_UP = 2
 
 
 class Runner:
-    """A library's model of a workload; the constructor builds it. A subclass a library.
+    """A library's model of a workload; the constructor builds it. Each library has its subclass.
 
     Args:
         optimizer: "adam", "adagrad" or "default"; a runner may know more.
-        options: What is special to this runner.
+        options: Settings that only this runner knows.
     """
 
     versions: tuple[str, ...] | list[str] = ()
@@ -68,7 +68,7 @@ class Runner:
         self.workload, self.optimizer, self.options = workload, optimizer, options
 
     def convert(self, rows: Rows) -> Any:
-        """One batch in the library's own form; outside every clock."""
+        """One batch in the library's own form, made outside every clock."""
         return rows
 
     def step(self, number: int) -> None:

@@ -1,9 +1,9 @@
 """This package's NFM as a runner of the speed benchmarks.
 
 Optimizers: "adam" and "adagrad" are the row-wise ones, "dense_adam" is LazyAdam(lazy=False), "keras_adam" and
-"keras_adagrad" are Keras'. Options:
-"definition" is "peer" (as DeepCTR defines its NFM: no BatchNorm, no dropout, numbers beside the interaction) or
-"paper" (the package's own defaults). W5 has a bag beside its fields, pooled by its mean.
+"keras_adagrad" are Keras'. The option "definition" is "peer" (as DeepCTR defines its NFM: no BatchNorm, no dropout,
+numbers beside the interaction) or "paper" (the package's own defaults). W5 has a bag beside its
+fields, pooled by its mean.
 """
 
 import itertools
@@ -91,7 +91,7 @@ def load() -> type[Runner]:
             return sum(int(np.prod(variable.shape)) for variable in self._model.trainable_variables)
 
         def _columns(self, rows: Rows) -> Columns:
-            """As `FeatureEncoder.encode_arrays` returns them: row 0 of a feature is for unknown values."""
+            """Ids and numbers as `FeatureEncoder.encode_arrays` returns them: row 0 of a feature is the unknown."""
             return {IDS: self._offsets + 1 + rows.ids.astype(np.int64), NUMBERS: rows.numbers}
 
     return Own

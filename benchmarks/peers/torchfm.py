@@ -47,7 +47,7 @@ def load() -> type[Runner]:
                 self._optimizer = optimizers[optimizer](self._model.parameters(), lr=0.001, fused=fused)
 
         def _ids(self, rows: Rows) -> torch.Tensor:
-            """`[rows, fields + numbers]`."""
+            """Ids of the fields and of the binned numbers, int64 `[rows, fields + numbers]`."""
             return torch.from_numpy(
                 np.concatenate([rows.ids, np.digitize(rows.numbers, EDGES)], axis=1, dtype=np.int64)
             )

@@ -57,7 +57,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def prepared(ratings: Any, min_count: int | None) -> Prepared:
-    """The three parts; the package's own min_count if none is given."""
+    """The three parts of the ratings, encoded; by the package's own min_count if none is given."""
     rules = {} if min_count is None else {"min_count": min_count}
     split = parse_split("user-time:user_id,timestamp")
     return prepare(ratings, "rating>=4", split, columns=COLUMNS, **rules)
@@ -92,7 +92,7 @@ def spread(reports: list[dict[str, float]]) -> dict[str, dict[str, Any]]:
 
 
 def one_hot(data: Prepared, part: str) -> Any:
-    """The same encoded features as a sparse matrix: ones for ids, shares for bags."""
+    """The encoded features of a part as a sparse matrix: ones for ids, shares for bags."""
     from scipy import sparse
 
     encoded = getattr(data, part).columns
@@ -107,7 +107,7 @@ def one_hot(data: Prepared, part: str) -> Any:
 
 
 def logistic_regression(data: Prepared) -> np.ndarray:
-    """Test logits of scikit-learn's, its C chosen on validation."""
+    """Test logits of scikit-learn's logistic regression, its C chosen on validation."""
     from sklearn.linear_model import LogisticRegression
 
     train_part, valid, test = (one_hot(data, part) for part in ("train", "valid", "test"))
@@ -117,7 +117,7 @@ def logistic_regression(data: Prepared) -> np.ndarray:
 
 
 def lightgbm(data: Prepared, seed: int) -> np.ndarray:
-    """Test logits of LightGBM's: categories as such, genres one-hot, size chosen and stopped on validation."""
+    """Test logits of LightGBM: categories as such, genres one-hot, size chosen and stopped on validation."""
     import lightgbm as lgb
 
     def dense(part: str) -> np.ndarray:

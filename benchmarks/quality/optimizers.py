@@ -56,7 +56,7 @@ class Candidate(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """How much is run."""
+    """The optimizers, the seeds and the epochs of a study."""
 
     candidates: dict[str, Candidate]
     rate_seed: int = 0

@@ -26,7 +26,7 @@ REFERENCE, *HALF = (precision for precision in get_args(Precision) if precision 
 
 
 class Plan(NamedTuple):
-    """How much is run."""
+    """The seeds and the epochs of a study."""
 
     seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
     epochs: int = 30

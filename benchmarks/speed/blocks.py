@@ -224,7 +224,7 @@ def peak_megabytes(name: str, side: str, fields: int, dim: int) -> int:
 
 
 def own_peak_megabytes(name: str, side: str, fields: int, dim: int) -> int:
-    """The same, of this process: weights, graph, the gradient of the output, what the steps need and return."""
+    """What one side's steps add to the peak of this process: weights, graph, what the steps need and return."""
     entry = entries_of(own_blocks())[name]
     peer = entry.peer if side == "deepctr" else None
     deepctr = load_deepctr() if peer else None

@@ -18,7 +18,7 @@ QUICK_VOCABULARY = 1000
 
 
 def measure(report: Report, options: Options, start: Start) -> None:
-    """A round after the other; a side that fails ends the run, since it would fail again."""
+    """Measures one round after the other; a side that fails ends the run, since it would fail again."""
     chosen = pairs(OWN, options.peers, "adam")
     taken: dict[str, list[float]] = {}
     last: dict[str, Process] = {}

@@ -20,7 +20,7 @@ QUICK_ROWS, QUICK_VOCABULARY = 3000, 1000
 
 
 def measure(report: Report, options: Options, start: Start) -> None:
-    """Both workloads, one after the other (a quick run has the first); all sides of one at once."""
+    """Measures both workloads, one after the other (a quick run has the first); all sides of one at once."""
     chosen = pairs(OWN, options.peers, "adam")
     chosen += [Pair(OWN, CACHED)] if "tutorial" in options.peers else []
     report.measured["workloads"] = {}

@@ -44,7 +44,7 @@ STEPS = 100  # of the bare step, before and after each epoch
 
 
 class Sizes(NamedTuple):
-    """Rows: of the file, of the file of strings, of the slow idiom, of a row group; of the vocabulary; bare steps."""
+    """Numbers of rows: of each file, of the slow idiom, of a row group, of the vocabulary; and of bare steps."""
 
     rows: int = 5_000_000
     strings: int = 1_000_000
@@ -58,7 +58,7 @@ QUICK = Sizes(rows=10_000, strings=5_000, slices=5_000, group=4_000, vocabulary=
 
 
 class Spent(NamedTuple):
-    """Nanoseconds a row: of the clock, and of the processor in all threads."""
+    """Nanoseconds a row by the clock, and of the processor in all threads."""
 
     wall: float
     processor: float
@@ -68,7 +68,7 @@ Way = Callable[[], int]  # goes through some rows once and returns how many
 
 
 def spent(way: Way) -> Spent:
-    """What a row takes."""
+    """Time of a row, on average over those that a way goes through."""
     wall, processor = time.perf_counter(), time.process_time()
     rows = way()
     return Spent((time.perf_counter() - wall) * 1e9 / rows, (time.process_time() - processor) * 1e9 / rows)
@@ -109,7 +109,7 @@ class Sources:
     Args:
         folder: Where the files and the cache are written.
         shape: The workload.
-        sizes: How many rows.
+        sizes: Numbers of rows.
     """
 
     def __init__(self, folder: Path, shape: Workload, sizes: Sizes) -> None:
@@ -145,36 +145,36 @@ class Sources:
         }
 
     def parquet(self) -> tf.data.Dataset:
-        """Streamed from the file."""
+        """Batches streamed from the file."""
         return stream(**self._options(self.path, self.spec), transform=self.model.encoder.encode_arrays)
 
     def parquet_of_strings(self) -> tf.data.Dataset:
-        """Streamed from the file of strings."""
+        """Batches streamed from the file of strings."""
         return stream(**self.strings)
 
     def cache(self) -> tf.data.Dataset:
-        """From the files of the cache."""
+        """Batches from the files of the cache."""
         return self._cached.dataset(self.batch_size, shuffle=True, seed=SEED)
 
     def whole_file(self) -> tf.data.Dataset:
-        """From memory, once the file is read and encoded."""
+        """Batches from memory, once the file is read and encoded."""
         table = read_table(self.path)
         part = encode_part(table, self.model.encoder, Label(LABEL))
         return part.dataset(self.batch_size, shuffle=True, seed=SEED)
 
     def slices(self) -> tf.data.Dataset:
-        """The usual idiom, on raw columns."""
+        """Batches of raw columns by the usual idiom of tf.data."""
         slices = tf.data.Dataset.from_tensor_slices((self._slices, self._slice_labels))
         return slices.shuffle(10_000).batch(self.batch_size).prefetch(2)
 
 
 def drained(dataset: tf.data.Dataset) -> int:
-    """Goes through a dataset."""
+    """Goes through a dataset; returns its number of rows."""
     return sum(len(labels) for _, labels in dataset)
 
 
 def alone(sources: Sources, rounds: int) -> dict[str, Any]:
-    """What a row takes without a model."""
+    """Time of a row from each source, without a model."""
     memory = sources.whole_file()
     ways: dict[str, Way] = {
         "parquet": lambda: drained(sources.parquet()),
@@ -191,7 +191,7 @@ def alone(sources: Sources, rounds: int) -> dict[str, Any]:
 
 
 def training(sources: Sources, rounds: int, steps: int) -> dict[str, Any]:
-    """What a row takes in training, and the bare step's share of it."""
+    """Time of a row from each source in training, and the bare step's share of it."""
     model, pool = sources.model, list(sources.cache().take(POOL))
     step = tf.function(model.train_step, reduce_retracing=True)
 
@@ -234,7 +234,7 @@ def _summary(name: str, found: Sequence[Spent]) -> dict[str, Any]:
 
 
 def _names(size: int) -> list[str]:
-    """Eight hexadecimal digits each, in no order, as click logs have them."""
+    """Names of eight hexadecimal digits, in no order, as click logs have them."""
     return [f"{number * 2654435761 % 2**32:08x}" for number in range(size)]
 
 

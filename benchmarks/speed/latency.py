@@ -18,7 +18,7 @@ QUICK_ROWS, QUICK_VOCABULARY = (1, 100), 1000
 
 
 def measure(report: Report, options: Options, start: Start) -> None:
-    """Both workloads, one after the other (a quick run has the second); all sides of one at once, size by size."""
+    """Measures both workloads (a quick run has the second) one after the other, all sides at once, size by size."""
     chosen = pairs(OWN, options.peers, "adam")
     report.measured["workloads"] = {}
     for name in ("W2",) if options.quick else ("W1", "W2"):

@@ -43,7 +43,7 @@ class Way(NamedTuple):
 
 
 def by_rows(dim: int, batch_size: int) -> Way:
-    """This package's."""
+    """This package's way: bags as compressed sparse rows."""
     del batch_size
     spec = FeatureSpec((MultiCategoricalFeature("bag", vocabulary_size=BAG_VOCABULARY),))
     layer = FusedEmbedding(spec, dim, linear=False)
@@ -63,7 +63,7 @@ def by_rows(dim: int, batch_size: int) -> Way:
 
 
 def by_padding(dim: int, batch_size: int) -> Way:
-    """Plain TensorFlow, on padded ids `[batch, MOST_IN_BAG]`."""
+    """The way of plain TensorFlow: ids padded to `[batch, MOST_IN_BAG]`."""
     table = tf.Variable(tf.random.stateless_normal([BAG_VOCABULARY + 1, dim], [SEED, 0]) * 0.01)
 
     def pool(ids: tf.Tensor) -> tf.Tensor:
@@ -94,7 +94,7 @@ def training_step(way: Way, optimizer: Any, dim: int, batch_size: int) -> Step:
 
 
 def pooling(options: Options) -> dict[str, Any]:
-    """All three in turn, and how many times as fast ours is."""
+    """Times of the three ways in turn, and how many times as fast ours is."""
     shape = workload("W5")
     keras.utils.set_random_seed(SEED)
     dim, batch_size = shape.embedding_dim, QUICK_BATCH_SIZE if options.quick else shape.batch_size
@@ -117,7 +117,7 @@ def pooling(options: Options) -> dict[str, Any]:
 
 
 def nfm(report: Report, options: Options, start: Start) -> dict[str, Any]:
-    """The whole training step of both sides."""
+    """Times of the whole training step of both sides."""
     chosen = [Pair(OWN, DEEPCTR)] if "deepctr" in options.peers else []
     print("W5: milliseconds of a training step", flush=True)
     with fleet(sides_of([OWN], chosen), "W5", QUICK_ROWS if options.quick else None, start=start) as running:

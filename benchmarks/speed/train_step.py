@@ -3,8 +3,8 @@
 usage: python benchmarks train_step [--quick] [--rounds 9] [--peers NAME ...]
 
 A step reads a batch that lies ready in memory and is timed alone, its loss read back. Adagrad is the same algorithm
-everywhere; with Adam every peer walks its whole tables, ours the rows of the batch; "dense_adam"
-is ours over the whole table.
+everywhere; with Adam every peer walks its whole tables, ours the rows of the batch; "dense_adam" is ours
+over the whole table.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,14 +24,14 @@ QUICK_ROWS = 1000
 
 
 def compared(peers: Sequence[str]) -> list[Pair]:
-    """What is measured of these peers."""
+    """Pairs of our sides with these peers, optimizer by optimizer."""
     found = pairs(ADAM, peers, "adam")
     found += pairs(ADAGRAD, [peer for peer in peers if peer in WITH_ADAGRAD], "adagrad")
     return found + pairs(DENSE_ADAM, [peer for peer in peers if peer == "deepctr"], "adam")
 
 
 def measure(report: Report, options: Options, start: Start, least_time: Callable[..., Any] = floor) -> None:
-    """Both workloads, one after the other; all sides of one at once."""
+    """Measures both workloads, one after the other; all sides of one at once."""
     chosen = compared(options.peers)
     sides = sides_of([ADAM] if options.quick else [ADAM, ADAGRAD, DENSE_ADAM, PAPER], chosen)
     report.measured["workloads"] = {}

@@ -23,7 +23,7 @@ STEPS = 3  # before memory is read
 
 
 def growth(report: Report, rows: Sequence[int], options: Options, start: Start) -> dict[str, Any]:
-    """Our step at every size, and the ratio of the largest size to the smallest, by optimizer."""
+    """Times of our step at every size, and the ratio of the largest size to the smallest, by optimizer."""
     found: dict[str, Any] = {}
     for optimizer in list(OPTIMIZERS)[:1] if options.quick else OPTIMIZERS:
         print(f"W3 own {optimizer}: milliseconds of a training step", flush=True)
@@ -44,7 +44,7 @@ def growth(report: Report, rows: Sequence[int], options: Options, start: Start) 
 
 
 def against_peers(report: Report, rows: int, options: Options, start: Start) -> dict[str, Any]:
-    """Our step against each peer's at one size, by optimizer and peer."""
+    """Times of our step against each peer's at one size, by optimizer and peer."""
     found: dict[str, Any] = {}
     for optimizer, knowing in OPTIMIZERS.items():
         ours = Side("own", optimizer)
@@ -84,7 +84,7 @@ def _held(process: Process) -> float:
 
 
 def measure(report: Report, options: Options, start: Start) -> None:
-    """Everything, written after each part."""
+    """Measures everything, and writes after each part."""
     rows = QUICK_ROWS if options.quick else ROWS
     parts: dict[str, Callable[[], Any]] = {
         "own": lambda: growth(report, rows, options, start),

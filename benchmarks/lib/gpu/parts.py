@@ -35,7 +35,7 @@ class Data:
     """Batches of W1's shape, encoded, on the device.
 
     Args:
-        plan: How many rows of vocabulary, and how many batches.
+        plan: The plan, for its rows of vocabulary and its number of batches.
         largest: The largest batch that will be asked for.
     """
 
@@ -64,9 +64,9 @@ class Trainer:
 
     Args:
         configuration: The model.
-        variant: How it computes.
-        spec: Its features.
-        seed: Of its weights.
+        variant: How the model computes.
+        spec: Features of the model.
+        seed: Seed of the model's weights.
     """
 
     def __init__(self, configuration: Configuration, variant: Variant, spec: FeatureSpec, seed: int = SEED) -> None:
@@ -90,7 +90,7 @@ class Trainer:
         self._step = tf.function(self._model.train_step, autograph=False)
 
     def train(self, batches: Sequence[Any]) -> None:
-        """A step on each; returns when the device is done."""
+        """Takes a step on each batch; returns when the device is done."""
         self._let_tf32()
         for batch in batches:
             report = self._step(batch)
@@ -103,7 +103,7 @@ class Trainer:
         return scores
 
     def flops(self, batch_size: int) -> int:
-        """Of a step: three times the forward pass of the dense layers and the block."""
+        """FLOPs of a step: three times the forward pass of the dense layers and the block."""
         table = self._model.embedding
         others = {id(weight) for weight in (table.table, *self._block.weights)}
         kernels = [w for w in self._model.trainable_weights if id(w) not in others and w.shape.rank == 2]
@@ -118,7 +118,7 @@ class Trainer:
 
 
 def rates(plan: Plan) -> dict[str, Any]:
-    """Bytes a second, and FLOPs a second by precision."""
+    """Bytes a second of this card, and its FLOPs a second by precision."""
     source, one = tf.ones([int(plan.copied_megabytes * 1e6 / FLOAT_BYTES)]), tf.constant(1.0)
     moved, size = 2 * FLOAT_BYTES * int(source.shape[0]), plan.matrix_size
     bandwidth = moved / best(lambda: source + one, plan.rate_seconds)
@@ -150,7 +150,7 @@ def _series(operation: Callable[[], tf.Tensor], calls: int) -> float:
 
 
 def bytes_moved(configuration: Configuration, fields: int, distinct: float) -> int:
-    """By the embeddings of a step."""
+    """Bytes that the embeddings of a step move."""
     row = (configuration.embedding_dim + 1) * FLOAT_BYTES
     looked_up = configuration.batch_size * fields
     return round(2 * looked_up * row + 2 * (1 + SLOTS[configuration.optimizer]) * distinct * row)
@@ -211,7 +211,7 @@ def speed(
 
 
 def _bytes_in_use(kind: str) -> int:
-    """On the GPU, "current" or "peak"; 0 without one."""
+    """Bytes in use on the GPU, "current" or "peak"; 0 without one."""
     return tf.config.experimental.get_memory_info("GPU:0")[kind] if tf.config.get_visible_devices("GPU") else 0
 
 

@@ -55,16 +55,16 @@ class Plan:
     """How much is run.
 
     Args:
-        configurations: In the order of their worth, should time run out.
-        vocabulary_rows: Of all fields together.
-        pool: Batches a turn.
-        copied_megabytes: For the bandwidth.
-        matrix_size: For the rate of products.
-        rate_seconds: For each of these.
-        quality: Whose AUC is measured.
-        quality_values: Ids of a field, there.
-        quality_steps: Steps, there.
-        seeds: Of its weights, there.
+        configurations: What is measured, the most telling first, should time run out.
+        vocabulary_rows: Rows of vocabulary of all fields together.
+        pool: Number of batches that a turn takes.
+        copied_megabytes: Size of the array that is copied to measure the bandwidth.
+        matrix_size: Rows of the square matrices that are multiplied to measure the FLOPs a second.
+        rate_seconds: Seconds that each of these two measurements lasts.
+        quality: Configuration whose AUC is measured.
+        quality_values: Number of ids of each field in the measurement of the AUC.
+        quality_steps: Number of training steps before the AUC is measured.
+        seeds: Seeds of the weights in the measurement of the AUC.
     """
 
     configurations: tuple[Configuration, ...]
