@@ -1,13 +1,16 @@
 """What was tried and measured, as frozen types with a versioned JSON form; standard library only."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 FORMAT = 1  # of the JSON form; files of version 0.1.0 say none, and are read as this one
 
 Direction = Literal["max", "min"]
+Schedule = Literal["constant", "cosine"]
+Rows = Literal["train", "train and validation"]
+_NEEDED = object()  # instead of a default
 Metrics = Mapping[str, float]  # by the metric's name; which there are depends on the task
 
 
@@ -37,6 +40,11 @@ class Objective:
         """Returns the objective as plain JSON types."""
         return {"name": self.name, "direction": self.direction}
 
+    @classmethod
+    def from_json(cls, written: Mapping[str, Any]) -> "Objective":
+        """Returns the objective that `to_json` wrote."""
+        return cls(name=_read(written, "name", str), direction=_choice(written, "direction", get_args(Direction)))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Configuration:
@@ -60,29 +68,41 @@ class Configuration:
     optimizer: str | None = None
     optimizer_arguments: Mapping[str, Any] = field(default_factory=dict)
     learning_rate: float | None = None
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Schedule = "constant"
     batch_size: int | None = None
     passes: float | None = None
     precision: str | None = None
     jit_compile: bool | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """Returns `{"model": …, "config": {…}, "training": {…}}`, plain JSON types, without what is at its default."""
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """All constructor arguments of the model, the precision among them, plain JSON types."""
+        if self.precision is None:
+            return dict(self.config)
+        found: dict[str, Any] = {}
+        for name, value in self.config.items():
+            if name == "task":
+                found["dtype"] = self.precision  # where files of version 0.1.0 have it
+            found[name] = value
+        return found | {"dtype": self.precision}
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """How the model is trained, plain JSON types, without what is left to a default."""
         training = {
             "optimizer": self.optimizer,
             "optimizer_arguments": dict(self.optimizer_arguments) or None,
             "learning_rate": self.learning_rate,
             "schedule": self.schedule,
+            "jit_compile": self.jit_compile,
             "batch_size": self.batch_size,
             "passes": self.passes,
-            "jit_compile": self.jit_compile,
         }
-        precision = {} if self.precision is None else {"dtype": self.precision}
-        return {
-            "model": self.model,
-            "training": {name: value for name, value in training.items() if value is not None},
-            "config": {**self.config, **precision},
-        }
+        return {name: value for name, value in training.items() if value is not None}
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns `{"model": …, "training": {…}, "config": {…}}`, plain JSON types."""
+        return {"model": self.model, "training": self.training, "config": self.arguments}
 
     @classmethod
     def from_json(cls, written: Mapping[str, Any]) -> "Configuration":
@@ -92,18 +112,18 @@ class Configuration:
             KeyError: The model, its config or its training is not there.
             TypeError: One of these is not of its type.
         """
-        training, config = written["training"], dict(written["config"])
+        training, config = _read(written, "training", Mapping), _read(written, "config", Mapping)
         return cls(
-            model=written["model"],
-            precision=config.pop("dtype", None),
-            config=config,
-            optimizer=training.get("optimizer"),
-            optimizer_arguments=training.get("optimizer_arguments") or {},
-            learning_rate=training.get("learning_rate"),
-            schedule=training.get("schedule", "constant"),
-            batch_size=training.get("batch_size"),
-            passes=training.get("passes"),
-            jit_compile=training.get("jit_compile"),
+            model=_read(written, "model", str),
+            precision=_read(config, "dtype", str | None, None),
+            config={name: value for name, value in config.items() if name != "dtype"},
+            optimizer=_read(training, "optimizer", str | None, None),
+            optimizer_arguments=_read(training, "optimizer_arguments", Mapping, {}),
+            learning_rate=_read(training, "learning_rate", float | int | None, None),
+            schedule=_choice(training, "schedule", get_args(Schedule), "constant"),
+            batch_size=_read(training, "batch_size", int | None, None),
+            passes=_read(training, "passes", float | int | None, None),
+            jit_compile=_read_jit(training),
         )
 
 
@@ -154,16 +174,16 @@ class TrialRecord:
     def from_json(cls, written: Mapping[str, Any]) -> "TrialRecord":
         """Returns the trial that `to_json` wrote."""
         return cls(
-            id=written["id"],
-            parent=written["parent"],
-            status=written["status"],
-            message=written["message"],
-            values=written["values"],
-            candidate=Configuration.from_json(written["candidate"]),
-            start=written["start"],
-            end=written["end"],
-            score=written["score"],
-            scores=tuple(_read_metrics(scores) for scores in written["scores"]),
+            id=_read(written, "id", str),
+            parent=_read(written, "parent", str | None),
+            status=_read(written, "status", str),
+            message=_read(written, "message", str | None),
+            values=_read(written, "values", Mapping),
+            candidate=Configuration.from_json(_read(written, "candidate", Mapping)),
+            start=_read(written, "start", int | None),
+            end=_read(written, "end", int | None),
+            score=_read(written, "score", float | int | None),
+            scores=tuple(map(_read_metrics, _read(written, "scores", list))),
         )
 
 
@@ -191,10 +211,10 @@ class Run:
     def from_json(cls, written: Mapping[str, Any]) -> "Run":
         """Returns the run that `to_json` wrote."""
         return cls(
-            seed=written["seed"],
-            slice=written["slice"],
-            metrics=_read_metrics(written["metrics"]),
-            file=written["file"],
+            seed=_read(written, "seed", int),
+            slice=_read(written, "slice", int),
+            metrics=_read_metrics(_read(written, "metrics", Mapping)),
+            file=_read(written, "file", str),
         )
 
 
@@ -219,8 +239,8 @@ class Difference:
     @classmethod
     def from_json(cls, written: Mapping[str, Any]) -> "Difference":
         """Returns the difference that `to_json` wrote."""
-        low, high = written["interval"]
-        return cls(mean=_number(written["mean"]), low=_number(low), high=_number(high))
+        low, high = _read_interval(written)
+        return cls(mean=_number(_read(written, "mean", float | int | None)), low=low, high=high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,20 +274,21 @@ class Finalist:
             "diverged": list(self.diverged),
             "mean": _finite(self.mean),
             "sd": _finite(self.sd),
-            "difference": self.difference and self.difference.to_json(),
+            "difference": None if self.difference is None else self.difference.to_json(),
         }
 
     @classmethod
     def from_json(cls, written: Mapping[str, Any]) -> "Finalist":
         """Returns the finalist that `to_json` wrote."""
+        difference = _read(written, "difference", Mapping | None)
         return cls(
-            trial=written["trial"],
-            candidate=Configuration.from_json(written["candidate"]),
-            runs=tuple(map(Run.from_json, written["runs"])),
-            diverged=tuple(written["diverged"]),
-            mean=written["mean"],
-            sd=written["sd"],
-            difference=written["difference"] and Difference.from_json(written["difference"]),
+            trial=_read(written, "trial", str),
+            candidate=Configuration.from_json(_read(written, "candidate", Mapping)),
+            runs=tuple(map(Run.from_json, _read(written, "runs", list))),
+            diverged=tuple(_read(written, "diverged", list)),
+            mean=_read(written, "mean", float | int | None),
+            sd=_read(written, "sd", float | int | None),
+            difference=None if difference is None else Difference.from_json(difference),
         )
 
 
@@ -283,7 +304,7 @@ class Winner:
 
     seed: int
     slices: int
-    rows: Literal["train", "train and validation"] = "train"
+    rows: Rows = "train"
 
     def to_json(self) -> dict[str, Any]:
         """Returns this as plain JSON types."""
@@ -292,7 +313,11 @@ class Winner:
     @classmethod
     def from_json(cls, written: Mapping[str, Any]) -> "Winner":
         """Returns what `to_json` wrote."""
-        return cls(seed=written["seed"], slices=written["slices"], rows=written["rows"])
+        return cls(
+            seed=_read(written, "seed", int),
+            slices=_read(written, "slices", int),
+            rows=_choice(written, "rows", get_args(Rows)),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -316,8 +341,8 @@ class Judged:
     @classmethod
     def from_json(cls, written: Mapping[str, Any]) -> "Judged":
         """Returns what `to_json` wrote."""
-        low, high = map(_number, written["interval"])
-        return cls(metrics=_read_metrics(written["metrics"]), low=low, high=high)
+        low, high = _read_interval(written)
+        return cls(metrics=_read_metrics(_read(written, "metrics", Mapping)), low=low, high=high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -355,14 +380,14 @@ class Data:
     @classmethod
     def from_json(cls, written: Mapping[str, Any]) -> "Data":
         """Returns what `to_json` wrote."""
-        rows = written["rows"]
+        rows = _read(written, "rows", Mapping)
         return cls(
-            train=rows["train"],
-            valid=rows["valid"],
-            test=rows.get("test"),
-            label=written.get("label"),
-            split=written.get("split"),
-            fingerprint=written.get("fingerprint", ""),
+            train=_read(rows, "train", int),
+            valid=_read(rows, "valid", int),
+            test=_read(rows, "test", int | None, None),
+            label=_read(written, "label", str | None, None),
+            split=_read(written, "split", str | None, None),
+            fingerprint=_read(written, "fingerprint", str, ""),
         )
 
 
@@ -414,7 +439,7 @@ class Evidence:
             "diverged": list(self.diverged),
             "verdict": self.verdict,
             "model": self.winner.to_json(),
-            "test": self.test and self.test.to_json(),
+            "test": None if self.test is None else self.test.to_json(),
             "data": self.data.to_json(),
             "versions": dict(self.versions),
         }
@@ -428,22 +453,23 @@ class Evidence:
         """
         check_format(written, "evidence of a search")
         try:
+            test = _read(written, "test", Mapping | None)
             return cls(
-                objective=Objective(**written["objective"]),
-                seed=written["seed"],
-                passes=written["passes"],
-                slices=written["slices"],
-                seconds=written["seconds"],
-                trials=tuple(map(TrialRecord.from_json, written["trials"])),
-                finalists=tuple(map(Finalist.from_json, written["finalists"])),
-                diverged=tuple(written["diverged"]),
-                verdict=written["verdict"],
-                winner=Winner.from_json(written["model"]),
-                test=written["test"] and Judged.from_json(written["test"]),
-                data=Data.from_json(written["data"]),
-                versions=written["versions"],
+                objective=Objective.from_json(_read(written, "objective", Mapping)),
+                seed=_read(written, "seed", int),
+                passes=_read(written, "passes", float | int),
+                slices=_read(written, "slices", int),
+                seconds=_read(written, "seconds", float | int),
+                trials=tuple(map(TrialRecord.from_json, _read(written, "trials", list))),
+                finalists=tuple(map(Finalist.from_json, _read(written, "finalists", list))),
+                diverged=tuple(_read(written, "diverged", list)),
+                verdict=_read(written, "verdict", str),
+                winner=Winner.from_json(_read(written, "model", Mapping)),
+                test=None if test is None else Judged.from_json(test),
+                data=Data.from_json(_read(written, "data", Mapping)),
+                versions=_read(written, "versions", Mapping),
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError) as error:
             raise ValueError(
                 f"This is no evidence of a search: {type(error).__name__} {error}. Give a search.json."
             ) from error
@@ -469,12 +495,56 @@ def check_format(written: Any, what: str) -> None:
         )
 
 
+def _read(written: Any, name: str, kind: Any, default: Any = _NEEDED) -> Any:
+    """A value of what was read, of a type or union of types.
+
+    Raises:
+        KeyError: It is not there, and has no default.
+        TypeError: It has another type, or what was read is no object.
+    """
+    found = _object(written)
+    value = found[name] if default is _NEEDED else found.get(name, default)
+    if not isinstance(value, kind):
+        raise TypeError(f"{name!r} is {type(value).__name__}")
+    return value
+
+
+def _object(written: Any) -> Mapping[str, Any]:
+    if not isinstance(written, Mapping):
+        raise TypeError(f"{written!r} is no object")
+    return written
+
+
+def _choice(written: Any, name: str, options: Sequence[str], default: Any = _NEEDED) -> Any:
+    value = _read(written, name, str, default)
+    if value not in options:
+        raise TypeError(f"{name!r} is {value!r}")
+    return value
+
+
+def _read_jit(training: Mapping[str, Any]) -> bool | None:
+    if training.get("jit_compile") == "auto":  # version 0.1.0 wrote what it was told
+        return None
+    jit: bool | None = _read(training, "jit_compile", bool | None, None)
+    return jit
+
+
+def _read_interval(written: Mapping[str, Any]) -> tuple[float, float]:
+    ends = _read(written, "interval", list)
+    if len(ends) != 2:
+        raise TypeError(f"'interval' has {len(ends)} ends")
+    for end in ends:
+        if not isinstance(end, float | int | None):
+            raise TypeError(f"{end!r} is no number")
+    return _number(ends[0]), _number(ends[1])
+
+
 def _metrics(metrics: Metrics) -> dict[str, float | None]:
     return {name: _finite(value) for name, value in metrics.items()}
 
 
-def _read_metrics(written: Mapping[str, float | None]) -> dict[str, float]:
-    return {name: _number(value) for name, value in written.items()}
+def _read_metrics(written: Any) -> dict[str, float]:
+    return {name: _number(_read(written, name, float | int | None)) for name in _object(written)}
 
 
 def _finite(value: float | None) -> float | None:
