@@ -32,26 +32,27 @@ class Figures:
 
     def script(self) -> str:
         """Returns the source of plotly.js."""
-        return self.offline.get_plotlyjs()
+        source: str = self.offline.get_plotlyjs()
+        return source
 
     # --- finalists
 
     def finalists(self, search: Search) -> str:
         """Draws each finalist's seeds, mean and standard deviation."""
-        entries = search.found["finalists"][::-1]  # the first axis label is the lowest
-        names = [text(f"{entry['trial']} {block(entry['candidate'])}") for entry in entries]
+        finalists = search.evidence.finalists[::-1]  # the first axis label is the lowest
+        names = [text(f"{finalist.trial} {block(finalist.candidate)}") for finalist in finalists]
         seeds = [
-            (run["metrics"][search.metric], name)
-            for entry, name in zip(entries, names, strict=True)
-            for run in entry["runs"]
+            (run.metrics[search.metric], name)
+            for finalist, name in zip(finalists, names, strict=True)
+            for run in finalist.runs
         ]
         data = [
             {
-                "x": [entry["mean"] for entry in entries],
+                "x": [finalist.mean for finalist in finalists],
                 "y": names,
                 "mode": "markers",
                 "marker": {"color": FINALIST, "size": 9, "symbol": "line-ns-open", "line": {"width": 3}},
-                "error_x": {"array": [entry["sd"] or 0 for entry in entries], "color": FINALIST},
+                "error_x": {"array": [finalist.sd or 0 for finalist in finalists], "color": FINALIST},
                 "hovertemplate": "mean %{x:.4f}<extra></extra>",
             },
             {
@@ -66,20 +67,22 @@ class Figures:
 
     def differences(self, search: Search) -> str:
         """Draws the interval of each finalist's difference to the first."""
-        entries = [entry for entry in search.found["finalists"][::-1] if entry["difference"]]
-        if not entries:
+        differences = {
+            text(f"{finalist.trial} {block(finalist.candidate)}"): finalist.difference
+            for finalist in search.evidence.finalists[::-1]
+            if finalist.difference is not None
+        }
+        if not differences:
             return sentence("With one finalist there is no difference to show.")
-        names = [text(f"{entry['trial']} {block(entry['candidate'])}") for entry in entries]
-        means = [entry["difference"]["mean"] for entry in entries]
-        ends = [entry["difference"]["interval"] for entry in entries]
+        names, found = list(differences), list(differences.values())
         data = {
-            "x": means,
+            "x": [difference.mean for difference in found],
             "y": names,
             "mode": "markers",
             "marker": {"color": FINALIST, "size": 9},
             "error_x": {
-                "array": [high - mean for mean, (_, high) in zip(means, ends, strict=True)],
-                "arrayminus": [mean - low for mean, (low, _) in zip(means, ends, strict=True)],
+                "array": [difference.high - difference.mean for difference in found],
+                "arrayminus": [difference.mean - difference.low for difference in found],
                 "color": FINALIST,
             },
             "hovertemplate": "%{x:+.4f}<extra></extra>",
@@ -94,13 +97,13 @@ class Figures:
         members: dict[str, list[tuple[float, int, str]]] = {}
         for chain in search.chains:
             last = chain[-1]
-            group = {"block": block, "structure": structure}[kind](last["candidate"])
+            group = block(last.candidate) if kind == "block" else structure(last.candidate)
             if group is not None:
-                point = (search.score(chain), len(last["scores"]), last["id"])
+                point = (search.score(chain), len(last.scores), last.id)
                 members.setdefault(text(group), []).append(point)
         if not members:
             return sentence(f"No configuration has a {kind} to choose.")
-        best = {group: search.better(point[0] for point in points) for group, points in members.items()}
+        best = {group: search.best(point[0] for point in points) for group, points in members.items()}
         names = sorted(members, key=lambda group: best[group], reverse=not search.highest)
         points = [(group, *point) for group, those in members.items() for point in those]
         xs, slices = [point[1] for point in points], [point[2] for point in points]
@@ -123,19 +126,19 @@ class Figures:
 
     def curves(self, search: Search) -> str:
         """Draws the score after each slice, one line a configuration, the best one over all others."""
-        finalists = {entry["trial"] for entry in search.found["finalists"]}
+        finalists = {finalist.trial for finalist in search.evidence.finalists}
         winner, drawn = search.winner, []
         for chain in search.chains:
-            named = bool(finalists & {trial["id"] for trial in chain})
+            named = bool(finalists & {trial.id for trial in chain})
             drawn.append((2 if chain is winner else 1 if named else 0, chain))
         kinds = [("others", OTHER, 1), ("finalists", FINALIST, 2), ("best", BEST, 3)]
         data: list[dict[str, Any]] = []
         known: set[str] = set()
         for kind, chain in sorted(drawn, key=lambda pair: pair[0]):
             label, color, width = kinds[kind]
-            values = [scores[search.metric] for scores in chain[-1]["scores"]]
-            ends = {len(trial["scores"]) for trial in chain}
-            name = text(f"{chain[-1]['id']} {title(chain[-1]['candidate'])}")
+            values = [scores[search.metric] for scores in chain[-1].scores]
+            ends = {len(trial.scores) for trial in chain}
+            name = text(f"{chain[-1].id} {title(chain[-1].candidate)}")
             data.append(
                 {
                     "x": list(range(1, len(values) + 1)),
@@ -184,7 +187,7 @@ class Figures:
         names = [text(name) for shares in pair for name in sorted(shares, key=shares.__getitem__)]
         words = (
             f"The share of the variation of {search.label} that goes with each hyperparameter alone (fANOVA), all "
-            f"configurations compared after {search.common} of {search.found['slices']} slices, which each of them "
+            f"configurations compared after {search.common} of {search.evidence.slices} slices, which each of them "
             "has. A conditional hyperparameter's is its share among the configurations that have it."
         )
         if found.few:

@@ -31,7 +31,7 @@ def importances(optuna: Any, search: Search) -> Importances:
     """Returns the importances, all configurations compared after the slices that each of them has."""
     having: dict[tuple[int, ...], list[str]] = {}
     for name in varied(search.chains):
-        members = tuple(number for number, chain in enumerate(search.chains) if name in chain[-1]["values"])
+        members = tuple(number for number, chain in enumerate(search.chains) if name in chain[-1].values)
         having.setdefault(members, []).append(name)
     found = Importances()
     for members, names in having.items():
@@ -59,9 +59,9 @@ def imported(optuna: Any, search: Search, chains: Sequence[Chain], slices: int |
         slices: Of which the score is the best; of all if not given, their number then being a parameter as well.
     """
     study = optuna.create_study(direction="maximize" if search.highest else "minimize")
-    rows = [{text(name): plain(value) for name, value in chain[-1]["values"].items()} for chain in chains]
+    rows = [{text(name): plain(value) for name, value in chain[-1].values.items()} for chain in chains]
     if slices is None:
-        rows = [row | {SLICES: len(chain[-1]["scores"])} for row, chain in zip(rows, chains, strict=True)]
+        rows = [row | {SLICES: len(chain[-1].scores)} for row, chain in zip(rows, chains, strict=True)]
     names = {name for row in rows for name in row}
     distributions = {name: _distribution(optuna, [row[name] for row in rows if name in row]) for name in names}
     for row, chain in zip(rows, chains, strict=True):

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 from string import Template
-from typing import Any
 
+from nfm_tfrs.evidence import Evidence
 from nfm_tfrs.report.figures import Figures, sentence
 from nfm_tfrs.report.importance import importances
 from nfm_tfrs.report.view import Search, flat, number, shown, title
@@ -61,38 +61,38 @@ $body
 """)
 
 
-def write_report(found: dict[str, Any], path: str | Path) -> None:
+def write_report(evidence: Evidence, path: str | Path) -> None:
     """Writes the page whole or, where anything goes wrong, not at all.
 
     Args:
-        found: What a search found, as plain JSON; see `nfm_tfrs.tuning.search`.
+        evidence: What a search tried and measured; `Evidence.from_json` reads it from a `search.json`.
         path: Of the HTML file.
 
     Raises:
         ImportError: Optuna or Plotly is not installed.
     """
     figures = Figures()
-    search = Search(found)
+    search = Search(evidence)
     sections = (_head, _best, _finalists, _groups, _hyperparameters, _curves, _failures, _circumstances)
     body = "\n".join(section(search, figures) for section in sections)
     write_text(Path(path), PAGE.substitute(plotly=figures.script(), body=body))
 
 
 def _head(search: Search, figures: Figures) -> str:
-    found = search.found
-    verdict = found["verdict"] if search.chains else "No trial was finished."
+    evidence = search.evidence
+    verdict = evidence.verdict if search.chains else "No trial was finished."
     cards = []
-    if found["finalists"]:
-        first = found["finalists"][0]
-        spread = "one seed" if first["sd"] is None else f"sd {number(first['sd'])} over {len(first['runs'])} seeds"
-        cards.append((f"{search.label}, mean", number(first["mean"]), spread))
+    if evidence.finalists:
+        first = evidence.finalists[0]
+        spread = "one seed" if first.sd is None else f"sd {number(first.sd)} over {len(first.runs)} seeds"
+        cards.append((f"{search.label}, mean", number(first.mean), spread))
     elif search.chains:
         cards.append((f"best {search.label}", number(search.score(search.winner)), "in the search, not trained again"))
-    if found["test"]:
-        low, high = (number(end) for end in found["test"]["interval"])
-        cards.append((f"test {search.name}", number(found["test"]["metrics"][search.metric]), f"95 % [{low}, {high}]"))
-    cards.append(("configurations", str(len(search.chains)), f"finished; trials in all: {len(found['trials'])}"))
-    cards.append(("time", _duration(found["seconds"]), f"on {found['data']['rows']['train']:,} rows"))
+    if (test := evidence.test) is not None:
+        interval = f"95 % [{number(test.low)}, {number(test.high)}]"
+        cards.append((f"test {search.name}", number(test.metrics[search.metric]), interval))
+    cards.append(("configurations", str(len(search.chains)), f"finished; trials in all: {len(evidence.trials)}"))
+    cards.append(("time", _duration(evidence.seconds), f"on {evidence.data.train:,} rows"))
     items = (f"<div><dt>{escape(a)}</dt><dd>{escape(b)}<small>{escape(c)}</small></dd></div>" for a, b, c in cards)
     return f'<p>{escape(verdict)}</p><dl class="cards">{"".join(items)}</dl>'
 
@@ -101,7 +101,8 @@ def _best(search: Search, figures: Figures) -> str:
     candidate = search.candidate
     if candidate is None:
         return _section("Best configuration", sentence("There is none: no trial was finished."))
-    source = escape(json.dumps(candidate, indent=1))
+    written = {"model": candidate.model, "config": candidate.arguments, "training": candidate.training}
+    source = escape(json.dumps(written, indent=1))
     return _section(
         "Best configuration",
         _facts((name, shown(value)) for name, value in flat(candidate).items()),
@@ -110,26 +111,25 @@ def _best(search: Search, figures: Figures) -> str:
 
 
 def _finalists(search: Search, figures: Figures) -> str:
-    finalists = search.found["finalists"]
+    finalists = search.evidence.finalists
     if not finalists:
         return _section("Finalists", sentence("No configuration was trained again."))
     rows = []
-    for entry in finalists:
-        gap = entry["difference"]
-        low, high = (f"{end:+.4f}" for end in gap["interval"]) if gap else ("", "")
+    for finalist in finalists:
+        gap = finalist.difference
         rows.append(
             [
-                entry["trial"],
-                title(entry["candidate"]),
-                number(entry["mean"]),
-                "-" if entry["sd"] is None else number(entry["sd"]),
-                ", ".join(number(run["metrics"][search.metric]) for run in entry["runs"]),
-                ", ".join(str(run["slice"]) for run in entry["runs"]),
-                f"{gap['mean']:+.4f} [{low}, {high}]" if gap else "-",
+                finalist.trial,
+                title(finalist.candidate),
+                number(finalist.mean),
+                number(finalist.sd),
+                ", ".join(number(run.metrics[search.metric]) for run in finalist.runs),
+                ", ".join(str(run.slice) for run in finalist.runs),
+                "-" if gap is None else f"{gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]",
             ]
         )
     head = ["trial", "configuration", "mean", "sd", "each seed", "best slice", "difference to the first [95 %]"]
-    configs = [flat(entry["candidate"]) for entry in finalists]
+    configs = [flat(finalist.candidate) for finalist in finalists]
     names = dict.fromkeys(name for config in configs for name in config)
     differing = [
         [name, *(shown(config[name]) if name in config else "-" for config in configs)]
@@ -143,7 +143,7 @@ def _finalists(search: Search, figures: Figures) -> str:
             "standard deviation. The interval of a difference is of a paired bootstrap over the validation rows."
         )
     )
-    if diverged := search.found["diverged"]:
+    if diverged := search.evidence.diverged:
         parts.append(sentence(f"Diverged with every seed: trial {', '.join(diverged)}."))
     if differing:
         parts += ["<h3>What differs between them</h3>", _table(["", *(row[0] for row in rows)], differing)]
@@ -178,35 +178,34 @@ def _curves(search: Search, figures: Figures) -> str:
         "Learning curves",
         figures.curves(search),
         sentence(
-            f"One line a configuration: {search.label} after each of {search.found['slices']} slices "
-            f"({search.found['passes']:g} passes over the training rows). A dot is the end of a trial; where the line "
+            f"One line a configuration: {search.label} after each of {search.evidence.slices} slices "
+            f"({search.evidence.passes:g} passes over the training rows). A dot is the end of a trial; where the line "
             "goes on, the configuration was promoted."
         ),
     )
 
 
 def _failures(search: Search, figures: Figures) -> str:
-    failed = [trial for trial in search.found["trials"] if trial["status"] in ("FAILED", "INVALID")]
-    rows = [[one["id"], title(one["candidate"]), one["status"].lower(), one["message"] or "-"] for one in failed]
+    failed = [trial for trial in search.evidence.trials if trial.status in ("FAILED", "INVALID")]
+    rows = [[one.id, title(one.candidate), one.status.lower(), one.message or "-"] for one in failed]
     table = _table(["trial", "configuration", "status", "message"], rows) if rows else sentence("None failed.")
     return _section("Failed trials", table)
 
 
 def _circumstances(search: Search, figures: Figures) -> str:
-    found = search.found
-    status = Counter(trial["status"].lower() for trial in found["trials"])
-    made = found["model"]
+    evidence, made = search.evidence, search.evidence.winner
+    status = Counter(trial.status.lower() for trial in evidence.trials)
     facts = [
-        ("objective", f"{found['objective']['name']} ({found['objective']['direction']})"),
-        ("seed", str(found["seed"])),
-        ("a whole training", f"{found['passes']:g} passes in {found['slices']} slices"),
+        ("objective", f"{evidence.objective.name} ({evidence.objective.direction})"),
+        ("seed", str(evidence.seed)),
+        ("a whole training", f"{evidence.passes:g} passes in {evidence.slices} slices"),
         ("trials", ", ".join(f"{count} {name}" for name, count in status.items()) or "none"),
-        ("time", _duration(found["seconds"])),
-        ("the model", f"{made['slices']} slices of the {made['rows']} rows, seed {made['seed']}"),
-        *((f"{name} rows", f"{count:,}") for name, count in found["data"]["rows"].items()),
-        *((name, str(version)) for name, version in found["versions"].items()),
+        ("time", _duration(evidence.seconds)),
+        ("the model", f"{made.slices} slices of the {made.rows} rows, seed {made.seed}"),
+        *((f"{name} rows", f"{count:,}") for name, count in evidence.data.rows.items()),
+        *((name, str(version)) for name, version in evidence.versions.items()),
     ]
-    return _section("How it was run", _facts(facts), sentence(f"Data fingerprint: {found['data']['fingerprint']}"))
+    return _section("How it was run", _facts(facts), sentence(f"Data fingerprint: {evidence.data.fingerprint}"))
 
 
 def _section(heading: str, *parts: str) -> str:

@@ -5,7 +5,7 @@ import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -14,10 +14,12 @@ from filelock import FileLock, Timeout
 
 from nfm_tfrs import arguments
 from nfm_tfrs.data.parts import EncodedPart
+from nfm_tfrs.evidence import Configuration, Evidence
 from nfm_tfrs.features.check import Bag
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import load_keras_tuner
 from nfm_tfrs.runs.files import write_text
+from nfm_tfrs.runs.folder import plain
 from nfm_tfrs.tuning.finalists import Found, conclude
 from nfm_tfrs.tuning.hypermodel import RankingHyperModel
 from nfm_tfrs.tuning.oracle import HalvingOracle
@@ -25,6 +27,7 @@ from nfm_tfrs.tuning.outcome import write_found
 from nfm_tfrs.tuning.slices import Slices
 from nfm_tfrs.tuning.tuner import SliceTuner
 from nfm_tfrs.tuning.workers import is_worker, serve
+from nfm_tfrs.versions import versions
 
 keras_tuner = load_keras_tuner()
 
@@ -238,7 +241,12 @@ def search(
                 tuner, folder, test, finalists=finalists, seeds=seeds, refit=refit, settings=settings, tell=tell
             )
             rows = {"train": len(train), "valid": len(valid)} | ({} if test is None else {"test": len(test)})
-            write_found(found, features, folder, {**(facts or {}), "rows": rows})
+            measured = {**found.evidence, "seed": seed, "passes": passes, "slices": slices, "versions": versions()}
+            measured["data"] = {**(facts or {}), "rows": rows, "fingerprint": settings["data"]}
+            best = Configuration.from_json(found.best)
+            best = replace(best, config={name: one for name, one in best.config.items() if name != "features"})
+            evidence = Evidence.from_json(plain(measured))
+            write_found(found.model, best, features, evidence, found.evidence["settings"], folder)
         finally:
             oracle.forget()
     return found

@@ -9,11 +9,14 @@ import sys
 from html import escape
 from html.parser import HTMLParser
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
+from nfm_tfrs.evidence import Evidence
 from nfm_tfrs.report.page import write_report
 
+YESTERDAY = Path(__file__).parents[1] / "yesterday"  # what version 0.1.0 wrote
 BLOCKS = {"bi_interaction": 0.0, "cross": 0.02, "gated_cross": 0.025, "self_attention": -0.01, "concat": -0.02}
 RUNGS = [1, 3, 9, 27]
 
@@ -58,7 +61,7 @@ def curve(rng, values):
 
 
 def found_of(configurations=20, *, failed=2, blocks=tuple(BLOCKS), objective="val_auc", finalists=3, seed=0):
-    """What a search with halving finds: each rung's best third is promoted."""
+    """What a search with halving finds, as its file has it: each rung's best third is promoted."""
     rng = random.Random(seed)
     metric = objective.removeprefix("val_")
     better = 1 if metric == "auc" else -1
@@ -75,7 +78,6 @@ def found_of(configurations=20, *, failed=2, blocks=tuple(BLOCKS), objective="va
             "start": start,
             "end": end,
             "score": max((s[metric] for s in scores[:end]), key=lambda value: better * value, default=None),
-            "seconds": 0.5 * (end - start),
             "scores": scores[:end],
         }
         trials.append({**trial, **others})
@@ -97,12 +99,15 @@ def found_of(configurations=20, *, failed=2, blocks=tuple(BLOCKS), objective="va
     entries = []
     for place, trial in enumerate(kept):
         values = [trial["score"] + rng.gauss(0, 0.001) - better * 0.002 * place for _ in range(3)]
-        runs = [{"seed": n + 1, "slice": 11 + n, "metrics": {metric: value}} for n, value in enumerate(values)]
+        runs = [
+            {"seed": n + 1, "slice": 11 + n, "metrics": {metric: value}, "file": f"{n}.npy"}
+            for n, value in enumerate(values)
+        ]
         mean = sum(values) / 3
         difference = mean - entries[0]["mean"] if place else 0.0
         gap = {"mean": difference, "interval": [difference - 0.003, difference + 0.003]}
-        entry = {"trial": trial["id"], "candidate": trial["candidate"], "runs": runs, "mean": mean}
-        entries.append(entry | {"sd": 0.001, "difference": gap if place else None})
+        entry = {"trial": trial["id"], "candidate": trial["candidate"], "runs": runs, "diverged": []}
+        entries.append(entry | {"mean": mean, "sd": 0.001, "difference": gap if place else None})
     return {
         "objective": {"name": objective, "direction": "max" if better > 0 else "min"},
         "versions": {"nfm-tfrs": "0.1.0", "tensorflow": "2.21.0", "python": "3.11.2"},
@@ -158,7 +163,7 @@ class Page(HTMLParser):
 @pytest.fixture
 def write(tmp_path):
     def write(found):
-        write_report(found, tmp_path / "report.html")
+        write_report(Evidence.from_json(found), tmp_path / "report.html")
         return Page(tmp_path / "report.html")
 
     return write
@@ -172,7 +177,7 @@ def found():
 @pytest.fixture(scope="module")
 def page(found, tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "report.html"
-    write_report(found, path)
+    write_report(Evidence.from_json(found), path)
     return Page(path)
 
 
@@ -204,6 +209,11 @@ def test_page_shows_each_part(page, found):
         first["candidate"]["training"]["optimizer"],
     ):
         assert words in page.text
+
+
+def test_page_of_an_earlier_search_says_what_it_said(write):
+    page = write(json.loads((YESTERDAY / "search.json").read_text()))
+    assert "\n".join(page.texts) + "\n" == (YESTERDAY / "report.txt").read_text()
 
 
 def test_page_needs_nothing_else(page):
@@ -321,7 +331,7 @@ def test_missing_library_names_the_extra(module, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, module, None)
     message = rf'^The page needs {module.partition(".")[0]}\. Install it with pip install "nfm-tfrs\[report\]"\.$'
     with pytest.raises(ImportError, match=message):
-        write_report(found_of(1), tmp_path / "report.html")
+        write_report(Evidence.from_json(found_of(1)), tmp_path / "report.html")
     assert not list(tmp_path.iterdir())
 
 
@@ -329,9 +339,9 @@ def test_old_page_stays_where_the_new_one_fails(tmp_path):
     path = tmp_path / "report.html"
     path.write_text("old")
     found = found_of(1)
-    del found["versions"]
-    with pytest.raises(KeyError, match="versions"):
-        write_report(found, path)
+    del found["test"]["metrics"]["auc"]
+    with pytest.raises(KeyError, match="auc"):
+        write_report(Evidence.from_json(found), path)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -340,7 +350,7 @@ def test_old_page_is_replaced_not_overwritten(tmp_path):
     path, kept = tmp_path / "report.html", tmp_path / "kept.html"
     path.write_text("old")
     kept.hardlink_to(path)
-    write_report(found_of(1), path)
+    write_report(Evidence.from_json(found_of(1)), path)
     assert "<html" in path.read_text(encoding="utf-8")
     assert kept.read_text() == "old"  # whoever reads the page sees it change at once
 
