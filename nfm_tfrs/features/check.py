@@ -153,7 +153,7 @@ def _categories(feature: Feature, array: pa.Array, rows: np.ndarray) -> pa.Array
     if declared == "string":
         raise _another_type(name, array.type, declared)
     if types.is_floating(array.type):
-        array = _whole(name, array, rows)
+        array = whole_numbers(name, array, rows)
     try:
         return array.cast(pa.int64())
     except pa.ArrowInvalid as error:
@@ -162,8 +162,17 @@ def _categories(feature: Feature, array: pa.Array, rows: np.ndarray) -> pa.Array
         ) from error
 
 
-def _whole(name: str, array: pa.Array, rows: np.ndarray) -> pa.Array:
-    """Returns pandas' nullable integers, floats that hold whole numbers and NaN, as int64."""
+def whole_numbers(name: str, array: pa.Array, rows: np.ndarray) -> pa.Array:
+    """Returns pandas' nullable integers, floats that hold whole numbers and NaN, as int64.
+
+    Args:
+        name: The column, for the message.
+        array: Floats, `[n]`.
+        rows: The row of each value, `[n]`, for the message.
+
+    Raises:
+        ValueError: A value is not whole.
+    """
     values = array.cast(pa.float64()).to_numpy(zero_copy_only=False)
     missing = np.isnan(values)
     whole = missing | ((np.floor(values) == values) & (np.abs(values) < 2.0**63))

@@ -1,26 +1,19 @@
-"""Features read off data: one pass of counts and moments, then one plain decision a column."""
+"""Features read off data: one pass of counts and moments over any source."""
 
-import math
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from nfm_tfrs.arguments import missing_column
-from nfm_tfrs.features.check import is_list, is_text
-from nfm_tfrs.features.feature import (
-    RESERVED_PREFIX,
-    CategoricalFeature,
-    Feature,
-    MultiCategoricalFeature,
-    NumericFeature,
-)
+from nfm_tfrs import arguments
+from nfm_tfrs.features.column import ColumnCounts, Kind
+from nfm_tfrs.features.feature import Feature
+from nfm_tfrs.features.spec import FeatureSpec
 
 MIN_COUNT = 5  # chosen on validation: benchmarks/quality/movielens.py
 MAX_VOCABULARY = 1_000_000
@@ -36,12 +29,20 @@ class Inference:
         exclude: Columns to leave out: labels, weights, what a split needs.
         min_count: Values seen less often become unknown.
         max_vocabulary: A column with more kept values than this is hashed into twice as many buckets.
+        kinds: `"category"`, `"number"` or `"bag"` by column, where the column's type does not tell what it means: a
+            year may be a category, an id that is unique in most rows as well. A bag of scalars has one value a row.
+        label: The column that is the label; left out.
+
+    Raises:
+        ValueError: A rule that cannot be.
     """
 
     columns: Sequence[str] | None = None
     exclude: Sequence[str] = ()
     min_count: int = MIN_COUNT
     max_vocabulary: int = MAX_VOCABULARY
+    kinds: Mapping[str, Kind] | None = None
+    label: str | None = None
 
     def __post_init__(self) -> None:
         for argument in ("columns", "exclude"):
@@ -49,23 +50,114 @@ class Inference:
                 raise ValueError(f"{argument} must be a list of column names; received {getattr(self, argument)!r}.")
         if self.min_count < 1:
             raise ValueError(f"min_count must be 1 or more; received {self.min_count!r}.")
+        if not isinstance(self.kinds, Mapping | None):
+            raise ValueError(f'kinds must be a dict such as {{"year": "category"}}; received {self.kinds!r}.')
+        for name, kind in (self.kinds or {}).items():
+            arguments.choice(f"The kind of column {name!r}", kind, get_args(Kind))
+
+    def uses(self, name: str) -> bool:
+        """Whether a column is to be a feature."""
+        return (not self.columns or name in self.columns) and name not in self.exclude and name != self.label
+
+    def check(self, names: Sequence[str]) -> None:
+        """Checks that the columns which the rules name are among `names`, and that those with a kind are used.
+
+        Raises:
+            ValueError: One is not.
+        """
+        for name in self.columns or ():
+            if name not in names:
+                raise arguments.missing_column(name, names)
+        for name in self.kinds or ():
+            if name not in names:
+                raise arguments.missing_column(name, names, reader="kinds")
+            if not self.uses(name):
+                raise ValueError(
+                    f"Column {name!r} has a kind, but is excluded or not among columns. Leave it out of kinds."
+                )
+        if self.label is not None and self.label not in names:
+            raise arguments.missing_column(self.label, names, reader="the label")
 
 
-def features_from_batches(batches: Iterable[pa.RecordBatch], rules: Inference) -> list[Feature]:
-    """Returns the features of a stream of record batches of one schema.
+def infer_features(
+    source: Any,
+    *,
+    columns: Sequence[str] | None = None,
+    exclude: Sequence[str] = (),
+    min_count: int = MIN_COUNT,
+    max_vocabulary: int = MAX_VOCABULARY,
+    kinds: Mapping[str, Kind] | None = None,
+    label: str | None = None,
+    format: str | None = None,
+) -> FeatureSpec:
+    """Returns the features of any data, found in one pass over it.
 
     Strings, integers and booleans are categories (an integer column whose values are mostly unique is a number),
-    floats are standardised numbers (logged when non-negative and skewed), lists are mean-pooled bags.
+    floats are standardised numbers (logged when non-negative and skewed), lists are mean-pooled bags. A column that
+    cannot be used is left out with a warning.
+
+    Args:
+        source: What `nfm_tfrs.data.read_table` takes (files of any format, a pandas DataFrame, a dict of arrays, an
+            Arrow table), Arrow record batches of one schema, or a batched tf.data.Dataset of dicts, or of tuples that
+            begin with one. Parquet files and datasets are read batch by batch.
+        columns: The columns to use, in order; all that are not excluded if not given.
+        exclude: Columns to leave out, such as weights.
+        min_count: Values seen less often become unknown.
+        max_vocabulary: A column with more kept values than this is hashed into twice as many buckets.
+        kinds: `"category"`, `"number"` or `"bag"` by column, where the column's type does not tell what it means.
+        label: The column that is the label; left out.
+        format: The files' format, where their suffix does not tell.
 
     Raises:
-        ValueError: No row, a named column that is not there, or no column that can be used.
+        FileNotFoundError: No such file.
+        ValueError: No row, a named column that is not there, a kind that is unknown or that the column cannot be, or no
+            column that can be used.
+
+    Example:
+        >>> spec = infer_features({"year": [1999.0, 2001.0] * 5}, kinds={"year": "category"})
+        >>> spec["year"].vocabulary
+        (1999, 2001)
     """
-    columns: dict[str, _Column] = {}
+    rules = Inference(columns, exclude, min_count, max_vocabulary, kinds, label)
+    return FeatureSpec(tuple(_features(_batches(source, rules, format), rules)))
+
+
+def _batches(source: Any, rules: Inference, format: str | None) -> Iterable[pa.RecordBatch]:
+    """The rows of any source; files and datasets without the columns that are not used."""
+    if hasattr(source, "element_spec"):
+        return _dataset_batches(source, rules)
+    if isinstance(source, pa.RecordBatchReader | Iterator) or _is_batches(source):
+        return _checked(source, rules)
+    # Imported here: the readers stand above the features.
+    from nfm_tfrs.data.readers.table import as_table, file_format, find_files, is_files, read_table
+
+    if not is_files(source):
+        return _checked(as_table(source).to_batches(), rules)
+    paths = find_files(source, format=format)
+    if (format or file_format(paths)) == "parquet":
+        return _parquet_batches(paths, rules)
+    return _checked(read_table(paths, format=format).to_batches(), rules)
+
+
+def _checked(batches: Iterable[pa.RecordBatch], rules: Inference) -> Iterator[pa.RecordBatch]:
+    for number, batch in enumerate(batches):
+        if not number:
+            rules.check(batch.schema.names)
+        yield batch
+
+
+def _is_batches(source: Any) -> bool:
+    return isinstance(source, list | tuple) and bool(source) and isinstance(source[0], pa.RecordBatch)
+
+
+def _features(batches: Iterable[pa.RecordBatch], rules: Inference) -> list[Feature]:
+    columns: dict[str, ColumnCounts] = {}
+    kinds = rules.kinds or {}
     schema: pa.Schema | None = None
     for batch in batches:
         if schema is None:
             schema = batch.schema
-            columns = {field.name: _Column(field) for field in _chosen(schema, rules)}
+            columns = {field.name: ColumnCounts(field, kinds.get(field.name)) for field in _chosen(schema, rules)}
         for name, column in columns.items():
             column.update(batch.column(name))
     if schema is not None and not columns:
@@ -75,12 +167,18 @@ def features_from_batches(batches: Iterable[pa.RecordBatch], rules: Inference) -
         )
     if not any(column.rows for column in columns.values()):
         raise ValueError("Features cannot be inferred from data without a row. Give at least one row, or features=.")
-    weights = {bag: name for name, column in columns.items() if (bag := _weights_of(column.field)) in columns}
+    weights = {
+        bag: name
+        for name, column in columns.items()
+        if (bag := _weights_of(column.field)) in columns and name not in kinds
+    }
     features: list[Feature] = []
     for name, column in columns.items():
         if name in weights.values():
             continue
-        feature = column.feature(rules, weights.get(name))
+        feature = column.feature(
+            min_count=rules.min_count, max_vocabulary=rules.max_vocabulary, weights=weights.get(name)
+        )
         if isinstance(feature, str):
             warnings.warn(f"Column {name!r} is left out: {feature}.", stacklevel=2)
         else:
@@ -90,38 +188,34 @@ def features_from_batches(batches: Iterable[pa.RecordBatch], rules: Inference) -
     return features
 
 
-def features_from_parquet(path: str | Path, rules: Inference) -> list[Feature]:
-    """Returns the features of a Parquet file, read batch by batch.
+def _parquet_batches(paths: Sequence[Path], rules: Inference) -> Iterator[pa.RecordBatch]:
+    wanted: list[str] = []
+    for path in paths:
+        try:
+            # Through a small buffer: Arrow otherwise holds a row group's columns whole, and one may be the whole file.
+            with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
+                if not wanted:
+                    rules.check(file.schema_arrow.names)
+                    wanted = [field.name for field in _chosen(file.schema_arrow, rules)]
+                for name in wanted:
+                    if name not in file.schema_arrow.names:
+                        raise ValueError(f"{path}: {arguments.missing_column(name, file.schema_arrow.names)}")
+                yield from file.iter_batches(columns=wanted, use_threads=False)
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"{path} is not a whole Parquet file; it may be truncated. Write it again.") from error
 
-    Raises:
-        ValueError: It is cut short or no Parquet file; else as `features_from_batches`.
-    """
-    try:
-        # Through a small buffer: Arrow otherwise holds a row group's columns whole, and one may be the whole file.
-        with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
-            wanted = [field.name for field in _chosen(file.schema_arrow, rules)]
-            return features_from_batches(file.iter_batches(columns=wanted, use_threads=False), rules)
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{path} is not a whole Parquet file; it may be truncated. Write it again.") from error
 
-
-def features_from_dataset(dataset: Any, rules: Inference) -> list[Feature]:
-    """Returns the features of one pass over a batched tf.data.Dataset of dicts, or of tuples that begin with one."""
+def _dataset_batches(dataset: Any, rules: Inference) -> Iterator[pa.RecordBatch]:
     if int(dataset.cardinality()) == -1:
         raise ValueError("Features cannot be inferred from a dataset that repeats without end. Give one pass of it.")
-    return features_from_batches(_record_batches(dataset, rules), rules)
-
-
-def _record_batches(dataset: Any, rules: Inference) -> Iterator[pa.RecordBatch]:
     specs = dataset.element_spec[0] if isinstance(dataset.element_spec, tuple) else dataset.element_spec
     if not isinstance(specs, dict):
         raise ValueError(
             f"Features are inferred from a dict of columns; received {type(specs).__name__}. "
             "Give batches of {name: tensor}, or features=."
         )
-    specs = {
-        name: spec for name, spec in specs.items() if name in (rules.columns or specs) and name not in rules.exclude
-    }
+    rules.check(list(specs))
+    specs = {name: spec for name, spec in specs.items() if rules.uses(name)}
     for name, spec in specs.items():
         if spec.shape.rank not in (1, 2):
             raise ValueError(
@@ -162,14 +256,11 @@ def _flat_to_arrow(name: str, array: np.ndarray) -> pa.Array:
 
 
 def _chosen(schema: pa.Schema, rules: Inference) -> list[pa.Field]:
-    for name in rules.columns or ():
-        if name not in schema.names:
-            raise missing_column(name, schema.names)
     index = {name for name in (schema.pandas_metadata or {}).get("index_columns", ()) if isinstance(name, str)}
     for name in sorted(index) if not rules.columns else ():
         warnings.warn(f"Column {name!r} is left out: it is the index of a pandas DataFrame.", stacklevel=2)
     names = list(rules.columns or (name for name in schema.names if name not in index))
-    names = [name for name in names if name not in rules.exclude]
+    names = [name for name in names if rules.uses(name)]
     chosen = [schema.field(name) for name in names]
     if rules.columns:  # weights come along with their bag
         chosen += [field for field in schema if _weights_of(field) in names and field.name not in names]
@@ -179,113 +270,3 @@ def _chosen(schema: pa.Schema, rules: Inference) -> list[pa.Field]:
 def _weights_of(field: pa.Field) -> str | None:
     bag = (field.metadata or {}).get(WEIGHTS_OF)
     return None if bag is None else bag.decode()
-
-
-class _Column:
-    """Counts of the values of one column, or its moments."""
-
-    def __init__(self, field: pa.Field) -> None:
-        self.field = field
-        self.rows = 0
-        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-        self.is_bag = is_list(kind)
-        self.type = kind.value_type if self.is_bag else kind
-        if pa.types.is_dictionary(self.type):
-            self.type = self.type.value_type
-        self.is_string = is_text(self.type)
-        self.is_integer = pa.types.is_integer(self.type) or pa.types.is_boolean(self.type)
-        self.is_number = pa.types.is_floating(self.type) or pa.types.is_decimal(self.type)
-        self.counts: list[pa.Table] = []
-        self.raw, self.logged = _Moments(), _Moments()
-
-    def update(self, array: pa.Array) -> None:
-        self.rows += len(array)
-        values = array
-        if pa.types.is_dictionary(values.type):
-            values = values.dictionary_decode()
-        if self.is_bag:
-            values = values.flatten()
-        if self.is_string or self.is_integer:
-            values = self._cast(values).drop_null()
-            counted = values.value_counts()
-            self.counts.append(pa.table({"value": counted.field("values"), "count": counted.field("counts")}))
-            if sum(len(table) for table in self.counts) > 4_000_000:
-                self.counts = [self._counted()]
-        if self.is_integer or self.is_number:
-            numbers = values.cast(pa.float64(), safe=False).drop_null().to_numpy(zero_copy_only=False)
-            numbers = numbers[np.isfinite(numbers)]
-            self.raw.update(numbers)
-            self.logged.update(np.sign(numbers) * np.log1p(np.abs(numbers)))
-
-    def _cast(self, values: pa.Array) -> pa.Array:
-        try:
-            return values.cast(pa.string() if self.is_string else pa.int64())
-        except pa.ArrowInvalid as error:
-            raise ValueError(f"Column {self.field.name!r}: {error}. Turn its values into strings.") from error
-
-    def feature(self, rules: Inference, weights: str | None) -> Feature | str:
-        """Returns the column's feature, or why it has none."""
-        if not self.field.name or self.field.name.startswith(RESERVED_PREFIX):
-            return f"its name is empty or begins with {RESERVED_PREFIX!r}, which is reserved"
-        if self.is_number:
-            return "a list of floats is neither a bag of categories nor a number" if self.is_bag else self._numeric()
-        if not (self.is_string or self.is_integer):
-            return f"its type {self.field.type} is not a string, a number or a list of them"
-        table = self._counted()
-        known = pc.not_equal(table["value"], "") if self.is_string else pc.greater_equal(table["value"], 0)
-        table = table.filter(known)
-        if len(table) == 0:
-            return "every value is missing"
-        if self.is_integer and not self.is_bag and self.rows >= 100 and len(table) > self.rows / 2:
-            return self._numeric()
-        kept = table.filter(pc.greater_equal(table["count"], rules.min_count))
-        if len(kept) == 0:
-            return (
-                f"no value is seen {rules.min_count} times (the most frequent {pc.max(table['count'])} times in "
-                f"{self.rows} rows); lower min_count"
-            )
-        kept = kept.sort_by([("count", "descending"), ("value", "ascending")])
-        how: dict[str, Any] = {"vocabulary": tuple(kept["value"].to_pylist())}
-        if len(kept) > rules.max_vocabulary:
-            how = {"num_hash_buckets": 2 * len(kept), "dtype": "string" if self.is_string else "int64"}
-        if self.is_bag:
-            return MultiCategoricalFeature(self.field.name, weights=weights, **how)
-        return CategoricalFeature(self.field.name, **how)
-
-    def _numeric(self) -> Feature | str:
-        if not self.raw.count or self.raw.std == 0:
-            return "every value is missing" if not self.raw.count else "every value is the same"
-        log = self.raw.low >= 0 and self.raw.std > 2 * self.raw.mean
-        moments = self.logged if log else self.raw
-        return NumericFeature(self.field.name, mean=moments.mean, std=moments.std, log=log)
-
-    def _counted(self) -> pa.Table:
-        if not self.counts:
-            return pa.table(
-                {
-                    "value": pa.array([], pa.string() if self.is_string else pa.int64()),
-                    "count": pa.array([], pa.int64()),
-                }
-            )
-        summed = pa.concat_tables(self.counts).group_by("value").aggregate([("count", "sum")])
-        return pa.table({"value": summed["value"], "count": summed["count_sum"]})
-
-
-class _Moments:
-    """Mean and standard deviation by Chan's pairwise update, exact enough for a mean far from 0."""
-
-    def __init__(self) -> None:
-        self.count, self.mean, self.squares, self.low = 0, 0.0, 0.0, math.inf
-
-    def update(self, numbers: np.ndarray) -> None:
-        if not len(numbers):
-            return
-        count, mean = len(numbers), float(numbers.mean())
-        total, delta = self.count + count, mean - self.mean
-        self.squares += float(((numbers - mean) ** 2).sum()) + delta**2 * self.count * count / total
-        self.mean += delta * count / total
-        self.count, self.low = total, min(self.low, float(numbers.min()))
-
-    @property
-    def std(self) -> float:
-        return math.sqrt(self.squares / self.count)

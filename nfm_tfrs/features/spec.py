@@ -162,34 +162,36 @@ class FeatureSpec:
 
     @classmethod
     def from_table(cls, table: "pa.Table", **rules: Any) -> "FeatureSpec":
-        """Returns the features inferred from an Arrow table; see `Inference` for the rules.
+        """Returns the features inferred from an Arrow table; see `infer_features` for the rules.
 
         Raises:
             ValueError: No row, an unknown column, or no column that can be used.
         """
-        return cls.from_batches(table.to_batches(), **rules)
+        # Imported here, as below: inference needs Arrow, a spec does not.
+        from nfm_tfrs.features.infer import infer_features
+
+        return infer_features(table, **rules)
 
     @classmethod
     def from_batches(cls, batches: Iterable["pa.RecordBatch"], **rules: Any) -> "FeatureSpec":
-        """Returns the features inferred from a stream of Arrow record batches; see `Inference` for the rules."""
-        # Imported here, as below: inference needs Arrow, a spec does not.
-        from nfm_tfrs.features import infer
+        """Returns the features inferred from a stream of Arrow record batches; see `infer_features` for the rules."""
+        from nfm_tfrs.features.infer import infer_features
 
-        return cls(tuple(infer.features_from_batches(batches, infer.Inference(**rules))))
+        return infer_features(iter(batches), **rules)
 
     @classmethod
     def from_dataframe(cls, dataframe: Any, **rules: Any) -> "FeatureSpec":
-        """Returns the features inferred from a pandas DataFrame; see `Inference` for the rules."""
-        import pyarrow as pa
+        """Returns the features inferred from a pandas DataFrame; see `infer_features` for the rules."""
+        from nfm_tfrs.features.infer import infer_features
 
-        return cls.from_table(pa.Table.from_pandas(dataframe, preserve_index=False), **rules)
+        return infer_features(dataframe, **rules)
 
     @classmethod
     def from_parquet(cls, path: str | Path, **rules: Any) -> "FeatureSpec":
-        """Returns the features inferred from a Parquet file in one streamed pass; see `Inference` for the rules."""
-        from nfm_tfrs.features import infer
+        """Returns the features inferred from Parquet files in one streamed pass; see `infer_features` for the rules."""
+        from nfm_tfrs.features.infer import infer_features
 
-        return cls(tuple(infer.features_from_parquet(path, infer.Inference(**rules))))
+        return infer_features(path, format="parquet", **rules)
 
     @classmethod
     def from_dataset(cls, dataset: Any, *, label: str | None = None, **rules: Any) -> "FeatureSpec":
@@ -198,12 +200,12 @@ class FeatureSpec:
         Args:
             dataset: Batches of {name: tensor}, or tuples that begin with one.
             label: The column that is the label, where it lies among the features.
-            **rules: See `Inference`.
+            **rules: See `infer_features`.
         """
-        from nfm_tfrs.features import infer
+        from nfm_tfrs.features.infer import infer_features
 
         exclude = [*rules.pop("exclude", ()), *([label] if label else [])]
-        return cls(tuple(infer.features_from_dataset(dataset, infer.Inference(exclude=exclude, **rules))))
+        return infer_features(dataset, exclude=exclude, **rules)
 
     @classmethod
     def from_feature_columns(cls, columns: Sequence[Any]) -> "FeatureSpec":

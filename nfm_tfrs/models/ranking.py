@@ -292,7 +292,7 @@ class RankingModel(TaskModel):
             data: A batched tf.data.Dataset as for `fit`, or a dict of columns.
 
         Raises:
-            ValueError: Nothing can be inferred; `FeatureSpec.from_dataset` says why.
+            ValueError: Nothing can be inferred; `nfm_tfrs.infer_features` says why.
         """
         if self.features is None:
             if not isinstance(data, tf.data.Dataset | Mapping):

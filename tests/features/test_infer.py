@@ -1,11 +1,16 @@
+import re
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from nfm_tfrs.data.prepare import prepare
+from nfm_tfrs.data.split import Split
+from nfm_tfrs.features.check import checked_arrays
 from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeature, NumericFeature
-from nfm_tfrs.features.infer import WEIGHTS_OF
+from nfm_tfrs.features.infer import WEIGHTS_OF, infer_features
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import tf
 
@@ -281,3 +286,128 @@ def test_an_endless_dataset_is_refused():
 def test_datasets_of_another_form_are_refused(element, message):
     with pytest.raises(ValueError, match=message):
         FeatureSpec.from_dataset(tf.data.Dataset.from_tensors(element))
+
+
+# --- any source, and kinds that the user says -----------------------------------------------------------------------
+
+
+ROWS = {"id": ["a", "b", "a", "b"], "year": [1999, 2001, 1999, 2001], "click": [0, 1, 1, 0]}
+
+
+def csv_file(folder):
+    (folder / "rows.csv").write_text("id,year,click\na,1999,0\nb,2001,1\na,1999,1\nb,2001,0\n")
+    return folder / "rows.csv"
+
+
+def parquet_folder(folder):
+    for number in range(2):
+        pq.write_table(table(**ROWS).slice(2 * number, 2), folder / f"{number}.parquet")
+    return folder
+
+
+SOURCES = {
+    "csv": csv_file,
+    "parquet folder": parquet_folder,
+    "list of files": lambda folder: sorted(parquet_folder(folder).iterdir()),
+    "DataFrame": lambda _: pd.DataFrame(ROWS),
+    "dict": lambda _: ROWS,
+    "table": lambda _: table(**ROWS),
+    "batch": lambda _: table(**ROWS).to_batches()[0],
+    "list of batches": lambda _: table(**ROWS).to_batches(max_chunksize=3),
+    "generator": lambda _: (batch for batch in table(**ROWS).to_batches(max_chunksize=3)),
+    "reader": lambda _: table(**ROWS).to_reader(),
+    "dataset": lambda _: tf.data.Dataset.from_tensor_slices(ROWS).batch(3),
+}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_any_source_gives_the_same_features(source, tmp_path):
+    found = infer_features(SOURCES[source](tmp_path), min_count=1, label="click", kinds={"year": "category"})
+    assert found == FeatureSpec(
+        (CategoricalFeature("id", vocabulary=("a", "b")), CategoricalFeature("year", vocabulary=(1999, 2001)))
+    )
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize(
+    ("rules", "line"),
+    [
+        ({"label": "clicks"}, "There is no column 'clicks', which the label reads; did you mean 'click'? The data has"),
+        ({"kinds": {"yaer": "category"}}, "There is no column 'yaer', which kinds reads; did you mean 'year'?"),
+        ({"columns": ["idd"]}, "There is no column 'idd'; did you mean 'id'?"),
+        ({"kinds": {"click": "number"}, "label": "click"}, "Column 'click' has a kind, but is excluded or not among"),
+        ({"kinds": {"id": "number"}}, "string, but kinds calls it a number. Cast it, or name another kind."),
+    ],
+)
+def test_any_source_refuses_what_its_columns_cannot_be(source, rules, line, tmp_path):
+    with pytest.raises(ValueError, match=re.escape(line)):
+        infer_features(SOURCES[source](tmp_path), **rules)
+
+
+def test_a_file_that_lacks_a_column_of_the_first_is_named(tmp_path):
+    pq.write_table(table(id=["a"]), tmp_path / "0.parquet")
+    pq.write_table(table(ids=["a"]), tmp_path / "1.parquet")
+    with pytest.raises(ValueError, match=r"1\.parquet: There is no column 'id'; did you mean 'ids'"):
+        infer_features(tmp_path, min_count=1)
+
+
+@pytest.mark.parametrize(
+    ("column", "kind", "expected"),
+    [
+        ([1999.0, None, 2001.0, 1999.0], "category", CategoricalFeature("x", vocabulary=(1999, 2001))),
+        (list(range(100)), "category", CategoricalFeature("x", vocabulary=tuple(range(100)))),
+        ([1, 3], "number", NumericFeature("x", mean=2.0, std=1.0)),
+        ([True, False], "number", NumericFeature("x", mean=0.5, std=0.5)),
+        (["a", "b"], "bag", MultiCategoricalFeature("x", vocabulary=("a", "b"))),
+        ([[3.0, 4.0], None, [3.0]], "bag", MultiCategoricalFeature("x", vocabulary=(3, 4))),
+        (pa.array([[1.0], [3.0]], pa.list_(pa.float32(), 1)), "number", NumericFeature("x", mean=2.0, std=1.0)),
+        (
+            pa.array([["a"], ["b"]], pa.list_(pa.string(), 1)),
+            "category",
+            CategoricalFeature("x", vocabulary=("a", "b")),
+        ),
+    ],
+)
+def test_a_kind_that_the_user_says_is_taken(column, kind, expected):
+    assert infer_features(table(x=column), min_count=1, kinds={"x": kind}).features == (expected,)
+
+
+@pytest.mark.parametrize(
+    ("column", "kind", "line"),
+    [
+        ([1.0, 1.5], "category", "Column 'x' is 1.5 in row 1, but categories are strings or whole numbers. Round the"),
+        ([[1.0], [2.0, 2.5]], "bag", "Column 'x' is 2.5 in row 1, but categories are strings or whole numbers."),
+        ([["a"]], "category", "Column 'x' is list<item: string>, but kinds calls it a category. Cast it, or name"),
+        ([[1]], "number", "Column 'x' is list<item: int64>, but kinds calls it a number."),
+        (pa.array([0], pa.timestamp("s")), "category", "Column 'x' is timestamp[s], but kinds calls it a category."),
+        ([1], "categry", 'The kind of column \'x\' must be "category", "number" or "bag"; received \'categry\'.'),
+    ],
+)
+def test_a_kind_that_a_column_cannot_be_is_refused(column, kind, line):
+    with pytest.raises(ValueError, match=re.escape(line)):
+        infer_features(table(x=pa.array(column) if isinstance(column, list) else column), kinds={"x": kind})
+
+
+def test_kinds_are_a_dict():
+    with pytest.raises(ValueError, match=r"kinds must be a dict such as .*; received 'year'"):
+        infer_features(table(x=[1]), kinds="year")
+
+
+def test_a_float_column_that_is_called_a_category_is_encoded_by_its_ids():
+    years = table(x=[1999.0, None, 2001.0, 1999.0])
+    spec = infer_features(years, min_count=1, kinds={"x": "category"})
+    assert checked_arrays(years, spec)["x"].to_pylist() == [1999, None, 2001, 1999]
+
+
+def test_weights_that_are_given_a_kind_are_a_column_of_their_own():
+    weights = pa.field("w", pa.int64(), metadata={WEIGHTS_OF: b"x"})
+    data = pa.table([[["a"], ["b"]], [1, 3]], pa.schema([pa.field("x", pa.list_(pa.string())), weights]))
+    spec = infer_features(data, min_count=1, kinds={"w": "number"})
+    assert spec.names == ("x", "w")
+    assert spec["x"].weights is None
+
+
+def test_prepare_passes_kinds_on():
+    data = table(x=list(range(100)), click=[0, 1] * 50)
+    prepared = prepare(data, "click", Split("random"), min_count=1, kinds={"x": "category"})
+    assert isinstance(prepared.features["x"], CategoricalFeature)

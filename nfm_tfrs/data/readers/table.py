@@ -59,13 +59,13 @@ def read_table(
         ValueError: No rows, a missing column, an unknown suffix, or a file that is not of its format.
     """
     wanted = None if columns is None else list(dict.fromkeys(columns))
-    if isinstance(source, str | Path) or _is_paths(source):
+    if is_files(source):
         paths = find_files(source, format=format)
         kind = format or file_format(paths)
         table = _read_files(paths, kind, wanted, types or {})
         where = ", ".join(map(str, paths[:3])) + (", …" if len(paths) > 3 else "")
     else:
-        table = _in_memory(source)
+        table = as_table(source)
         where = f"The {type(source).__name__}"
     if not table.num_rows:
         raise ValueError(f"{where} has no rows. Give data with at least one.")
@@ -87,7 +87,7 @@ def iterate_batches(
     Parquet is streamed: memory is bounded by the batch, even where one row group is the whole file. All other
     sources are read whole first. Arguments and errors are those of `read_table`.
     """
-    if isinstance(source, str | Path) or _is_paths(source):
+    if is_files(source):
         paths = find_files(source, format=format)
         if (format or file_format(paths)) == "parquet":
             files = ParquetFiles(paths, columns)
@@ -152,8 +152,11 @@ def _suffix(path: Path) -> str:
     return Path(name).suffix
 
 
-def _is_paths(source: Any) -> bool:
-    return isinstance(source, list | tuple) and all(isinstance(one, str | Path) for one in source)
+def is_files(source: Any) -> bool:
+    """Whether a source names files: a path, a glob pattern, a folder, or a list of paths."""
+    if isinstance(source, list | tuple):
+        return all(isinstance(one, str | Path) for one in source)
+    return isinstance(source, str | Path)
 
 
 def _read_files(paths: list[Path], kind: str, columns: list[str] | None, types: Mapping[str, str]) -> pa.Table:
@@ -168,7 +171,12 @@ def _read_files(paths: list[Path], kind: str, columns: list[str] | None, types: 
     return one_table([read_csv(path, "\t" if kind == "tsv" else ",", columns, types) for path in paths], paths)
 
 
-def _in_memory(source: Any) -> pa.Table:
+def as_table(source: Any) -> pa.Table:
+    """Returns a pandas DataFrame, a dict of arrays or an Arrow record batch as an Arrow table; a table stays itself.
+
+    Raises:
+        ValueError: It is none of these, a name comes twice, or a column is not of one type or of another length.
+    """
     if isinstance(source, pa.Table):
         return source
     if isinstance(source, pa.RecordBatch):

@@ -1,0 +1,162 @@
+"""One column as it is read: counts of its values, its moments, and the plain decision what it becomes."""
+
+import math
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from nfm_tfrs.features.check import is_list, is_text, whole_numbers
+from nfm_tfrs.features.feature import (
+    RESERVED_PREFIX,
+    CategoricalFeature,
+    Feature,
+    MultiCategoricalFeature,
+    NumericFeature,
+)
+
+Kind = Literal["category", "number", "bag"]
+
+
+class ColumnCounts:
+    """Counts of the values of one column, or its moments, and the feature that they make.
+
+    Args:
+        field: The column's name and type.
+        kind: What the user says the column is: `"category"`, `"number"` or `"bag"`; None to go by its type.
+
+    Raises:
+        ValueError: A column of this type cannot be of that kind.
+    """
+
+    def __init__(self, field: pa.Field, kind: Kind | None = None) -> None:
+        self.field, self.kind = field, kind
+        self.rows = 0
+        whole = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        one_value = pa.types.is_fixed_size_list(whole) and whole.list_size == 1 and kind in ("category", "number")
+        self.is_list, self.is_bag = is_list(whole), kind == "bag" or (is_list(whole) and not one_value)
+        self.type = whole.value_type if self.is_list else whole
+        if pa.types.is_dictionary(self.type):
+            self.type = self.type.value_type
+        self.is_string = is_text(self.type)
+        self.is_integer = pa.types.is_integer(self.type) or pa.types.is_boolean(self.type)
+        self.is_number = pa.types.is_floating(self.type) or pa.types.is_decimal(self.type)
+        self.counts: list[pa.Table] = []
+        self.raw, self.logged = _Moments(), _Moments()
+        if kind is not None and not pa.types.is_null(self.type) and not self._can_be(kind):
+            raise ValueError(
+                f"Column {field.name!r} is {field.type}, but kinds calls it a {kind}. Cast it, or name another kind."
+            )
+        self.is_integer |= self.is_number and kind in ("category", "bag")  # of whole numbers, as pandas stores some
+        self.is_number &= not self.is_integer
+
+    def _can_be(self, kind: Kind) -> bool:
+        if kind != "bag" and self.is_bag:
+            return False
+        return self.is_integer or self.is_number or (self.is_string and kind != "number")
+
+    def update(self, array: pa.Array) -> None:
+        """Counts the next rows."""
+        values = array
+        if pa.types.is_dictionary(values.type):
+            values = values.dictionary_decode()
+        lists = values if self.is_list else None
+        values = values.flatten() if self.is_list else values
+        if self.is_integer and pa.types.is_floating(values.type):
+            rows = np.arange(self.rows, self.rows + len(array))
+            if lists is not None:
+                rows = np.repeat(rows, pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False))
+            values = whole_numbers(self.field.name, values, rows)
+        self.rows += len(array)
+        if (self.is_string or self.is_integer) and self.kind != "number":
+            values = self._cast(values).drop_null()
+            counted = values.value_counts()
+            self.counts.append(pa.table({"value": counted.field("values"), "count": counted.field("counts")}))
+            if sum(len(table) for table in self.counts) > 4_000_000:
+                self.counts = [self._counted()]
+        if self.is_integer or self.is_number:
+            numbers = values.cast(pa.float64(), safe=False).drop_null().to_numpy(zero_copy_only=False)
+            numbers = numbers[np.isfinite(numbers)]
+            self.raw.update(numbers)
+            self.logged.update(np.sign(numbers) * np.log1p(np.abs(numbers)))
+
+    def _cast(self, values: pa.Array) -> pa.Array:
+        try:
+            return values.cast(pa.string() if self.is_string else pa.int64())
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"Column {self.field.name!r}: {error}. Turn its values into strings.") from error
+
+    def feature(self, *, min_count: int, max_vocabulary: int, weights: str | None) -> Feature | str:
+        """Returns the column's feature, or why it has none; see `Inference` for the limits.
+
+        Args:
+            min_count: Values seen less often become unknown.
+            max_vocabulary: Most values that are kept as a vocabulary.
+            weights: The column of the weights of a bag.
+        """
+        if not self.field.name or self.field.name.startswith(RESERVED_PREFIX):
+            return f"its name is empty or begins with {RESERVED_PREFIX!r}, which is reserved"
+        if self.is_number or self.kind == "number":
+            return "a list of floats is neither a bag of categories nor a number" if self.is_bag else self._numeric()
+        if not (self.is_string or self.is_integer):
+            return f"its type {self.field.type} is not a string, a number or a list of them"
+        table = self._counted()
+        known = pc.not_equal(table["value"], "") if self.is_string else pc.greater_equal(table["value"], 0)
+        table = table.filter(known)
+        if len(table) == 0:
+            return "every value is missing"
+        mostly_unique = self.rows >= 100 and len(table) > self.rows / 2
+        if self.kind is None and self.is_integer and not self.is_bag and mostly_unique:
+            return self._numeric()
+        kept = table.filter(pc.greater_equal(table["count"], min_count))
+        if len(kept) == 0:
+            return (
+                f"no value is seen {min_count} times (the most frequent {pc.max(table['count'])} times in "
+                f"{self.rows} rows); lower min_count"
+            )
+        kept = kept.sort_by([("count", "descending"), ("value", "ascending")])
+        how: dict[str, Any] = {"vocabulary": tuple(kept["value"].to_pylist())}
+        if len(kept) > max_vocabulary:
+            how = {"num_hash_buckets": 2 * len(kept), "dtype": "string" if self.is_string else "int64"}
+        if self.is_bag:
+            return MultiCategoricalFeature(self.field.name, weights=weights, **how)
+        return CategoricalFeature(self.field.name, **how)
+
+    def _numeric(self) -> Feature | str:
+        if not self.raw.count or self.raw.std == 0:
+            return "every value is missing" if not self.raw.count else "every value is the same"
+        log = self.raw.low >= 0 and self.raw.std > 2 * self.raw.mean
+        moments = self.logged if log else self.raw
+        return NumericFeature(self.field.name, mean=moments.mean, std=moments.std, log=log)
+
+    def _counted(self) -> pa.Table:
+        if not self.counts:
+            return pa.table(
+                {
+                    "value": pa.array([], pa.string() if self.is_string else pa.int64()),
+                    "count": pa.array([], pa.int64()),
+                }
+            )
+        summed = pa.concat_tables(self.counts).group_by("value").aggregate([("count", "sum")])
+        return pa.table({"value": summed["value"], "count": summed["count_sum"]})
+
+
+class _Moments:
+    """Mean and standard deviation by Chan's pairwise update, exact enough for a mean far from 0."""
+
+    def __init__(self) -> None:
+        self.count, self.mean, self.squares, self.low = 0, 0.0, 0.0, math.inf
+
+    def update(self, numbers: np.ndarray) -> None:
+        if not len(numbers):
+            return
+        count, mean = len(numbers), float(numbers.mean())
+        total, delta = self.count + count, mean - self.mean
+        self.squares += float(((numbers - mean) ** 2).sum()) + delta**2 * self.count * count / total
+        self.mean += delta * count / total
+        self.count, self.low = total, min(self.low, float(numbers.min()))
+
+    @property
+    def std(self) -> float:
+        return math.sqrt(self.squares / self.count)
