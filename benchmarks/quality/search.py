@@ -113,17 +113,14 @@ def judged(data: Prepared, models: Sequence[Any]) -> dict[str, Any]:
         "NFM, the package's defaults": [predict(fitted(data, {}, seed, 50), data.test) for seed in range(count)],
         "LightGBM": [lightgbm(data, seed) for seed in range(count)],
     }
+
+    def compared(ours: Sequence[Any], theirs: Sequence[Any] | None = None) -> dict[str, Any]:
+        gap = paired_bootstrap("auc", data.test.labels, ours, theirs, weights=data.test.weights)
+        return {"mean": gap.mean, "interval": [gap.low, gap.high]}
+
     return {
-        "auc": {
-            name: {"each": [paired_bootstrap("auc", data.test, [one])["mean"] for one in of]}
-            | paired_bootstrap("auc", data.test, of)
-            for name, of in logits.items()
-        },
-        "searched less": {
-            name: paired_bootstrap("auc", data.test, logits["searched"], of)
-            for name, of in logits.items()
-            if name != "searched"
-        },
+        "auc": {name: {"each": [compared([one])["mean"] for one in of]} | compared(of) for name, of in logits.items()},
+        "searched less": {name: compared(logits["searched"], of) for name, of in logits.items() if name != "searched"},
     }
 
 

@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING
 from nfm_tfrs import lazy
 
 if TYPE_CHECKING:
+    from nfm_tfrs.metrics.bootstrap import Difference as Difference
     from nfm_tfrs.metrics.bootstrap import paired_bootstrap as paired_bootstrap
     from nfm_tfrs.metrics.exact import Calibration as Calibration
     from nfm_tfrs.metrics.exact import GroupedAUC as GroupedAUC
     from nfm_tfrs.metrics.exact import auc as auc
+    from nfm_tfrs.metrics.exact import auc_of as auc_of
     from nfm_tfrs.metrics.exact import calibration as calibration
     from nfm_tfrs.metrics.exact import evaluate_binary as evaluate_binary
     from nfm_tfrs.metrics.exact import evaluate_regression as evaluate_regression
@@ -20,11 +22,12 @@ if TYPE_CHECKING:
 lazy.show(
     __name__,
     {
-        "nfm_tfrs.metrics.bootstrap": ("paired_bootstrap",),
+        "nfm_tfrs.metrics.bootstrap": ("Difference", "paired_bootstrap"),
         "nfm_tfrs.metrics.exact": (
             "Calibration",
             "GroupedAUC",
             "auc",
+            "auc_of",
             "calibration",
             "evaluate_binary",
             "evaluate_regression",

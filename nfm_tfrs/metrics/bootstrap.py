@@ -1,62 +1,68 @@
 """How sure one may be that one model ranks better than another: a paired bootstrap over rows."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
-from nfm_tfrs.data.parts import EncodedPart
+from nfm_tfrs.metrics.exact import auc_of
 
 RESAMPLES = 1000
 
 
+@dataclass(frozen=True)
+class Difference:
+    """A difference of two means, or a mean alone, and its 95 % interval over rows; `nan` where it is undefined."""
+
+    mean: float
+    low: float
+    high: float
+
+
 def paired_bootstrap(
     metric: str,
-    part: EncodedPart,
+    labels: np.ndarray,
     ours: Sequence[np.ndarray],
     theirs: Sequence[np.ndarray] | None = None,
     *,
+    weights: np.ndarray | None = None,
     seed: int = 0,
-) -> dict[str, Any]:
-    """Returns how much higher a metric of some predictions is than that of others, with its 95 % interval over rows.
+) -> Difference:
+    """Returns how much higher a metric of some predictions is than that of others.
 
     Args:
         metric: `"auc"`, `"log_loss"`, `"rmse"` or `"mae"`.
-        part: The rows, with labels.
+        labels: Labels of the rows, `[n]`.
         ours: Predictions of each seed (logits of a binary model), `[n]`; the metric is the mean over seeds.
-        theirs: The same of the others; None for the metric itself.
-        seed: Of the resamples, each of which is drawn once for all.
+        theirs: The same of the others; None for the metric of `ours` itself.
+        weights: Weights of the rows, `[n]`, 0 or more; all 1 if not given.
+        seed: Seed of the resamples, each of which is drawn once for all predictions.
+
+    Example:
+        >>> labels, better = np.array([0, 1, 0, 1]), np.array([-1.0, 1.0, -2.0, 2.0])
+        >>> paired_bootstrap("auc", labels, [better], [-better]).mean
+        1.0
     """
-    measures = [[_measure(metric, part, one) for one in side] for side in (ours, theirs or ())]
-    rng, rows, gaps = np.random.default_rng(seed), len(part), []
+    measures = [[_measure(metric, labels, one, weights) for one in side] for side in (ours, theirs or ())]
+    rng, rows, gaps = np.random.default_rng(seed), len(labels), []
     for resample in range(RESAMPLES + 1):  # the first is the rows themselves
         counts = np.bincount(rng.integers(0, rows, rows), minlength=rows) if resample else np.ones(rows)
         means = [np.mean([measure(counts) for measure in side]) if side else 0.0 for side in measures]
         gaps.append(means[0] - means[1])
     known = [gap for gap in gaps[1:] if not np.isnan(gap)]  # a resample may lack a class, or all weight
-    interval = np.quantile(known, [0.025, 0.975]) if known else [np.nan, np.nan]
-    return {"mean": float(gaps[0]), "interval": [float(end) for end in interval]}
+    low, high = np.quantile(known, [0.025, 0.975]) if known else (np.nan, np.nan)
+    return Difference(float(gaps[0]), float(low), float(high))
 
 
-def _measure(metric: str, part: EncodedPart, predictions: np.ndarray) -> Callable[[np.ndarray], float]:
+def _measure(
+    metric: str, labels: np.ndarray, predictions: np.ndarray, weights: np.ndarray | None
+) -> Callable[[np.ndarray], float]:
     """The metric as a function of how often each row counts."""
-    labels: np.ndarray = np.asarray(part.labels, np.float64)
-    weights = np.ones(len(part)) if part.weights is None else part.weights.astype(np.float64)
-    predictions = predictions.astype(np.float64)
+    labels, predictions = np.asarray(labels, np.float64), predictions.astype(np.float64)
+    weights = np.ones(len(labels)) if weights is None else weights.astype(np.float64)
     if metric == "auc":
-        order = np.argsort(predictions, kind="stable")  # once, for all resamples
-        starts = np.flatnonzero(np.r_[True, np.diff(predictions[order]) > 0])  # ties are one step
-        labels, weights = labels[order], weights[order]
-
-        def auc(counts: np.ndarray) -> float:
-            counted = counts[order] * weights
-            positives = np.add.reduceat(counted * labels, starts)
-            negatives = np.add.reduceat(counted * (1 - labels), starts)
-            pairs = positives.sum() * negatives.sum()
-            below = np.cumsum(negatives) - negatives / 2
-            return float(positives @ below / pairs) if pairs > 0 else float("nan")
-
-        return auc
+        area, positives, negatives = auc_of(predictions), weights * labels, weights * (1 - labels)
+        return lambda counts: area(counts * positives, counts * negatives)
     gaps = predictions - labels
     losses = {
         "log_loss": lambda: np.logaddexp(0, predictions) - labels * predictions,

@@ -1,5 +1,6 @@
 """Exact metrics of a finished evaluation, in float64 on the host."""
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -39,13 +40,41 @@ def auc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) 
         >>> auc([0, 0, 1, 1], [0.1, 0.4, 0.4, 0.8])
         0.875
     """
-    from sklearn.metrics import roc_auc_score  # not needed to train
+    from sklearn.metrics import roc_auc_score  # not needed to train, and half of its areas differ from ours by 1e-15
 
     labels, scores, weights = _binary(labels, scores, weights, "scores")
     if not _both_classes(labels, weights) or np.isnan(scores).any():
         return float("nan")
     # scikit-learn refuses infinities and subtracts neighbours, so the bound leaves room for the difference.
     return float(roc_auc_score(labels, np.clip(scores, -1e300, 1e300), sample_weight=weights))
+
+
+def auc_of(scores: np.ndarray) -> Callable[[np.ndarray, np.ndarray], float]:
+    """Returns the AUC of scores as a function of how much each row counts as a positive and as a negative.
+
+    Σ p_i n_j ([i above j] + ½ [i beside j]) ÷ Σ p Σ n. The scores are sorted once, for as many counts as are asked
+    for: resampled rows, weights, or labels between 0 and 1, whose rows count as p and 1 - p.
+
+    Args:
+        scores: `[n]` float64, without NaN.
+
+    Returns:
+        A function of positives and negatives, each `[n]` and 0 or more; `nan` where one of them is nothing.
+
+    Example:
+        >>> auc_of(np.array([1.0, 1.0, 2.0]))(np.array([1, 0, 0]), np.array([0, 1, 1]))
+        0.25
+    """
+    order = np.argsort(scores, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(scores[order]) > 0])  # ties are one step
+
+    def area(positives: np.ndarray, negatives: np.ndarray) -> float:
+        above = np.add.reduceat(np.asarray(positives, np.float64)[order], starts)
+        below = np.add.reduceat(np.asarray(negatives, np.float64)[order], starts)
+        pairs = above.sum() * below.sum()
+        return float(above @ (np.cumsum(below) - below / 2) / pairs) if pairs > 0 else float("nan")
+
+    return area
 
 
 def grouped_auc(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike) -> GroupedAUC:

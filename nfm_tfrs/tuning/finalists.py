@@ -132,7 +132,8 @@ def conclude(
     kept.sort(key=lambda entry: (len(entry["diverged"]), -better * entry["mean"]))
     logits = [[np.load(run["file"]) for run in entry["runs"]] for entry in kept]
     for entry, theirs in zip(kept[1:], logits[1:], strict=True):
-        entry["difference"] = paired_bootstrap(metric, valid, theirs, logits[0])
+        gap = paired_bootstrap(metric, np.asarray(valid.labels), theirs, logits[0], weights=valid.weights)
+        entry["difference"] = {"mean": gap.mean, "interval": [gap.low, gap.high]}
     winner, candidate = kept[0], kept[0]["candidate"]
     run = max(winner["runs"], key=lambda run: better * run["metrics"][metric])
     model = tuner.space.built(candidate, tuner.train.steps(candidate["training"]["batch_size"]))
@@ -247,10 +248,8 @@ def _failure(tuner: SliceTuner, trial: Any) -> str | None:
 
 
 def _judged(model: Any, test: EncodedPart, metric: str) -> dict[str, Any]:
-    return {
-        "metrics": judge(model, test),
-        "interval": paired_bootstrap(metric, test, [predict(model, test)])["interval"],
-    }
+    sure = paired_bootstrap(metric, np.asarray(test.labels), [predict(model, test)], weights=test.weights)
+    return {"metrics": judge(model, test), "interval": [sure.low, sure.high]}
 
 
 def _verdict(finalists: Sequence[dict[str, Any]], metric: str, better: int, lost: int = 0) -> str:

@@ -11,7 +11,6 @@ from lib.gpu import parts as gpu_parts
 from lib.gpu import quality as gpu_quality
 from lib.gpu.plan import ALL, BLOCKS, GRID, PLAN, QUICK, Configuration, K, Variant
 from lib.places import BENCHMARKS
-from sklearn.metrics import roc_auc_score
 
 from nfm_tfrs.keras_compat import tf
 
@@ -191,12 +190,6 @@ def test_memory_grows_on_the_one_gpu_that_is_used_and_is_set_before_it_starts(mo
 
 
 # --- quality ---------------------------------------------------------------------------------------------------------
-
-
-def test_the_auc_is_scikit_learns_ties_included():
-    rng = np.random.default_rng(0)
-    labels, scores = rng.integers(0, 2, 500), rng.integers(0, 20, 500) / 7
-    assert gpu_quality.auc(labels, scores) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
 
 
 def test_clicks_follow_from_pairs_of_ids_and_from_no_id_alone():

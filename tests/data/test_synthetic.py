@@ -45,10 +45,6 @@ def test_expected_best_auc_weighs_every_pair_of_rows_with_its_probability():
     assert log.expected_best_auc == pytest.approx((won * weight).sum() / weight.sum(), abs=1e-12)
 
 
-def test_ties_count_one_half():
-    assert synthetic._auc(np.array([1.0, 1.0, 2.0]), np.array([1.0, 0.0, 0.0])) == 0.25
-
-
 def test_best_auc_of_one_class_is_nan():
     assert np.isnan(click_log(1, seed=0).best_auc)
 

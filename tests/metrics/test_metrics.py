@@ -54,6 +54,19 @@ def test_auc_counts_ties_one_half():
     assert metrics.auc([0, 0, 1, 1], [0.1, 0.4, 0.4, 0.8]) == 0.875
 
 
+@pytest.mark.parametrize("scores", [[0.3, 0.1, 0.9, 0.4, 0.2], [1.0, 1.0, 2.0, 2.0, 1.0]], ids=["distinct", "ties"])
+def test_auc_of_shares_weighs_every_pair_of_rows_with_its_product(scores):
+    positives, negatives = np.array([0.5, 0, 2, 1, 0.25]), np.array([0.5, 3, 0, 1, 0.75])
+    scores = np.array(scores)
+    won = (scores[:, None] > scores) + 0.5 * (scores[:, None] == scores)
+    pairs = np.outer(positives, negatives)
+    assert metrics.auc_of(scores)(positives, negatives) == pytest.approx((won * pairs).sum() / pairs.sum(), abs=1e-15)
+
+
+def test_auc_of_one_class_is_nan():
+    assert np.isnan(metrics.auc_of(np.ones(2))(np.ones(2), np.zeros(2)))
+
+
 def test_auc_of_a_row_of_weight_two_equals_the_row_twice():
     labels, scores = draw(50)
     twice = np.r_[np.arange(50), 3]

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.metrics import log_loss, roc_auc_score
 
 from nfm_tfrs import metrics
 from nfm_tfrs.blocks.fm import FM
@@ -22,7 +21,6 @@ from nfm_tfrs.data.parts import EncodedPart
 from nfm_tfrs.data.prepare import prepare
 from nfm_tfrs.data.synthetic import click_log
 from nfm_tfrs.keras_compat import keras
-from nfm_tfrs.metrics.bootstrap import paired_bootstrap
 from nfm_tfrs.training.evaluate import predict
 from nfm_tfrs.tuning import Budget, keras_tuner, search
 from nfm_tfrs.tuning.finalists import _verdict
@@ -410,44 +408,6 @@ def test_a_finalist_that_always_diverges_is_named_and_so_is_a_refit(data, tmp_pa
 
 
 # --- the bootstrap ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("metric", ["auc", "log_loss", "rmse", "mae"])
-@pytest.mark.parametrize("weighted", [False, True])
-def test_the_bootstrap_of_a_metric_is_that_metric_on_resampled_rows(metric, weighted, data):
-    rng = np.random.default_rng(0)
-    rows, labels = 300, rng.integers(0, 2, 300).astype(np.float32)
-    weights = rng.uniform(0.5, 2, rows).astype(np.float32) if weighted else None
-    ours, theirs = (np.round(rng.normal(labels * scale, 1.0), 1) for scale in (1.0, 0.5))
-    part = data.valid.__class__({"encoded/ids": np.zeros([rows, 1], int)}, labels, weights)
-
-    def direct(scores, taken):
-        kept = None if weights is None else weights[taken]
-        if metric == "auc":
-            return roc_auc_score(labels[taken], scores[taken], sample_weight=kept)
-        if metric == "log_loss":
-            return log_loss(labels[taken], 1 / (1 + np.exp(-scores[taken])), sample_weight=kept)
-        gaps = np.average(np.abs(scores - labels)[taken] ** (2 if metric == "rmse" else 1), weights=kept)
-        return gaps**0.5 if metric == "rmse" else gaps
-
-    found = paired_bootstrap(metric, part, [ours], [theirs], seed=3)
-    everything = np.arange(rows)
-    assert found["mean"] == pytest.approx(direct(ours, everything) - direct(theirs, everything), abs=1e-6)
-    rng = np.random.default_rng(3)
-    gaps = []
-    for _ in range(1000):
-        taken = rng.integers(0, rows, rows)
-        gaps.append(direct(ours, taken) - direct(theirs, taken))
-    np.testing.assert_allclose(found["interval"], np.quantile(gaps, [0.025, 0.975]), atol=1e-6)
-
-
-def test_a_resample_in_which_nothing_counts_is_left_out():
-    weights = np.float32([1, 1] + [0] * 30)
-    part = EncodedPart({"encoded/ids": np.zeros([32, 1], int)}, np.float32([0, 1] * 16), weights)
-    low, high = paired_bootstrap("log_loss", part, [np.ones(32)])["interval"]
-    assert 0 < low <= high
-    nothing = EncodedPart(part.columns, part.labels, 0 * weights)
-    assert np.isnan(paired_bootstrap("log_loss", nothing, [np.ones(32)])["interval"]).all()
 
 
 # --- killed and started again -----------------------------------------------------------------------------------------

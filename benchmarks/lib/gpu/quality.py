@@ -11,6 +11,7 @@ from nfm_tfrs.features.encoder import FeatureEncoder
 from nfm_tfrs.features.feature import CategoricalFeature
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import keras, tf
+from nfm_tfrs.metrics.exact import auc_of
 
 FIELDS = 8
 MOST_TEST_ROWS = 65_536
@@ -24,15 +25,6 @@ def clicks(rows: int, values: int) -> tuple[np.ndarray, np.ndarray]:
     vectors = hidden[np.arange(FIELDS), ids]  # [rows, fields, 4]
     logits = (vectors.sum(1) ** 2 - (vectors**2).sum(1)).sum(1)
     return ids, (rng.random(rows) < 1 / (1 + np.exp(-2 * logits / logits.std()))).astype(np.float32)
-
-
-def auc(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Area under the ROC curve, by ranks; that of `nfm_tfrs.metrics.exact` needs scikit-learn."""
-    _, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[places]
-    positives = int(labels.sum())
-    above = ranks[labels == 1].sum() - positives * (positives + 1) / 2
-    return float(above / (positives * (len(labels) - positives)))
 
 
 def quality(plan: Plan) -> dict[str, Any]:
@@ -54,7 +46,8 @@ def quality(plan: Plan) -> dict[str, Any]:
         for seed in plan.seeds:
             trainer = Trainer(plan.quality, variant, spec, seed)
             trainer.train(batches)
-            areas.append(auc(labels[trained:], trainer.scores(rows(trained, tested)[0])))
+            scores = np.asarray(trainer.scores(rows(trained, tested)[0]), np.float64)
+            areas.append(auc_of(scores)(labels[trained:], 1 - labels[trained:]))
             keras.backend.clear_session()
         found[variant.name] = areas
         print(f"  {variant.name:14} AUC {', '.join(f'{area:.4f}' for area in areas)}", flush=True)
