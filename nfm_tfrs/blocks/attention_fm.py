@@ -17,7 +17,7 @@ class AttentionFM(InteractionBlock):
     left, the result is zero.
 
     Args:
-        attention_units: Rows of W.
+        attention_units: Width of the attention network, the number of rows of W.
 
     Returns:
         float32 `[batch, dim]`.

@@ -19,9 +19,9 @@ class Bilinear(InteractionBlock):
     Fields whose mask is False count as zero vectors.
 
     Args:
-        kind: Which of the three.
+        kind: Variant of the matrices, by its line above.
         senet: Whether to add the pairs of the reweighted fields, which have matrices of their own.
-        reduction_ratio: Fields per hidden unit of SENET.
+        reduction_ratio: Number of fields divided by the width of SENET's hidden layer.
 
     Returns:
         `[batch, pairs · dim]` in the compute dtype; with `senet` twice as much, the reweighted pairs first.

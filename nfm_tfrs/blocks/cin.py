@@ -19,10 +19,10 @@ class CIN(InteractionBlock):
     mask is False count as zero vectors.
 
     Args:
-        layer_sizes: Feature maps of each layer.
+        layer_sizes: Number of feature maps of each layer.
         split_half: Whether half of each layer's maps but the last's goes to the output only, the other half to the
             next layer only.
-        activation: Keras' name of φ.
+        activation: Keras' name of the activation φ.
 
     Returns:
         float32 `[batch, maps]`, the maps that go to the output.

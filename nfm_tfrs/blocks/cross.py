@@ -25,9 +25,9 @@ class Cross(InteractionBlock):
 
     Args:
         num_layers: Number of layers; the crosses reach degree `num_layers` + 1.
-        kind: Which of the four.
-        rank: Columns of U and V ("low_rank"), or of each expert's ("mixture").
-        num_experts: Number of experts ("mixture").
+        kind: Variant of the layers, by its line above.
+        rank: Number of columns of U and V, for "low_rank", or of each expert's U and V, for "mixture".
+        num_experts: Number of experts, for "mixture".
 
     Returns:
         float32 `[batch, fields · dim]`.

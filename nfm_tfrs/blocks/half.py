@@ -14,7 +14,7 @@ def half_matmul(x: tf.Tensor, kernel: Any, dtype: Any) -> tf.Tensor:
     Args:
         x: float32 `[…, k]`.
         kernel: float32 `[k, units]`, a weight made by `add_float32_weight`.
-        dtype: A layer's compute dtype.
+        dtype: Compute dtype of the layer that multiplies.
 
     Example:
         >>> product = half_matmul(tf.constant([[1e-5, 2e-5]]), tf.constant([[1e-3], [1e-3]]), "float16")

@@ -19,9 +19,9 @@ class Logarithmic(InteractionBlock):
     Fields whose mask is False are left out of the products.
 
     Args:
-        neurons: Number of products.
+        neurons: Number of logarithmic neurons, each a product of powers.
         batch_norm: Whether to normalise; without, products of many small embeddings are huge or vanish.
-        epsilon: What makes embeddings of zero positive, ε.
+        epsilon: Number ε that is added to make embeddings of zero positive.
 
     Returns:
         float32 `[batch, neurons · dim]`.

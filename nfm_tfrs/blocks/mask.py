@@ -6,7 +6,7 @@ from nfm_tfrs import arguments
 from nfm_tfrs.blocks.base import InteractionBlock, flat, present
 from nfm_tfrs.keras_compat import keras, tf
 
-Mode = Literal["serial", "parallel"]
+Kind = Literal["serial", "parallel"]
 EPSILON = 1e-6  # not Keras' 1e-3: ten times the variance of fresh embeddings
 
 
@@ -23,10 +23,10 @@ class MaskBlock(InteractionBlock):
     LN_EMB and behind it.
 
     Args:
-        mode: Which of the two.
+        kind: Variant of the block, by its line above. `mode`, its name in version 0.1.0, is taken too.
         num_blocks: Number K of MaskBlocks.
-        block_units: Length of each o.
-        reduction_ratio: Width of a mask's hidden layer over that of its result.
+        block_units: Width of each o.
+        reduction_ratio: Width of a mask's hidden layer divided by the width of the mask.
 
     Returns:
         float32 `[batch, block_units]` (serial) or `[batch, num_blocks · block_units]` (parallel).
@@ -47,15 +47,16 @@ class MaskBlock(InteractionBlock):
 
     def __init__(
         self,
-        mode: Mode = "parallel",
+        kind: Kind = "parallel",
         *,
         num_blocks: int = 3,
         block_units: int = 64,
         reduction_ratio: float = 2.0,
         **kwargs: Any,
     ) -> None:
+        kind = kwargs.pop("mode", kind)  # as configs saved by version 0.1.0 call it
         super().__init__(**kwargs)
-        self.mode = arguments.choice("mode", mode, get_args(Mode))
+        self.kind = arguments.choice("kind", kind, get_args(Kind))
         self.num_blocks = arguments.count("num_blocks", num_blocks)
         self.block_units = arguments.count("block_units", block_units)
         self.reduction_ratio = arguments.positive("reduction_ratio", reduction_ratio)
@@ -63,7 +64,7 @@ class MaskBlock(InteractionBlock):
     def build(self, input_shape: Any) -> None:
         super().build(input_shape)
         units = input_shape[1] * input_shape[2]
-        serial, numbers = self.mode == "serial", range(self.num_blocks)
+        serial, numbers = self.kind == "serial", range(self.num_blocks)
         masked = [self.block_units if serial and number else units for number in numbers]
         policy = self.dtype_policy
         self._embedding_norm = keras.layers.LayerNormalization(epsilon=EPSILON, dtype="float32", name="embedding_norm")
@@ -80,15 +81,15 @@ class MaskBlock(InteractionBlock):
         outputs: list[Any] = []
         for number, (hidden, norm) in enumerate(zip(self._hidden, self._norms, strict=True)):
             guide = self._projections[number](self._aggregations[number](vector))
-            source = outputs[-1] if outputs and self.mode == "serial" else normalised
+            source = outputs[-1] if outputs and self.kind == "serial" else normalised
             product = hidden(tf.cast(guide, tf.float32) * source)
             outputs.append(tf.nn.relu(norm(tf.cast(product, tf.float32))))
-        return outputs[-1] if self.mode == "serial" else tf.concat(outputs, axis=1)
+        return outputs[-1] if self.kind == "serial" else tf.concat(outputs, axis=1)
 
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
-            "mode": self.mode,
+            "kind": self.kind,
             "num_blocks": self.num_blocks,
             "block_units": self.block_units,
             "reduction_ratio": self.reduction_ratio,
@@ -97,7 +98,7 @@ class MaskBlock(InteractionBlock):
     @classmethod
     def search_space(cls, hp: Any) -> dict[str, Any]:
         return {
-            "mode": hp.Choice("mode", ["serial", "parallel"], default="parallel"),
+            "kind": hp.Choice("kind", ["serial", "parallel"], default="parallel"),
             "num_blocks": hp.Int("num_blocks", 1, 4, default=3),
             "block_units": hp.Choice("block_units", [32, 64, 128], default=64),
         }

@@ -19,9 +19,9 @@ class SelfAttention(InteractionBlock):
 
     Args:
         num_layers: Number of layers.
-        num_heads: Heads H of each.
+        num_heads: Number H of heads of each layer.
         attention_dim: Length of a head's queries, keys and values.
-        residual: Whether R e_i is added.
+        residual: Whether to add R e_i.
         scaled: Whether to divide the scores by √attention_dim, as Transformers do and the paper does not.
 
     Returns:

@@ -20,13 +20,13 @@ class TwoStream(InteractionBlock):
     dtype. Fields whose mask is False count as zero vectors.
 
     Args:
-        first_units: Widths of stream 1.
-        second_units: Widths of stream 2.
-        num_heads: Chunks of each stream's output.
+        first_units: Widths of the layers of stream 1.
+        second_units: Widths of the layers of stream 2.
+        num_heads: Number of chunks that each stream's output is cut into.
         first_context: The fields that gate stream 1, as of the user, by their positions on axis 1, from 0 (the order is
             `FusedEmbedding`'s); with none a vector is learnt.
         second_context: The same for stream 2, as of the item.
-        gate_units: Width of the gates' hidden layer.
+        gate_units: Width of the hidden layer of each gate.
         activation: The streams' activation, by its Keras name.
 
     Returns:

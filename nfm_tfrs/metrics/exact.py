@@ -25,9 +25,10 @@ def auc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) 
     """Area under the ROC curve: P(score of a positive > score of a negative) + ½ P(equal).
 
     Args:
-        labels: [n] or [n, 1], 0 or 1.
-        scores: Of the same shape; logits and probabilities give the same value unless rounding makes ties.
-        weights: Of the same shape, 0 or more; a row of weight 2 counts as two rows.
+        labels: Labels of the rows, [n] or [n, 1], 0 or 1.
+        scores: Scores of the model, shaped as the labels; logits and probabilities give the same value unless rounding
+            makes ties.
+        weights: Weights of the rows, shaped as the labels, 0 or more; a row of weight 2 counts as two rows.
 
     Returns:
         The area, 0 to 1. `nan` if a class is absent (or weighs nothing) or a score is NaN: the area is undefined
@@ -83,9 +84,10 @@ def grouped_auc(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike) -> Grou
     GAUC = Σ_g rows_g · AUC_g ÷ Σ_g rows_g, over the groups with at least one positive and one negative.
 
     Args:
-        labels: [n] or [n, 1], 0 or 1.
-        scores: Of the same shape.
-        groups: Of the same shape, strings or numbers; rows whose group is None or NaN are left out.
+        labels: Labels of the rows, [n] or [n, 1], 0 or 1.
+        scores: Scores of the model, shaped as the labels.
+        groups: Groups of the rows, strings or numbers, shaped as the labels; rows whose group is None or NaN are left
+            out.
 
     Returns:
         The mean and the number of groups in it; (`nan`, 0) if no group has both classes, and a value of `nan`
@@ -131,9 +133,9 @@ def log_loss(labels: ArrayLike, logits: ArrayLike, weights: ArrayLike | None = N
     It is computed from the logit: a probability rounds to 0 or 1 where the loss still has its full precision.
 
     Args:
-        labels: [n] or [n, 1], 0 or 1.
-        logits: Of the same shape.
-        weights: Of the same shape, 0 or more.
+        labels: Labels of the rows, [n] or [n, 1], 0 or 1.
+        logits: Logits of the model, shaped as the labels.
+        weights: Weights of the rows, shaped as the labels, 0 or more.
 
     Returns:
         The mean; `nan` without rows (or weight) or with a NaN logit, infinite for a wrong infinite logit.
@@ -162,9 +164,9 @@ def calibration(
     click rate of 1 %) they fall into one such bin and the error cancels: take `strategy="quantile"` there.
 
     Args:
-        labels: [n] or [n, 1], 0 or 1.
-        probabilities: Of the same shape, 0 to 1, of label 1.
-        weights: Of the same shape, 0 or more.
+        labels: Labels of the rows, [n] or [n, 1], 0 or 1.
+        probabilities: Probabilities of label 1, from 0 to 1, shaped as the labels.
+        weights: Weights of the rows, shaped as the labels, 0 or more.
         bins: Number of bins, 1 or more.
         strategy: `"uniform"` for bins of equal width, `"quantile"` for bins of (nearly) equally many rows.
 
@@ -212,10 +214,11 @@ def evaluate_binary(
     """Everything a report says about a binary model.
 
     Args:
-        labels: [n] or [n, 1], 0 or 1.
-        logits: Of the same shape.
-        groups: Of the same shape; users, for the grouped AUC, which leaves the weights out.
-        weights: Of the same shape, 0 or more.
+        labels: Labels of the rows, [n] or [n, 1], 0 or 1.
+        logits: Logits of the model, shaped as the labels.
+        groups: Groups of the rows, such as users, for the grouped AUC, which leaves the weights out; shaped as the
+            labels.
+        weights: Weights of the rows, shaped as the labels, 0 or more.
 
     Returns:
         `auc`, `log_loss`, `calibration_error` and `predicted_to_actual`; with groups also `grouped_auc` and
@@ -243,9 +246,9 @@ def evaluate_regression(
     """Root mean squared error and mean absolute error, in the label's unit.
 
     Args:
-        labels: [n] or [n, 1].
-        predictions: Of the same shape.
-        weights: Of the same shape, 0 or more.
+        labels: Labels of the rows, [n] or [n, 1].
+        predictions: Predictions of the model, shaped as the labels.
+        weights: Weights of the rows, shaped as the labels, 0 or more.
 
     Returns:
         `rmse` and `mae`; `nan` without rows (or weight) or where a value is NaN.

@@ -69,8 +69,8 @@ class AUC(_LogitMetric):
     value so far. A NaN logit makes it `nan` too, until `reset_state`.
 
     Args:
-        name: Under which it is reported.
-        dtype: Of the result; the state is float64 always.
+        name: Name under which the metric is reported.
+        dtype: Dtype of the result; the state is always float64.
 
     Example:
         >>> metric = AUC()
@@ -129,8 +129,8 @@ class LogLoss(_LogitMetric):
     Σ w (softplus(x) − y x) ÷ Σ w, x the logit, y the label, w the weight; `nan` before the first row.
 
     Args:
-        name: Under which it is reported.
-        dtype: Of the result; the state is float64 always.
+        name: Name under which the metric is reported.
+        dtype: Dtype of the result; the state is always float64.
 
     Example:
         >>> metric = LogLoss()

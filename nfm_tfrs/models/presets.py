@@ -110,7 +110,7 @@ AutoInt = partial(
 # ŷ = w_0 + Σ_i w_i x_i + DNN([q, p]), pairs of the reweighted and of the plain fields
 FiBiNET = partial(RankingModel, embedding_dim=10, interaction="bilinear", hidden_units=(400, 400, 400), dropout=0.5)
 
-# Parallel MaskBlocks, then a DNN; interaction={"name": "mask", "config": {"mode": "serial"}} with hidden_units=() is
+# Parallel MaskBlocks, then a DNN; interaction={"name": "mask", "config": {"kind": "serial"}} with hidden_units=() is
 # the paper's serial form
 MaskNet = partial(
     RankingModel,

@@ -24,6 +24,7 @@ from nfm_tfrs.blocks.mask import MaskBlock
 from nfm_tfrs.blocks.outer_product import OuterProduct
 from nfm_tfrs.blocks.self_attention import SelfAttention
 from nfm_tfrs.blocks.two_stream import TwoStream
+from nfm_tfrs.models.interaction import interaction_blocks
 
 # --- constructors -----------------------------------------------------------------------------------------------------
 
@@ -58,7 +59,7 @@ ACTIVATION = 'must be the name of a Keras activation, such as "relu"; received {
         (Logarithmic, {"batch_norm": 0}, f"batch_norm {SWITCH}"),
         (Logarithmic, {"epsilon": 0.0}, "epsilon must be a number above 0; received {}"),
         (Logarithmic, {"epsilon": float("nan")}, "epsilon must be a number above 0; received {}"),
-        (MaskBlock, {"mode": "both"}, 'mode must be "serial" or "parallel"; received {}'),
+        (MaskBlock, {"kind": "both"}, 'kind must be "serial" or "parallel"; received {}'),
         (MaskBlock, {"num_blocks": 0}, f"num_blocks {COUNT}"),
         (MaskBlock, {"block_units": "64"}, f"block_units {COUNT}"),
         (MaskBlock, {"reduction_ratio": 0}, "reduction_ratio must be a number above 0; received {}"),
@@ -359,3 +360,11 @@ def test_a_block_that_does_not_fit_has_no_cost():
 )
 def test_pairs_come_by_their_first_field_then_by_their_second(fields, pairs):
     assert field_pairs(fields) == pairs
+
+
+def test_a_mask_block_saved_by_version_0_1_0_opens():
+    saved = {"name": "mask_block", "trainable": True, "dtype": "float32", "mode": "serial", "num_blocks": 2}
+    (described,) = interaction_blocks({"name": "mask", "config": {"mode": "serial", "num_blocks": 2}}, "float32")
+    for block in (MaskBlock.from_config(saved), described):
+        assert (block.kind, block.num_blocks) == ("serial", 2)
+        assert "mode" not in block.get_config()

@@ -16,7 +16,7 @@ KINDS = {
     "bilinear": [{"kind": "all"}, {"kind": "each", "senet": False}],
     "cin": [{"layer_sizes": (4, 6, 3), "activation": "tanh"}, {"layer_sizes": (5, 3), "split_half": False}],
     "self_attention": [{"num_layers": 1, "num_heads": 3, "residual": False}, {"scaled": True}],
-    "mask": [{"mode": "serial", "num_blocks": 2}],
+    "mask": [{"kind": "serial", "num_blocks": 2}],
     "two_stream": [
         {"first_units": (6, 4), "second_units": (8,), "num_heads": 2, "first_context": (0, 2), "second_context": (1,)}
     ],

@@ -315,9 +315,9 @@ def mask_block(block, v, there):
     outputs = []
     for n in range(block.num_blocks):
         guide = dense(relu(dense(side_by_side(v), block._aggregations[n])), block._projections[n])
-        source = outputs[-1] if block.mode == "serial" and n else x
+        source = outputs[-1] if block.kind == "serial" and n else x
         outputs.append(relu(layer_norm(affine(product(guide, source), block._hidden[n].kernel), block._norms[n])))
-    return outputs[-1] if block.mode == "serial" else side_by_side(outputs)
+    return outputs[-1] if block.kind == "serial" else side_by_side(outputs)
 
 
 def two_stream(block, v, there):
