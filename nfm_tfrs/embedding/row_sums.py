@@ -16,7 +16,7 @@ def row_sums(rows: tf.Tensor, entries: tf.Tensor, num_sums: Any, weights: tf.Ten
     made.
 
     Args:
-        rows: float32 `[rows, width]`.
+        rows: Rows of a table, float32 `[rows, width]`.
         entries: int32 `[entries, 2]`, the sum and the row of each.
         num_sums: Number of sums.
         weights: float32 `[entries]`, data without a gradient; all 1 if not given.
@@ -38,8 +38,8 @@ def copied_rows(rows: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
     """Returns `rows[positions]`, `[positions, width]`; `tf.gather` with a gradient five times as fast.
 
     Args:
-        rows: float32 `[rows, width]`.
-        positions: int64 `[positions]`.
+        rows: Rows of a table, float32 `[rows, width]`.
+        positions: Row of each position, int64 `[positions]`.
     """
 
     @tf.custom_gradient
@@ -57,7 +57,7 @@ def added_rows(values: tf.Tensor, positions: tf.Tensor, num_rows: Any) -> tf.Ten
 
     Args:
         values: Floats `[positions, width]`.
-        positions: int64 `[positions]`.
+        positions: Row of each position, int64 `[positions]`.
         num_rows: Number of rows.
     """
     count = tf.size(positions, tf.int64)

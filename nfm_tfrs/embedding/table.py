@@ -38,7 +38,7 @@ class FieldSums(NamedTuple):
     Attributes:
         total: float32 `[batch, dim]`, Σ v.
         squares: float32 `[batch, dim]`, Σ v², element by element.
-        first_order: As in `FieldEmbeddings`.
+        first_order: float32 `[batch, 1]`, the sum of the fields' first-order weights; None without them.
     """
 
     total: tf.Tensor
@@ -65,7 +65,7 @@ class FusedEmbedding(keras.layers.Layer):
         numbers: Whether numbers are fields; each then has two rows, missing and present, behind the features'.
         stddev: Standard deviation of the normal initial embeddings. Far below 1e-2 the products of embeddings drown
             in the epsilon of a BatchNormalization behind the interaction.
-        l2: Adds l2 · (1/batch) Σ ‖v‖² over the distinct rows v of the batch to the layer's losses.
+        l2: Weight of (1/batch) Σ ‖v‖² over the distinct rows v of a batch, which is added to the layer's losses.
 
     Raises:
         ValueError: embedding_dim below 1, or a negative l2 or stddev.

@@ -42,8 +42,8 @@ def checked_arrays(table: pa.Table | pa.RecordBatch, spec: "FeatureSpec", *, fir
 
     Args:
         table: The data; columns that the spec does not name are ignored.
-        spec: The features.
-        first_row: Where the table begins in its file, for the row numbers in messages; they count from 0.
+        spec: The features that are read.
+        first_row: Row of the file, from 0, at which the data begins, for the row numbers in messages.
 
     Raises:
         ValueError: A column is missing, of another type than declared, infinite or beyond float32, or the weights
@@ -166,7 +166,7 @@ def whole_numbers(name: str, array: pa.Array, rows: np.ndarray) -> pa.Array:
     """Returns pandas' nullable integers, floats that hold whole numbers and NaN, as int64.
 
     Args:
-        name: The column, for the message.
+        name: Name of the column, for the message.
         array: Floats, `[n]`.
         rows: The row of each value, `[n]`, for the message.
 

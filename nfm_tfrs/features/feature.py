@@ -23,12 +23,13 @@ class Categories:
     negative integer.
 
     Args:
-        name: The input column.
+        name: Name of the input column.
         vocabulary: The known values, strings or non-negative integers; value i has id i.
         num_hash_buckets: Number of buckets; the id is FarmHash64 of the value's decimal or UTF-8 form, modulo this.
         vocabulary_size: The values are ids already, 0 … vocabulary_size - 1; others are unknown.
         dtype: `"string"` or `"int64"`; only hash buckets need it said, and only to refuse the other type.
-        embedding_name: Features of one embedding name share their rows; their categories must be the same.
+        embedding_name: Name of the rows in the embedding table. Features of one name share their rows, and must have
+            the same categories.
 
     Raises:
         ValueError: Not exactly one of the three, an empty or repeated vocabulary, or a size below 1.
@@ -99,9 +100,10 @@ class MultiCategoricalFeature(Categories):
 
     Args:
         combiner: How a bag becomes one field. None makes every position a field of its own.
-        weights: The column of the values' weights, float, shaped as the bag; all 1 if not given.
-        max_length: The first this many values of a bag are used. With `combiner=None` the feature is then exactly
-            this many fields, the unfilled ones masked; without it their number follows the longest bag of the batch.
+        weights: Name of the column of the values' weights, floats shaped as the bag; all 1 if not given.
+        max_length: Number of values of a bag that are used, from its first on. With `combiner=None` the feature is then
+            exactly this many fields, the unfilled ones masked; without it their number follows the longest bag of the
+            batch.
     """
 
     _: KW_ONLY
@@ -128,9 +130,9 @@ class NumericFeature:
     id i for boundaries[i-1] ≤ x < boundaries[i], taken from the raw number.
 
     Args:
-        name: The input column.
+        name: Name of the input column.
         mean: Mean of the (logged) column.
-        std: Its standard deviation, above 0.
+        std: Standard deviation of the (logged) column, above 0.
         log: Whether to take the signed logarithm first.
         boundaries: Increasing bucket limits; one id more than there are limits.
     """
@@ -208,7 +210,8 @@ def feature_from_dict(config: dict[str, Any]) -> Feature:
         raise ValueError(
             f"A {kind} feature has no argument {', '.join(map(repr, unknown))}; it has {', '.join(known)}."
         )
-    return _TYPES[kind](**arguments)
+    feature: Feature = _TYPES[kind](**arguments)
+    return feature
 
 
 def _check_name(name: object) -> None:
