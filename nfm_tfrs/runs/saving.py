@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nfm_tfrs.keras_compat import keras
-from nfm_tfrs.models.nfm import NFM
-from nfm_tfrs.models.ranking import RankingModel
+from nfm_tfrs.models import nfm, presets
 
 # Modules of version 0.1.0 whose classes Keras writes with their module, and where these classes are now.
 _MOVED = {
@@ -19,7 +18,7 @@ _MOVED = {
     "nfm_tfrs.training_metrics": "nfm_tfrs.metrics.streaming",
 }
 
-__all__ = ["NFM", "RankingModel", "load_model"]  # imported so that Keras finds them by their registered names
+__all__ = ["load_model", "nfm", "presets"]  # imported so that Keras finds the models by their registered names
 
 
 def load_model(path: str | Path, **kwargs: Any) -> Any:
