@@ -9,6 +9,7 @@ defaults, and logistic regression and LightGBM (pip install lightgbm) on the sam
 import argparse
 import json
 import platform
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -144,14 +145,19 @@ def lightgbm(data: Prepared, seed: int) -> np.ndarray:
     return best[1].predict(dense("test"), raw_score=True)
 
 
-def main() -> None:
+def shown(of: Mapping[str, Any]) -> str:
+    """A mean and its standard deviation, if there is one, as they are printed."""
+    return f"{of['mean']:.4f}" + ("" if of["sd"] is None else f" ± {of['sd']:.4f}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("ratings", type=Path)
     parser.add_argument("--test", action="store_true")
     parser.add_argument("--quick", action="store_true", help="one seed, one epoch, the defaults; writes nothing")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--settings", nargs="*", choices=list(SETTINGS), default=None)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     seeds, epochs = (1, 1) if options.quick else (options.seeds, 50)
     names = ["defaults"] if options.quick else (list(SETTINGS) if options.settings is None else options.settings)
     ratings = read_table(options.ratings)
@@ -161,8 +167,7 @@ def main() -> None:
         reports = [judge(fitted(data, SETTINGS[name], seed, epochs), data.valid) for seed in range(seeds)]
         results["valid"][name] = spread(reports)
         found = results["valid"][name]
-        print(f"{name:26} valid AUC {found['auc']['mean']:.4f} ± {found['auc']['sd']:.4f}", end="  ")
-        print(f"log loss {found['log_loss']['mean']:.4f}", flush=True)
+        print(f"{name:26} valid AUC {shown(found['auc'])}  log loss {found['log_loss']['mean']:.4f}", flush=True)
         if not options.quick:
             _write(results, seeds)
     if options.test:
@@ -180,7 +185,8 @@ def main() -> None:
         results["test"] = {name: spread(reports) for name, reports in runs.items()}
         for name, report in results["test"].items():
             print(name, {metric: round(value["mean"], 4) for metric, value in report.items()}, flush=True)
-        _write(results, seeds)
+        if not options.quick:
+            _write(results, seeds)
 
 
 def _write(results: dict[str, Any], seeds: int) -> None:
