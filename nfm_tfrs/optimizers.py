@@ -6,9 +6,10 @@ from typing import Any
 from nfm_tfrs import arguments
 from nfm_tfrs.embedding.row_sums import added_rows
 from nfm_tfrs.keras_compat import in_xla, keras, tf
+from nfm_tfrs.keras_compat.optimizer import OpenOptimizer
 
 
-class RowWiseOptimizer(keras.optimizers.Optimizer):
+class RowWiseOptimizer(OpenOptimizer):
     """A Keras optimizer that, of a variable with a sparse gradient, moves the rows in that gradient only.
 
     Where Keras' own optimizers clip each occurrence of a row by itself, decay the weights of the whole table, or
@@ -36,19 +37,7 @@ class RowWiseOptimizer(keras.optimizers.Optimizer):
             arguments.not_negative("learning_rate", learning_rate)
         if weight_decay is not None:
             arguments.not_negative("weight_decay", weight_decay)
-        super().__init__(weight_decay=weight_decay, jit_compile=False, **kwargs)
-        self._learning_rate = self._build_learning_rate(learning_rate)
-
-    def build(self, var_list: Sequence[Any]) -> None:
-        """Makes what is kept for each variable, once; Keras calls this."""
-        super().build(var_list)
-        if not getattr(self, "_built", False):
-            self._built = True
-            self.add_slots(var_list)
-
-    def add_slots(self, variables: Sequence[Any]) -> None:
-        """Makes what is kept for each variable."""
-        raise NotImplementedError
+        super().__init__(learning_rate, weight_decay=weight_decay, jit_compile=False, **kwargs)
 
     def update_rows(self, gradient: tf.Tensor, rows: tf.Tensor, variable: Any, indices: tf.Tensor) -> tf.Tensor:
         """Updates what is kept for these rows; returns their new values.
@@ -67,7 +56,7 @@ class RowWiseOptimizer(keras.optimizers.Optimizer):
 
     def update_step(self, gradient: Any, variable: Any) -> None:
         """Updates one variable; Keras calls this."""
-        decays = bool(self.weight_decay) and self._use_weight_decay(variable)
+        decays = self.decays_weights(variable)
         kept = tf.cast(1 - self.learning_rate * self.weight_decay, variable.dtype) if decays else 1.0
         if not isinstance(gradient, tf.IndexedSlices):
             if decays:
@@ -80,27 +69,14 @@ class RowWiseOptimizer(keras.optimizers.Optimizer):
         # Not scatter_sub: it takes eight times as long as writing the rows.
         variable.scatter_update(tf.IndexedSlices(rows, gradient.indices))
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "learning_rate": self._serialize_hyperparameter(self._learning_rate)}
-
-    def slot_index(self, variable: Any) -> int:
-        """Returns the place of a variable among those given to `build`."""
-        return self._index_dict[self._var_key(variable)]
-
-    def _clip_gradients(self, grads: Iterable[Any]) -> Sequence[Any]:
+    def merged(self, gradients: Iterable[Any]) -> list[Any]:
+        """Returns the gradients with each row once, from here on: clipping and decay see it so."""
         if in_xla():
             raise ValueError(
                 f"XLA cannot compile a row-wise optimizer; received {type(self).__name__} in a function that it "
                 "compiles. Take a Keras optimizer, or compile less."
             )
-        # First thing after the replicas' gradients were joined: from here on each row stands once.
-        return super()._clip_gradients([_merged(gradient) for gradient in grads])
-
-    def _deduplicate_sparse_grad(self, grads: Sequence[Any]) -> Sequence[Any]:
-        return grads  # they are merged
-
-    def _apply_weight_decay(self, variables: Sequence[Any]) -> None:
-        """Does nothing: `update_step` decays what it moves."""
+        return [_merged(gradient) for gradient in gradients]
 
 
 @keras.utils.register_keras_serializable(package="nfm_tfrs")

@@ -27,6 +27,7 @@ from typing import Any
 
 from nfm_tfrs.features.feature import Feature, MultiCategoricalFeature, NumericFeature
 from nfm_tfrs.keras_compat import tf
+from nfm_tfrs.keras_compat.private import is_feature_column
 
 _FUNCTIONS = {
     "BucketizedColumn": "bucketized_column",  # inside a weighted_categorical_column
@@ -103,7 +104,7 @@ def embedding_dim(columns: Iterable[Any]) -> int:
 
 def listed(columns: Iterable[Any]) -> list[Any]:
     """Returns the columns as a list; a column is itself a tuple, so that a single one would pass as several."""
-    if isinstance(columns, tf.__internal__.feature_column.FeatureColumn):
+    if is_feature_column(columns):
         raise ValueError(f"A list of feature columns is needed; received the single {columns.name!r}. Write [column].")
     columns = list(columns)
     if not columns:
@@ -131,7 +132,7 @@ def feature_from_column(column: Any) -> Feature:
         return _bucketized(column)
     if kind == "NumericColumn":
         return _number(column)
-    if not isinstance(column, tf.__internal__.feature_column.FeatureColumn):
+    if not is_feature_column(column):
         raise ValueError(f"A list of feature columns is needed; received a {kind} in it. Leave it out.")
     raise _refused(column)
 

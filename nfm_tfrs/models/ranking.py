@@ -10,6 +10,7 @@ from nfm_tfrs.features.encoder import NUMBERS, FeatureEncoder, encoded_signature
 from nfm_tfrs.features.feature import Feature
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import keras, tf
+from nfm_tfrs.keras_compat.private import clear_losses, has_losses, untracked
 from nfm_tfrs.models.interaction import Interaction, interaction_blocks, interaction_config
 from nfm_tfrs.models.task_model import TaskModel
 from nfm_tfrs.models.tasks import task_config
@@ -194,7 +195,7 @@ class RankingModel(TaskModel):
         self._bias = self.add_weight("bias", [1], tf.float32, initializer="zeros", experimental_autocast=False)
         # Traced, not run, and past Keras' record of the first inputs: variables exist from here on, for any data.
         tf.function(self._traced_call, autograph=False).get_concrete_function(encoded_signature(spec))
-        self._clear_losses()  # of the trace: a tensor of its graph
+        clear_losses(self)  # of the trace: a tensor of its graph
         self._check_fields(self._scored_by_xla is not None)
         self.built = True
 
@@ -219,7 +220,7 @@ class RankingModel(TaskModel):
         """`_scored`, for XLA, from which nothing else comes out."""
         logits = self._scored(fields, numbers, training)
         for block in self._blocks:
-            if any(layer._losses or layer._eager_losses for layer in block._flatten_layers()):
+            if has_losses(block):
                 raise ValueError(f"{block.name} adds losses where XLA compiles it. Leave jit_compile=True out.")
         return logits
 
@@ -328,7 +329,7 @@ class RankingModel(TaskModel):
         super().compile(optimizer, jit_compile=jit_compile if jit_compile is not True else False, **kwargs)
         self._set_xla(jit_compile is True)
 
-    @tf.__internal__.tracking.no_automatic_dependency_tracking
+    @untracked
     def _set_xla(self, jit_compile: bool) -> None:
         # Untracked: Keras would save it as a function of the model's.
         self._scored_by_xla = None

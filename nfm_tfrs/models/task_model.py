@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 from nfm_tfrs.arguments import missing_column
-from nfm_tfrs.keras_compat import keras, tf, tfrs
+from nfm_tfrs.keras_compat import keras, private, tf, tfrs
 from nfm_tfrs.models.tasks import ranking_task
 from nfm_tfrs.optimizers import LazyAdagrad, RowWiseOptimizer
 from nfm_tfrs.precision import policy
@@ -41,7 +41,7 @@ class TaskModel(tfrs.Model):
         # Every replica returns the synchronised metrics; Keras would add them up over workers.
         self.distribute_reduction_method = "first"
 
-    @tf.__internal__.tracking.no_automatic_dependency_tracking
+    @private.untracked
     def _set_task(self, task: Any) -> None:
         # Untracked, and reported only once `compute_loss` uses them: a user's own model that just calls this one would
         # report metrics that are never updated, in the place of its own of the same name.
@@ -147,7 +147,7 @@ class TaskModel(tfrs.Model):
     @contextmanager
     def _steps_an_execution(self, steps: int) -> Iterator[None]:
         """Sets Keras' number while `steps_per_execution` is "auto"."""
-        before = self._steps_per_execution
+        before = private.steps_per_execution(self)
         if before is None or not self._auto_steps:
             yield
             return
@@ -161,7 +161,7 @@ class TaskModel(tfrs.Model):
     @property
     def is_binary(self) -> bool:
         """Whether the model returns the logit of a probability."""
-        return isinstance(self.task._loss, keras.losses.BinaryCrossentropy)
+        return isinstance(private.task_loss(self.task), keras.losses.BinaryCrossentropy)
 
     @property
     def objective(self) -> tuple[str, Literal["max", "min"]]:
@@ -179,7 +179,7 @@ class TaskModel(tfrs.Model):
 
     def compute_loss(self, inputs: Any, training: bool = False) -> tf.Tensor:
         """Returns the mean loss of a batch, float32 scalar, without regularisation, and updates the task's metrics."""
-        self._metrics[:] = self.task.metrics  # from here on a model around this one reports them too
+        private.set_metrics(self, self.task.metrics)  # from here on a model around this one reports them too
         columns, labels, weights = self._unpacked(inputs)
         predictions = self(columns, training=training)
         # Reshaped first: a loss of labels [batch] against predictions [batch, 1] broadcasts to one scalar.
@@ -273,8 +273,7 @@ class TaskModel(tfrs.Model):
     def _scale_state(self) -> dict[str, Any]:
         if not self._scales_losses or not self.optimizer.dynamic:
             return {}
-        state = self.optimizer._loss_scale
-        return dict(zip(_SCALE_STATE, (state.current_loss_scale, state.counter), strict=True))
+        return dict(zip(_SCALE_STATE, private.loss_scale_state(self.optimizer), strict=True))
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles a loaded model as the saved one was; Keras skips this where `compile` is overridden."""

@@ -3,15 +3,13 @@
 import importlib
 from collections.abc import Mapping
 from inspect import signature
-from typing import Any
+from typing import Any, get_args
 
 from nfm_tfrs.keras_compat import keras, tfrs
+from nfm_tfrs.keras_compat.private import Metrics, task_loss, task_metrics, wrapped_function
 from nfm_tfrs.metrics.streaming import AUC, LogLoss
 
-_LISTS = ("metrics", "prediction_metrics", "label_metrics", "loss_metrics")
-_ATTRIBUTES = dict(
-    zip(_LISTS, ("_ranking_metrics", "_prediction_metrics", "_label_metrics", "_loss_metrics"), strict=True)
-)
+_LISTS = get_args(Metrics)
 
 _ON_PROBABILITIES = (  # no argument of theirs lets them take logits
     keras.metrics.FBetaScore,
@@ -41,8 +39,8 @@ def ranking_task(task: Any) -> Any:
         return tfrs.tasks.Ranking(loss=deserialized(task["loss"], keras.losses), name=task["name"], **lists)
     if not isinstance(task, tfrs.tasks.Ranking):
         raise ValueError(f'task must be "binary", "regression" or a tfrs.tasks.Ranking; received {task!r}.')
-    _check_loss(task._loss)
-    for metric in task._ranking_metrics:
+    _check_loss(task_loss(task))
+    for metric in task_metrics(task):
         _check_metric(metric)
     return task
 
@@ -80,8 +78,8 @@ def task_config(task: Any) -> dict[str, Any]:
     """Returns what `ranking_task` takes to make the same task again, as plain JSON types."""
     if type(task) is not tfrs.tasks.Ranking:
         return serialized(task, keras.layers)
-    lists = {key: [serialized(metric, keras.metrics) for metric in getattr(task, _ATTRIBUTES[key])] for key in _LISTS}
-    return {"name": task.name, "loss": serialized(task._loss, keras.losses), **lists}
+    lists = {key: [serialized(metric, keras.metrics) for metric in task_metrics(task, key)] for key in _LISTS}
+    return {"name": task.name, "loss": serialized(task_loss(task), keras.losses), **lists}
 
 
 def _named(loss: Any, metrics: list[Any], name: str) -> Any:
@@ -117,8 +115,8 @@ def _check_metric(metric: Any) -> None:
         return  # its own, which may take logits
     name, arguments = type(metric).__name__, metric.get_config()
     if isinstance(metric, keras.metrics.MeanMetricWrapper):  # with the defaults of its function
-        parameters = signature(metric._fn).parameters.values()
-        arguments = {**{p.name: p.default for p in parameters}, **metric._fn_kwargs}
+        function, given = wrapped_function(metric)
+        arguments = {**{p.name: p.default for p in signature(function).parameters.values()}, **given}
     elif arguments.get("thresholds", 0.0) is None:  # Precision, TruePositives, …: the default is set elsewhere
         arguments["thresholds"] = metric.thresholds
     if isinstance(metric, _ON_PROBABILITIES):

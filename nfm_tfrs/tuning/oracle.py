@@ -5,15 +5,12 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nfm_tfrs.keras_compat import load_keras_tuner
+from nfm_tfrs.keras_compat.search import OpenOracle, keras_tuner
 from nfm_tfrs.runs.files import write_text
-
-keras_tuner = load_keras_tuner()
 
 PARENT, START, END = "tuner/trial_id", "tuner/initial_epoch", "tuner/epochs"
 _OWN = (PARENT, START, END)
@@ -22,7 +19,7 @@ _REDRAWN = 0.2  # of a neighbour's values
 _NEIGHBOURS = 3  # best configurations that have some
 
 
-class HalvingOracle(keras_tuner.Oracle):  # type: ignore[name-defined]
+class HalvingOracle(OpenOracle):
     """Proposes configurations for few slices, at random and beside the best, and the best of them for more.
 
     Of the trials that are finished at a rung, the best one in `factor` go on to the next: a new trial with the values
@@ -67,10 +64,9 @@ class HalvingOracle(keras_tuner.Oracle):  # type: ignore[name-defined]
         seed: int = 0,
         max_failures: int = 20,
     ) -> None:
-        super().__init__(objective, seed=seed, max_consecutive_failed_trials=max_failures)
-        self.seed = seed  # KerasTuner takes 0 for none
-        # It counts the state up by one each time: from the seed itself, seeds 0 and 1 would propose the same.
-        self._seed_state = int(np.random.SeedSequence(seed).generate_state(1)[0])
+        # Counted up by one each time: from the seed itself, seeds 0 and 1 would propose the same.
+        first_state = int(np.random.SeedSequence(seed).generate_state(1)[0])
+        super().__init__(objective, seed=seed, first_state=first_state, max_failures=max_failures)
         self.rungs = list(rungs)
         self.factor = factor
         self.max_configurations = max_configurations
@@ -106,9 +102,6 @@ class HalvingOracle(keras_tuner.Oracle):  # type: ignore[name-defined]
         states = {self.trials[trial_id].status for trial_id in ended}
         return len(ended) == self.max_consecutive_failed_trials and states == {"FAILED"}
 
-    def _check_consecutive_failures(self) -> None:
-        """Does nothing: KerasTuner's raises in the thread that serves a worker, and never gives its lock back."""
-
     @property
     def _is_late(self) -> bool:
         return self.seconds is not None and self.time_spent >= self.seconds
@@ -140,7 +133,7 @@ class HalvingOracle(keras_tuner.Oracle):  # type: ignore[name-defined]
                 values = (kept and self._anew(kept, turns)) or self._anew({}, turns)
             if values is None:
                 return None
-            self._tried_so_far.add(self._compute_values_hash(values))
+            self.tried.add(self.values_hash(values))
             self.last_problem = self.problem(values)
             if self.last_problem is None:
                 return {**values, START: 0, END: self.rungs[0 if tried else -1]}
@@ -156,16 +149,16 @@ class HalvingOracle(keras_tuner.Oracle):  # type: ignore[name-defined]
         best: dict[str, dict[str, Any]] = {}
         for trial in self._ranked():
             values = trial.hyperparameters.values
-            best.setdefault(self._compute_values_hash(values), values)
+            best.setdefault(self.values_hash(values), values)
         if not best:
             return {}
-        random = np.random.default_rng(self._next_seed())
+        random = np.random.default_rng(self.next_seed())
         return list(best.values())[random.integers(min(_NEIGHBOURS, len(best)))]
 
     def _anew(self, kept: dict[str, Any], turns: Counter[Any]) -> dict[str, Any] | None:
         """Values not tried yet: those of `kept`, a fifth of them drawn anew; None where no such values are found."""
-        random = np.random.default_rng(self._next_seed())
-        for _ in range(self._max_collisions):  # one neighbour in ten draws nothing anew
+        random = np.random.default_rng(self.next_seed())
+        for _ in range(self.max_collisions):  # one neighbour in ten draws nothing anew
             hps = keras_tuner.HyperParameters()
             for hp in self.hyperparameters.space:
                 hps.merge([hp])
@@ -178,16 +171,12 @@ class HalvingOracle(keras_tuner.Oracle):  # type: ignore[name-defined]
                     least = [value for value in hp.values if turns[value] == fewest]
                     hps.values[hp.name] = least[random.integers(len(least))]
                 else:
-                    hps.values[hp.name] = hp.random_sample(self._next_seed())
-            if self._compute_values_hash(hps.values) not in self._tried_so_far:
+                    hps.values[hp.name] = hp.random_sample(self.next_seed())
+            if self.values_hash(hps.values) not in self.tried:
                 return dict(hps.values)
             if not kept:
                 self._end_turn(turns, hps.values)
         return None
-
-    def _next_seed(self) -> int:
-        self._seed_state += 1  # as KerasTuner does with each value it draws
-        return self._seed_state
 
     def _defaults(self) -> dict[str, Any]:
         hps = keras_tuner.HyperParameters()
@@ -197,8 +186,9 @@ class HalvingOracle(keras_tuner.Oracle):  # type: ignore[name-defined]
                 hps.values[hp.name] = hp.default
         return dict(hps.values)
 
-    def _compute_values_hash(self, values: dict[str, Any]) -> str:
-        return super()._compute_values_hash({name: value for name, value in values.items() if name not in _OWN})
+    def values_hash(self, values: dict[str, Any]) -> str:
+        """Returns the same for a configuration however often it is promoted."""
+        return super().values_hash({name: value for name, value in values.items() if name not in _OWN})
 
     @property
     def time_spent(self) -> float:
@@ -225,11 +215,6 @@ class HalvingOracle(keras_tuner.Oracle):  # type: ignore[name-defined]
 
     # --- what is kept
 
-    def forget(self) -> None:
-        """Makes KerasTuner let go of this oracle, which it would keep for ever, with all the rows of a search."""
-        for kept in (keras_tuner.src.engine.oracle.LOCKS, keras_tuner.src.engine.oracle.THREADS):
-            kept.pop(self, None)
-
     def get_state(self) -> dict[str, Any]:
         return {**super().get_state(), "seconds": self.time_spent}
 
@@ -245,8 +230,8 @@ class HalvingOracle(keras_tuner.Oracle):  # type: ignore[name-defined]
         self._ended_before = len(self.end_order)
 
     def save(self) -> None:
-        write_text(Path(self._get_oracle_fname()), json.dumps(self.get_state()))
+        write_text(self.file, json.dumps(self.get_state()))
 
-    def _save_trial(self, trial: Any) -> None:
-        path = Path(self._get_trial_dir(trial.trial_id)) / "trial.json"
-        write_text(path, json.dumps(trial.get_state()))
+    def save_trial(self, trial: Any) -> None:
+        """Keeps a trial in its folder, whole."""
+        write_text(self.trial_folder(trial.trial_id) / "trial.json", json.dumps(trial.get_state()))

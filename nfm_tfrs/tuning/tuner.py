@@ -12,23 +12,22 @@ from typing import Any
 import numpy as np
 
 from nfm_tfrs.data.parts import EncodedPart
-from nfm_tfrs.keras_compat import forgotten_gradients, keras, load_keras_tuner, tf
+from nfm_tfrs.keras_compat import forgotten_gradients, keras, tf
+from nfm_tfrs.keras_compat.search import OpenTuner, keras_tuner
 from nfm_tfrs.runs.files import write_text
 from nfm_tfrs.training.evaluate import judge
 from nfm_tfrs.tuning.hypermodel import RankingHyperModel
 from nfm_tfrs.tuning.oracle import END, PARENT, START
 from nfm_tfrs.tuning.slices import Slices
 
-keras_tuner = load_keras_tuner()
 FailedTrialError = keras_tuner.errors.FailedTrialError
-keras_tuner.src.engine.conditions.print = lambda *_: None  # forgotten there: a line for each one sent between processes
 
 STARTS = 3  # of a trial, each of which ended with its process: then it has failed
 
 Scores = list[dict[str, float]]  # the exact validation metrics after each slice, from the first
 
 
-class SliceTuner(keras_tuner.engine.base_tuner.BaseTuner):  # type: ignore[name-defined]
+class SliceTuner(OpenTuner):
     """KerasTuner's loop over trials, with slices of rows for epochs.
 
     A promoted trial goes on where its parent ended: at its slice, from its last weights, optimizer included. The score
@@ -102,12 +101,12 @@ class SliceTuner(keras_tuner.engine.base_tuner.BaseTuner):  # type: ignore[name-
         """Waits a little: KerasTuner asks at once again where there is nothing to do until another trial ends."""
         time.sleep(0.05)
 
-    def _try_run_and_update_trial(self, trial: Any, *args: Any, **kwargs: Any) -> None:
+    def try_trial(self, trial: Any, *args: Any, **kwargs: Any) -> None:
         """As KerasTuner's, which prints the traceback of each trial that fails."""
         folder = self._folder(trial.trial_id)
         try:
             with _counted(folder / "starts"):
-                self._run_and_update_trial(trial, *args, **kwargs)
+                self.run_and_report(trial, *args, **kwargs)
             trial.status = "COMPLETED"
         except FailedTrialError as error:
             trial.status, trial.message = "FAILED", str(error)
@@ -200,15 +199,16 @@ class SliceTuner(keras_tuner.engine.base_tuner.BaseTuner):  # type: ignore[name-
 
     # --- what is kept: the oracle's alone, whichever process goes on with it
 
-    def _get_tuner_fname(self) -> str:
-        return str(Path(self.project_dir) / "oracle.json")
+    def state_file(self) -> Path:
+        """Returns the oracle's file."""
+        return Path(self.project_dir) / "oracle.json"
 
     def save(self) -> None:
         """Does nothing: the oracle saves itself."""
 
     def reload(self) -> None:
         """Goes on where the oracle was; a worker asks the chief's, which may be writing."""
-        if not self._is_worker():
+        if not self.is_worker:
             self.oracle.reload()
 
 

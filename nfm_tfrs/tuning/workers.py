@@ -70,13 +70,13 @@ def serve(
         warn: Called with a line about each death.
         tick: Called several times a second.
     """
-    # Here: no other search needs gRPC.
+    # Here: no other search needs gRPC, and the rest of this module needs no TensorFlow.
     import grpc
-    from keras_tuner.src import protos
-    from keras_tuner.src.distribute.oracle_chief import OracleServicer
+
+    from nfm_tfrs.keras_compat.tuner import add_chief
 
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=1))
-    protos.get_service_grpc().add_OracleServicer_to_server(OracleServicer(oracle), server)
+    add_chief(oracle, server)
     port = server.add_insecure_port("127.0.0.1:0")  # any that is free
     server.start()
     workers: dict[str, Any] = {}

@@ -1,0 +1,126 @@
+"""Each name that TensorFlow, its Keras and TFRS keep to themselves and this package needs, behind one function each."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, TypeGuard, TypeVar
+
+from tensorflow.python.framework.ops import gradient_registry
+from tensorflow.python.ops import control_flow_util
+
+from nfm_tfrs.keras_compat.packages import tf
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+Metrics = Literal["metrics", "prediction_metrics", "label_metrics", "loss_metrics"]
+
+# --- TensorFlow
+
+
+def in_xla() -> bool:
+    """Returns whether what is being traced is for XLA, of which TensorFlow's public interface does not tell."""
+    return bool(control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()))
+
+
+@contextmanager
+def forgotten_gradients() -> Iterator[None]:
+    """Forgets what is traced inside, for models that end with it.
+
+    TensorFlow registers each `tf.custom_gradient` that it traces under a name of its own, for good, and with it the
+    graph: 30 MB a training. What was traced inside can be run afterwards, not differentiated once more.
+    """
+    registered = gradient_registry._registry
+    before = set(registered)
+    try:
+        yield
+    finally:
+        for name in set(registered) - before:
+            if name.startswith("CustomGradient-"):  # not what a module imported meanwhile has registered
+                registered.pop(name, None)
+
+
+def untracked(method: Method) -> Method:
+    """Makes of what a method assigns to its model plain Python values, which Keras neither reports nor saves."""
+    wrapped: Method = tf.__internal__.tracking.no_automatic_dependency_tracking(method)
+    return wrapped
+
+
+def is_feature_column(thing: Any) -> TypeGuard[Any]:
+    """Returns whether this is a feature column of any kind, for which there is no public class."""
+    return isinstance(thing, tf.__internal__.feature_column.FeatureColumn)
+
+
+# --- Keras
+
+
+def clear_losses(model: Any) -> None:
+    """Forgets the losses that layers have added: those of a trace are tensors of its graph, of no use outside."""
+    model._clear_losses()
+
+
+def has_losses(layer: Any) -> bool:
+    """Returns whether the layer, or one inside it, has added losses; `losses` counts those of regularizers too."""
+    return any(part._losses or part._eager_losses for part in layer._flatten_layers())
+
+
+def steps_per_execution(model: Any) -> Any:
+    """Returns the variable with the number of steps that Keras runs at once, None before `compile`.
+
+    Only `compile` sets it publicly, and would make the optimizer and the metrics anew.
+    """
+    return model._steps_per_execution
+
+
+def set_metrics(model: Any, metrics: Sequence[Any]) -> None:
+    """Makes these the metrics that a model tracks, for a model around this one to report.
+
+    An attribute would be tracked from the start: a model that never uses them would report them too.
+    """
+    model._metrics[:] = metrics
+
+
+def wrapped_function(metric: Any) -> tuple[Callable[..., Any], Mapping[str, Any]]:
+    """Returns the function of a `MeanMetricWrapper` and its arguments; its config leaves out the defaults."""
+    return metric._fn, metric._fn_kwargs
+
+
+def loss_scale_state(optimizer: Any) -> tuple[Any, Any]:
+    """Returns the variables of a dynamic loss scale, the scale and its count of good steps; public are its values."""
+    state = optimizer._loss_scale
+    return state.current_loss_scale, state.counter
+
+
+# --- TFRS
+
+
+def task_loss(task: Any) -> Any:
+    """Returns the loss that a ranking task was made with."""
+    return task._loss
+
+
+def task_metrics(task: Any, kind: Metrics = "metrics") -> list[Any]:
+    """Returns the metrics that a ranking task was given as one of its arguments; publicly all of them are one list."""
+    attribute = "_ranking_metrics" if kind == "metrics" else f"_{kind}"
+    metrics: list[Any] = getattr(task, attribute)
+    return metrics
+
+
+# What is used, and what for: a test finds each name, or says with the docstring what is lost.
+PRIVATE_NAMES: Mapping[str, Any] = {
+    "tensorflow.python.ops.control_flow_util.GraphOrParentsInXlaContext": in_xla,
+    "tensorflow.python.framework.ops.gradient_registry._registry": forgotten_gradients,
+    "tensorflow.__internal__.tracking.no_automatic_dependency_tracking": untracked,
+    "tensorflow.__internal__.feature_column.FeatureColumn": is_feature_column,
+    "tf_keras.layers.Layer._clear_losses": clear_losses,
+    "tf_keras.layers.Layer._losses": has_losses,
+    "tf_keras.layers.Layer._eager_losses": has_losses,
+    "tf_keras.layers.Layer._flatten_layers": has_losses,
+    "tf_keras.Model._steps_per_execution": steps_per_execution,
+    "tf_keras.layers.Layer._metrics": set_metrics,
+    "tf_keras.metrics.MeanMetricWrapper._fn": wrapped_function,
+    "tf_keras.metrics.MeanMetricWrapper._fn_kwargs": wrapped_function,
+    "tf_keras.src.mixed_precision.loss_scale_optimizer.LossScaleOptimizerV3._loss_scale": loss_scale_state,
+    "tensorflow_recommenders.tasks.Ranking._loss": task_loss,
+    "tensorflow_recommenders.tasks.Ranking._ranking_metrics": task_metrics,
+    "tensorflow_recommenders.tasks.Ranking._prediction_metrics": task_metrics,
+    "tensorflow_recommenders.tasks.Ranking._label_metrics": task_metrics,
+    "tensorflow_recommenders.tasks.Ranking._loss_metrics": task_metrics,
+}
