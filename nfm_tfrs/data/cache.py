@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 import time
 import uuid
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from nfm_tfrs import platform_calls
 from nfm_tfrs.data.parts import EncodedPart, Prepared, Rates
 from nfm_tfrs.features.check import Bag, missing_column
 from nfm_tfrs.features.encoder import FeatureEncoder
@@ -98,8 +98,10 @@ def cached(
         if _states(files) != states:
             raise ValueError("A file changed while it was read. Run again when it is written.")
         with _writing(folder):
-            opened = _open(unfinished)  # before the renaming: from then on another process may replace it
+            # Before the renaming, where that may be: from then on another process may replace it.
+            opened = _open(unfinished) if platform_calls.renames_open_files() else None
             _put(unfinished, entry, replace=damaged)
+            opened = opened or _open(entry)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return opened
@@ -116,11 +118,8 @@ def _writing(cache: Path) -> Iterator[None]:
 
 
 def _states(files: Mapping[str, Sequence[Path]]) -> list[list[Any]]:
-    states = []
-    for path in (path for paths in files.values() for path in paths):
-        found = path.stat() if path.exists() else None
-        states.append([found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns] if found else [])
-    return states
+    every = (path for paths in files.values() for path in paths)
+    return [platform_calls.file_state(path) if path.exists() else [] for path in every]
 
 
 def _digest(value: Any) -> str:
@@ -186,7 +185,9 @@ def _write(
         (folder / _CONTENTS).write_text(json.dumps(contents))
         for path in folder.iterdir():
             with path.open("r+b") as file:
-                os.fsync(file)  # after a power cut there is the whole entry or none, not its name with files of zeros
+                platform_calls.write_through(
+                    file
+                )  # after a power cut there is the whole entry or none, not its name with files of zeros
 
 
 def _open(folder: Path) -> Prepared:

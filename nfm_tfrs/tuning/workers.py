@@ -10,6 +10,8 @@ from concurrent import futures
 from pathlib import Path
 from typing import Any
 
+from nfm_tfrs import platform_calls
+
 LIVES = 2  # deaths in one trial after which the trial is failed, and its worker's id closed
 _ID, _ADDRESS, _PORT, _PARENT = (
     "KERASTUNER_TUNER_ID",
@@ -27,13 +29,13 @@ def is_worker() -> bool:
 def follow_chief() -> None:
     """Ends this process when the one that started it is gone: KerasTuner's client would wait an hour for the chief."""
     parent = os.environ.get(_PARENT)
-    if parent is not None:
-        threading.Thread(target=_wait_for_end_of, args=(int(parent),), daemon=True).start()
+    wait = None if parent is None else platform_calls.parent_watch(int(parent))
+    if wait is not None:
+        threading.Thread(target=_end_after, args=(wait,), daemon=True).start()
 
 
-def _wait_for_end_of(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
+def _end_after(wait: Callable[[], None]) -> None:
+    wait()
     os._exit(1)
 
 

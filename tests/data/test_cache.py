@@ -321,7 +321,7 @@ def test_a_full_disk_is_one_clear_line_and_leaves_nothing(folder, source, monkey
     def full(file):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(cache.os, "fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(ValueError, match=r"cannot be written: No space left on device\. Choose another folder\."):
         take(folder, source)
     assert list(folder.iterdir()) == []

@@ -1,0 +1,60 @@
+"""Calls that not every operating system knows; where one is missing, a warning says what is lost."""
+
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+
+def is_posix() -> bool:
+    """Returns whether this system is Linux, macOS or another POSIX system, not Windows."""
+    return sys.platform != "win32"
+
+
+def write_through(file: IO[Any]) -> None:
+    """Waits until what was written to a file is on its disk, for a power cut to leave the whole of it."""
+    if hasattr(os, "fsync"):
+        os.fsync(file.fileno())
+    else:
+        warnings.warn("This system has no fsync: after a power cut files may be cut short.", stacklevel=2)
+
+
+def file_state(path: Path) -> list[int]:
+    """Returns what differs once a file has changed: its size, inode, and times of the last changes in nanoseconds.
+
+    The last one is that of its inode, which no program can set. Windows keeps none.
+    """
+    found = path.stat()
+    state = [found.st_size, found.st_ino, found.st_mtime_ns]
+    if is_posix():
+        return [*state, found.st_ctime_ns]
+    warnings.warn(
+        "Windows keeps no time of a change that programs cannot set: a file that is replaced by one of the same size "
+        "and time counts as unchanged.",
+        stacklevel=2,
+    )
+    return state
+
+
+def renames_open_files() -> bool:
+    """Returns whether a file that is open, or mapped into memory, can be renamed, and its folder with it."""
+    return is_posix()
+
+
+def parent_watch(parent: int) -> Callable[[], None] | None:
+    """Returns what waits until the process that started this one has ended; None where that cannot be told.
+
+    A POSIX system gives the process another parent then. Windows keeps the number of the old one.
+    """
+    if not is_posix():
+        warnings.warn("Windows does not tell a worker that its chief has ended: end it by hand.", stacklevel=2)
+        return None
+
+    def wait() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+
+    return wait

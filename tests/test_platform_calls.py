@@ -1,0 +1,90 @@
+"""Calls that not every operating system knows are made where it does, and left out with a warning elsewhere."""
+
+import os
+import sys
+import threading
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from nfm_tfrs import platform_calls
+from nfm_tfrs.data.cache import cached
+from nfm_tfrs.data.parts import EncodedPart, Prepared
+from nfm_tfrs.features.encoder import FeatureEncoder
+from nfm_tfrs.features.feature import NumericFeature
+from nfm_tfrs.features.spec import FeatureSpec
+
+
+@pytest.fixture
+def windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform_calls.sys, "platform", "win32")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "file"
+    path.write_text("text")
+    return path
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX")
+def test_a_files_state_is_its_size_inode_and_times(file: Path) -> None:
+    found = file.stat()
+    assert platform_calls.file_state(file) == [4, found.st_ino, found.st_mtime_ns, found.st_ctime_ns]
+    before = platform_calls.file_state(file)
+    file.write_text("tex2")
+    os.utime(file, ns=(found.st_atime_ns, found.st_mtime_ns))
+    assert platform_calls.file_state(file) != before
+
+
+@pytest.mark.usefixtures("windows")
+def test_a_files_state_has_no_time_of_the_inode_on_windows(file: Path) -> None:
+    found = file.stat()
+    with pytest.warns(UserWarning, match="^Windows keeps no time of a change that programs cannot set: "):
+        assert platform_calls.file_state(file) == [4, found.st_ino, found.st_mtime_ns]
+
+
+def test_a_file_is_written_through_where_the_system_can(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+    monkeypatch.setattr(platform_calls.os, "fsync", lambda number: written.append(number))
+    with file.open("r+b") as opened:
+        platform_calls.write_through(opened)
+        assert written == [opened.fileno()]
+
+
+def test_without_fsync_a_warning_says_what_may_be_lost(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(platform_calls.os, "fsync")
+    with file.open("r+b") as opened, pytest.warns(UserWarning, match="^This system has no fsync: "):
+        platform_calls.write_through(opened)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX")
+def test_the_end_of_the_parent_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    parents = iter([7, 1])
+    monkeypatch.setattr(platform_calls.os, "getppid", lambda: next(parents))
+    wait = platform_calls.parent_watch(7)
+    assert wait is not None
+    thread = threading.Thread(target=wait)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert list(parents) == []
+
+
+@pytest.mark.usefixtures("windows")
+def test_on_windows_a_worker_is_told_to_be_ended_by_hand() -> None:
+    with pytest.warns(UserWarning, match="^Windows does not tell a worker that its chief has ended: "):
+        assert platform_calls.parent_watch(7) is None
+
+
+def test_an_entry_of_a_cache_is_opened_after_the_renaming_where_files_in_use_keep_their_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform_calls, "renames_open_files", lambda: False)
+    encoder = FeatureEncoder(FeatureSpec([NumericFeature("price")]))
+    part = EncodedPart(encoder.encode_arrays({"price": pa.array([1.0, 2.0])}))
+    opened = cached(tmp_path / "cache", {}, {}, lambda: Prepared(encoder, {}, {"train": part}))
+    numbers = opened.train.columns["encoded/numbers"]
+    assert Path(numbers.filename).parent in set((tmp_path / "cache").iterdir())
+    assert ".unfinished-" not in str(numbers.filename)
