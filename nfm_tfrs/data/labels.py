@@ -12,7 +12,7 @@ from pyarrow import types
 
 from nfm_tfrs.features.check import is_text, missing_column
 
-_OPERATORS: dict[str, Callable] = {
+_OPERATORS: dict[str, Callable[..., pa.Array]] = {
     ">=": pc.greater_equal,
     "<=": pc.less_equal,
     "==": pc.equal,
