@@ -69,7 +69,7 @@ class Configuration:
     optimizer_arguments: Mapping[str, Any] = field(default_factory=dict)
     learning_rate: float | None = None
     schedule: Schedule = "constant"
-    batch_size: int | None = None
+    batch_size: int = 256
     passes: float | None = None
     precision: str | None = None
     jit_compile: bool | None = None
@@ -121,7 +121,7 @@ class Configuration:
             optimizer_arguments=_read(training, "optimizer_arguments", Mapping, {}),
             learning_rate=_read(training, "learning_rate", float | int | None, None),
             schedule=_choice(training, "schedule", get_args(Schedule), "constant"),
-            batch_size=_read(training, "batch_size", int | None, None),
+            batch_size=_read(training, "batch_size", int, 256),
             passes=_read(training, "passes", float | int | None, None),
             jit_compile=_read_jit(training),
         )

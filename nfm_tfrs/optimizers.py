@@ -257,26 +257,34 @@ class LazyAdagrad(RowWiseOptimizer):
         }
 
 
-def named_optimizer(name: str, learning_rate: Any = None) -> Any:
+def named_optimizer(name: str, learning_rate: Any = None, *, decay_steps: int | None = None, **arguments: Any) -> Any:
     """Returns an optimizer by its name, with its default rate if none is given.
 
     Args:
         name: `"lazyadam"`, `"lazyadagrad"`, or a Keras optimizer's.
         learning_rate: A rate or a schedule.
+        decay_steps: Steps over which the rate falls to 0 along a cosine; None leaves it as it is.
+        **arguments: Further arguments of the optimizer's constructor.
 
     Raises:
-        ValueError: No optimizer of that name.
+        ValueError: No optimizer of that name, or one that does not take these arguments.
 
     Example:
         >>> named_optimizer("lazyadam", 0.01).name
         'LazyAdam'
     """
-    config = {} if learning_rate is None else {"learning_rate": learning_rate}
+    if decay_steps is not None:
+        learning_rate = keras.optimizers.schedules.CosineDecay(learning_rate, decay_steps)
+    config = arguments if learning_rate is None else {"learning_rate": learning_rate, **arguments}
     row_wise = {"lazyadam": LazyAdam, "lazyadagrad": LazyAdagrad}
-    if name.lower() in row_wise:
-        return row_wise[name.lower()](**config)
-    named = type(keras.optimizers.get(name.lower()))  # of a dict with its rate Keras makes the legacy one
-    return named(**config)
+    # Of a dict with its rate Keras makes the legacy one.
+    named = row_wise.get(name.lower()) or type(keras.optimizers.get(name.lower()))
+    try:
+        return named(**config)
+    except TypeError as error:
+        raise ValueError(
+            f"The optimizer {name} cannot be made with {config}: {error}. Correct the argument."
+        ) from error
 
 
 def _merged(gradient: Any) -> Any:

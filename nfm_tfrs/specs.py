@@ -35,6 +35,29 @@ _AFN = "Cheng et al., Adaptive Factorization Network: Learning Adaptive-Order Fe
 _WIDE_DEEP = "Cheng et al., Wide & Deep Learning for Recommender Systems, DLRS 2016"
 _DEEPFM = "Guo et al., DeepFM: A Factorization-Machine based Neural Network for CTR Prediction, IJCAI 2017"
 
+# What every model of this package takes by name, besides the features: known without importing TensorFlow.
+MODEL_ARGUMENTS = (
+    "embedding_dim",
+    "interaction",
+    "structure",
+    "hidden_units",
+    "activation",
+    "linear",
+    "batch_norm",
+    "interaction_batch_norm",
+    "batch_norm_momentum",
+    "dropout",
+    "interaction_dropout",
+    "numeric",
+    "bottom_units",
+    "embedding_stddev",
+    "embedding_l2",
+    "task",
+    "label",
+    "dtype",
+    "name",
+)
+
 # --- models
 NFM_MODEL = ComponentSpec(
     name="nfm",

@@ -81,7 +81,7 @@ def _dense(values: list[Any]) -> Any:
 
 def own(trials: int, fixed: dict[str, Any], read: Callable[[], None]) -> None:
     """The package's own search on encoded rows."""
-    from nfm_tfrs.tuning import Budget, search
+    from nfm_tfrs.tuning import Budget, Finals, Schedule, Space, search
 
     _, data = prepared()
     last: list[str] = []
@@ -94,16 +94,12 @@ def own(trials: int, fixed: dict[str, Any], read: Callable[[], None]) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         search(
-            data.train,
-            data.valid,
-            features=data.features,
-            fixed=fixed,
-            budget=Budget(trials=trials),
-            passes=1,
-            slices=3,
-            finalists=1,
-            seeds=1,
+            data.without("test"),
             out=Path(folder) / "search",
+            budget=Budget(trials=trials),
+            space=Space(fixed=fixed),
+            schedule=Schedule(passes=1, slices=3),
+            finals=Finals(finalists=1, seeds=1),
             watch=watch,
         )
 

@@ -16,10 +16,8 @@ from typing import Any
 
 import numpy as np
 from lib.places import BENCHMARKS
-from rich.console import Console
 
 from nfm_tfrs import metrics
-from nfm_tfrs.cli.app import BATCH_SIZE, PATIENCE
 from nfm_tfrs.data import parse_split
 from nfm_tfrs.data.parts import Prepared
 from nfm_tfrs.data.prepare import prepare
@@ -27,7 +25,8 @@ from nfm_tfrs.data.readers.table import read_table
 from nfm_tfrs.features.encoder import IDS, bag_key
 from nfm_tfrs.keras_compat import keras
 from nfm_tfrs.models.nfm import NFM
-from nfm_tfrs.training import judge, train
+from nfm_tfrs.training import evaluate, fit
+from nfm_tfrs.training.recipe import PATIENCE
 
 RESULTS = BENCHMARKS / "results" / "movielens.json"
 COLUMNS = ("user_id", "movie_id", "year", "genres")
@@ -71,14 +70,13 @@ def fitted(data: Prepared, setting: dict[str, Any], seed: int, epochs: int) -> A
     model = NFM(data.features, **setting.get("model", {}))
     name, rate = setting.get("optimizer", (None, None))
     model.compile(OPTIMIZERS[name](rate) if name else None)
-    batch_size = setting.get("batch_size", BATCH_SIZE)
-    train(
+    batch_size = setting.get("batch_size", 256)
+    fit(
         model,
         data.train.dataset(batch_size, shuffle=True, seed=seed),
         data.valid.dataset(4096),
         epochs=epochs,
         patience=PATIENCE,
-        console=Console(quiet=True),
     )
     return model
 
@@ -164,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"valid": {}, "test": {}}
     for name in names:
         data = prepared(ratings, SETTINGS[name].get("min_count"))
-        reports = [judge(fitted(data, SETTINGS[name], seed, epochs), data.valid) for seed in range(seeds)]
+        reports = [evaluate(fitted(data, SETTINGS[name], seed, epochs), data.valid) for seed in range(seeds)]
         results["valid"][name] = spread(reports)
         found = results["valid"][name]
         print(f"{name:26} valid AUC {shown(found['auc'])}  log loss {found['log_loss']['mean']:.4f}", flush=True)
@@ -175,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         users = data.tables["test"]["user_id"]
         runs = {
             "NFM, the package's defaults": [
-                judge(fitted(data, {}, seed, epochs), data.test, groups=users) for seed in range(seeds)
+                evaluate(fitted(data, {}, seed, epochs), data.test, groups=users) for seed in range(seeds)
             ],
             "logistic regression": [metrics.evaluate_binary(data.test.labels, logistic_regression(data), users)],
             "LightGBM": [

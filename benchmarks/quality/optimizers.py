@@ -21,11 +21,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from lib.places import BENCHMARKS
 from lib.timing import machine, versions
-from rich.console import Console
 from scipy import stats
 
 from nfm_tfrs import metrics
-from nfm_tfrs.cli.app import BATCH_SIZE, PATIENCE
 from nfm_tfrs.data import parse_split
 from nfm_tfrs.data.parts import Prepared
 from nfm_tfrs.data.prepare import prepare
@@ -34,7 +32,8 @@ from nfm_tfrs.data.synthetic import click_log
 from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.models.nfm import NFM
 from nfm_tfrs.optimizers import LazyAdagrad, LazyAdam
-from nfm_tfrs.training import judge, train
+from nfm_tfrs.training import evaluate, fit
+from nfm_tfrs.training.recipe import PATIENCE
 from quality.movielens import prepared, spread
 
 RESULTS = BENCHMARKS / "results" / "optimizers.json"
@@ -97,17 +96,16 @@ def trained(data: Prepared, optimizer: Any, seed: int, epochs: int, *, test: boo
     keras.utils.set_random_seed(seed)
     model = NFM(data.features, **arguments)
     model.compile(optimizer)
-    history = train(
+    history = fit(
         model,
-        data.train.dataset(BATCH_SIZE, shuffle=True, seed=seed),
+        data.train.dataset(256, shuffle=True, seed=seed),
         data.valid.dataset(4096),
         epochs=epochs,
         patience=PATIENCE,
-        console=Console(quiet=True),
     )
     run: Run = {"epochs": len(history["loss"]), "seconds": round(time.perf_counter() - start, 1)}
     for part in ("valid", "test") if test else ("valid",):
-        report = judge(model, data.encoded[part])
+        report = evaluate(model, data.encoded[part])
         run |= {f"{part}_{metric}": report[metric] for metric in ("auc", "log_loss")}
     return run
 
@@ -221,7 +219,7 @@ def settings(plan: Any) -> dict[str, Any]:
         "seeds": list(plan.seeds),
         "epochs": plan.epochs,
         "patience": PATIENCE,
-        "batch_size": BATCH_SIZE,
+        "batch_size": 256,
         "machine": machine(),
         "python": platform.python_version(),
         "versions": versions(packages),

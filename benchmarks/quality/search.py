@@ -26,18 +26,16 @@ from nfm_tfrs.data.parts import Prepared
 from nfm_tfrs.data.readers.table import read_table
 from nfm_tfrs.metrics.bootstrap import paired_bootstrap
 from nfm_tfrs.training import predict
-from nfm_tfrs.tuning import Budget, search
+from nfm_tfrs.tuning import Budget, Finals, Schedule, search
 from quality.movielens import fitted, lightgbm, prepared, spread
 
 STRATEGIES = ("halving", "random")
 JUDGED = 3  # seeds that are judged on the test rows
-QUICK = {"passes": 0.5, "slices": 3, "finalists": 1, "seeds": 1}
+QUICK = {"passes": 0.5, "slices": 3}
 PACKAGES = ("nfm-tfrs", "tensorflow", "tf-keras", "tensorflow-recommenders", "keras-tuner", "numpy")
 
 
-def searched(
-    data: Prepared, strategy: str, seed: int, minutes: float, folder: Path, *, quick: bool, **rest: Any
-) -> Any:
+def searched(data: Prepared, strategy: str, seed: int, minutes: float, folder: Path, *, quick: bool) -> Any:
     """Runs a search, or goes on with it; returns what it found. Every score goes to a file, with its second."""
 
     def watch(oracle: Any, trial: Any, scores: list[dict[str, float]]) -> None:
@@ -48,31 +46,29 @@ def searched(
             file.write(json.dumps([round(oracle.time_spent, 2), scores[-1]["auc"]]) + "\n")
 
     return search(
-        data.train,
-        data.valid,
-        features=data.features,
-        budget=Budget(minutes=minutes),
+        data,
         out=folder / f"{strategy}-{seed}",
-        strategy=strategy,
+        budget=Budget(minutes=minutes),
+        schedule=Schedule(strategy=strategy, **(QUICK if quick else {})),
+        finals=Finals(finalists=1, seeds=1) if quick else Finals(),
         seed=seed,
         watch=watch,
-        **(QUICK if quick else {}),
-        **rest,
     )
 
 
 def run(ratings: Path, strategy: str, seed: int, minutes: float, folder: Path, *, quick: bool) -> None:
     """Searches, and writes what a comparison of strategies needs."""
-    found = searched(prepared(read_table(ratings), None), strategy, seed, minutes, folder, quick=quick)
-    trials = found.evidence["trials"]
+    data = prepared(read_table(ratings), None).without("test")
+    found = searched(data, strategy, seed, minutes, folder, quick=quick)
+    trials = found.evidence.trials
     trace = (folder / f"{strategy}-{seed}-trace.jsonl").read_text().splitlines()
     result = {
-        "winner": found.evidence["finalists"][0]["candidate"],
-        "valid_auc": found.evidence["finalists"][0]["mean"],
-        "best_trial": max(trial["score"] for trial in trials if trial["score"] is not None),
-        "configurations": sum(trial["parent"] is None for trial in trials),
-        "verdict": found.evidence["verdict"],
-        "scores": [[score["auc"] for score in trial["scores"]] for trial in trials if trial["scores"]],
+        "winner": found.evidence.finalists[0].candidate.to_json(),
+        "valid_auc": found.evidence.finalists[0].mean,
+        "best_trial": max(trial.score for trial in trials if trial.score is not None),
+        "configurations": sum(trial.parent is None for trial in trials),
+        "verdict": found.evidence.verdict,
+        "scores": [[score["auc"] for score in trial.scores] for trial in trials if trial.scores],
         "trace": [json.loads(line) for line in trace],
     }
     (folder / f"{strategy}-{seed}.json").write_text(json.dumps(result))
@@ -188,7 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not (test := kept):
         data = prepared(read_table(options.ratings), None)
         models = [
-            searched(data, comparison["better"], seed, minutes, folder, quick=False, test=data.test).model
+            searched(data, comparison["better"], seed, minutes, folder, quick=False).model
             for seed in range(min(JUDGED, seeds))
         ]
         test = {"strategy": comparison["better"], "minutes": minutes, **judged(data, models)}

@@ -26,7 +26,7 @@ from nfm_tfrs import metrics
 from nfm_tfrs.data import parse_split, prepare
 from nfm_tfrs.data.synthetic import click_log
 from nfm_tfrs.training import predict
-from nfm_tfrs.tuning import Budget, search
+from nfm_tfrs.tuning import Budget, Finals, Schedule, Space, search
 from quality.movielens import fitted, spread
 
 RESULTS = BENCHMARKS / "results" / "search_clicks.json"
@@ -48,17 +48,12 @@ def run(variant: str, seed: int, minutes: float, folder: Path, *, quick: bool) -
         sys.exit("The test rows are not the last ones of the log.")
     start = time.monotonic()
     found = search(
-        data.train,
-        data.valid,
-        features=data.features,
-        budget=Budget(minutes=minutes),
+        data.without("test"),
         out=folder / f"{variant}-{seed}",
-        fixed=FIXED,
-        passes=2,
-        slices=18,
-        patience=6,
-        finalists=2,
-        seeds=1,
+        budget=Budget(minutes=minutes),
+        space=Space(fixed=FIXED),
+        schedule=Schedule(passes=2, slices=18, patience=6),
+        finals=Finals(finalists=2, seeds=1),
         seed=seed,
     )
     seconds = time.monotonic() - start
@@ -66,8 +61,8 @@ def run(variant: str, seed: int, minutes: float, folder: Path, *, quick: bool) -
     logits = {"best": best, "searched": predict(found.model, data.test), "NFM": predict(default, data.test)}
     result = {
         **{name: float(metrics.auc(data.test.labels, of)) for name, of in logits.items()},
-        "winner": found.evidence["finalists"][0]["candidate"],
-        "configurations": sum(trial["parent"] is None for trial in found.evidence["trials"]),
+        "winner": found.evidence.finalists[0].candidate.to_json(),
+        "configurations": sum(trial.parent is None for trial in found.evidence.trials),
         "seconds": round(seconds),
     }
     (folder / f"{variant}-{seed}.json").write_text(json.dumps(result))

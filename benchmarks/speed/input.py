@@ -26,7 +26,7 @@ from lib.reports import SEED, Options, Report, parse
 from lib.timing import median, versions
 from lib.workloads import PEER_DEFINITION, Workload, generate, workload
 
-from nfm_tfrs.data import Label, read_table, stream
+from nfm_tfrs.data import read_labels, read_table, stream
 from nfm_tfrs.data.cache import cached
 from nfm_tfrs.data.parts import Prepared, encode_part
 from nfm_tfrs.data.pipeline.windows import encode_windows
@@ -36,9 +36,11 @@ from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.models.nfm import NFM
 from nfm_tfrs.optimizers import LazyAdam
+from nfm_tfrs.target import Target
 
 PACKAGES = ("nfm-tfrs", "tensorflow", "tf-keras", "numpy", "pyarrow")
 LABEL = "click"
+TARGET = Target.parse(LABEL)
 POOL = 16
 STEPS = 100  # of the bare step, before and after each epoch
 
@@ -128,17 +130,17 @@ class Sources:
             {"data": [self.path]},
             {},
             lambda: Prepared(self.model.encoder, {}, {}),
-            windows=lambda parts: encode_windows(self.path, self.spec, LABEL, parts.encoder.encode_arrays),
+            windows=lambda parts: encode_windows(self.path, self.spec, TARGET, parts.encoder.encode_arrays),
         ).train
         table = pq.ParquetFile(self.path).read_row_group(0).slice(0, sizes.slices)
         self._slices = raw_columns(checked_arrays(table, self.spec), self.spec)
-        self._slice_labels = Label(LABEL).values(table)
+        self._slice_labels = read_labels(table, TARGET)
 
     def _options(self, path: Path, spec: FeatureSpec) -> dict[str, Any]:
         return {
             "paths": path,
             "spec": spec,
-            "label": LABEL,
+            "target": TARGET,
             "batch_size": self.batch_size,
             "shuffle": True,
             "seed": SEED,
@@ -159,7 +161,7 @@ class Sources:
     def whole_file(self) -> tf.data.Dataset:
         """Batches from memory, once the file is read and encoded."""
         table = read_table(self.path)
-        part = encode_part(table, self.model.encoder, Label(LABEL))
+        part = encode_part(table, self.model.encoder, TARGET)
         return part.dataset(self.batch_size, shuffle=True, seed=SEED)
 
     def slices(self) -> tf.data.Dataset:

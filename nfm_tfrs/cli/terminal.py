@@ -2,12 +2,12 @@
 
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -55,6 +55,47 @@ def _print_error(line: str, style: str) -> None:
     stderr.print(f"nfm-tfrs: {line}", style=style)
 
 
+class TrainingProgress(Progress):
+    """A bar of the epoch's steps and the best validation score so far.
+
+    Args:
+        model: The model's registered name, for the line above the bar.
+    """
+
+    def __init__(self, model: str) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        super().__init__(*columns, console=console, transient=True)
+        self.model = model
+
+    def callback(self) -> Any:
+        """Returns the Keras callback that moves the bar; imports TensorFlow."""
+        from nfm_tfrs.keras_compat import keras
+
+        progress = self
+
+        class Bar(keras.callbacks.Callback):
+            def on_train_begin(self, logs: Any = None) -> None:
+                self.monitor: str = self.model.objective[0]
+                self.scores: list[float] = []
+                self.bar = progress.add_task("epoch 1")
+                progress.print(
+                    f"{progress.model}: {self.model.count_params():,} parameters, "
+                    f"{self.params['steps']:,} training steps an epoch."
+                )
+
+            def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+                best = f"  {self.monitor} {self.scores[-1]:.4f}" if self.scores else ""
+                progress.reset(self.bar, total=self.params["steps"], description=f"epoch {epoch + 1}{best}")
+
+            def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+                progress.update(self.bar, completed=batch + 1)  # an execution is several batches
+
+            def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+                self.scores.append((logs or {})[self.monitor])
+
+        return Bar()
+
+
 class SearchProgress(Progress):
     """A line about a search: how much of its budget is used, the trial, the best score so far, and the time left.
 
@@ -90,7 +131,7 @@ class SearchProgress(Progress):
         self.update(self.bar, completed=done, description=f"trial {trials}{score}{ahead}")
 
 
-def print_metrics(title: str, report: dict[str, float]) -> None:
+def print_metrics(title: str, report: Mapping[str, float]) -> None:
     """Prints a table of metrics."""
     table = Table(title=Text(title), title_justify="left")
     table.add_column("metric")

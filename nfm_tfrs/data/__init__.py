@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from nfm_tfrs import lazy
 
 if TYPE_CHECKING:
-    from nfm_tfrs.data.labels import Label as Label
-    from nfm_tfrs.data.labels import check_binary as check_binary
+    from nfm_tfrs.data.labels import read_labels as read_labels
+    from nfm_tfrs.data.labels import read_weights as read_weights
     from nfm_tfrs.data.parts import EncodedPart as EncodedPart
     from nfm_tfrs.data.parts import Prepared as Prepared
     from nfm_tfrs.data.parts import Rates as Rates
@@ -20,16 +20,19 @@ if TYPE_CHECKING:
     from nfm_tfrs.data.split import Parts as Parts
     from nfm_tfrs.data.split import Split as Split
     from nfm_tfrs.data.split import parse_split as parse_split
+    from nfm_tfrs.target import Label as Label
+    from nfm_tfrs.target import Target as Target
 
 lazy.show(
     __name__,
     {
-        "nfm_tfrs.data.labels": ("Label", "check_binary"),
+        "nfm_tfrs.data.labels": ("read_labels", "read_weights"),
         "nfm_tfrs.data.parts": ("EncodedPart", "Prepared", "Rates"),
         "nfm_tfrs.data.pipeline.batches": ("batches", "plain_errors"),
         "nfm_tfrs.data.pipeline.streaming": ("stream",),
         "nfm_tfrs.data.prepare": ("prepare", "prepare_files"),
         "nfm_tfrs.data.readers.table": ("iterate_batches", "read_table"),
         "nfm_tfrs.data.split": ("Parts", "Split", "parse_split"),
+        "nfm_tfrs.target": ("Label", "Target"),
     },
 )

@@ -1,17 +1,19 @@
 """The parts a model trains, is chosen and is judged on, encoded once."""
 
-from dataclasses import dataclass, field
+import hashlib
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nfm_tfrs.data.labels import Label, check_binary, example_weights
+from nfm_tfrs.data.labels import read_labels, read_weights
 from nfm_tfrs.data.pipeline.batches import batches
 from nfm_tfrs.features.check import Bag, Columns, checked_arrays
 from nfm_tfrs.features.encoder import IDS, NUMBERS, FeatureEncoder, bag_key
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import tf
+from nfm_tfrs.target import Target
 
 
 @dataclass(frozen=True)
@@ -55,34 +57,22 @@ class EncodedPart:
         return batches(self.columns, self.labels, self.weights, batch_size=batch_size, shuffle=shuffle, seed=seed)
 
 
-def encode_part(
-    table: pa.Table,
-    encoder: FeatureEncoder,
-    label: Label | None = None,
-    *,
-    weight: str | None = None,
-    binary: bool = True,
-) -> EncodedPart:
-    """Encodes a table's features and computes its labels.
+def encode_part(table: pa.Table, encoder: FeatureEncoder, target: Target | None = None) -> EncodedPart:
+    """Encodes a table's features and computes its labels and weights.
 
     Args:
         table: The rows.
-        encoder: Of the features to read.
-        label: The label; None leaves labels out.
-        weight: The column of example weights.
-        binary: Whether the label must be 0 or 1.
+        encoder: The encoder of the features to read.
+        target: What is predicted; None leaves labels and weights out.
 
     Raises:
-        ValueError: A column is missing, of another type, or out of range; a label is missing or not binary.
+        ValueError: A column is missing, of another type, or out of range; a label is missing or does not fit the task.
     """
     arrays = checked_arrays(table, encoder.features)
     columns = encoder.encode_arrays(arrays)
-    labels = None
-    if label is not None:
-        labels = label.values(table)
-        if binary:
-            check_binary(labels, label)
-    weights = None if weight is None else example_weights(table, weight)
+    labels = weights = None
+    if target is not None:
+        labels, weights = read_labels(table, target), read_weights(table, target)
     return EncodedPart(columns, labels, weights, _rates(arrays, columns, encoder.features))
 
 
@@ -91,14 +81,18 @@ class Prepared:
     """The parts of some data, encoded.
 
     Args:
-        encoder: Encodes the features.
+        encoder: The encoder of the features.
         tables: The parts as they came, by name; from a cache, the columns that it keeps.
         encoded: The same rows, encoded, by the same names.
+        target: What is predicted; None where the parts have no labels.
+        split: How the rows were divided, as a person writes it; None where nobody said it.
     """
 
     encoder: FeatureEncoder
     tables: dict[str, pa.Table]
     encoded: dict[str, EncodedPart]
+    target: Target | None = None
+    split: str | None = None
 
     @property
     def features(self) -> FeatureSpec:
@@ -120,34 +114,48 @@ class Prepared:
         """The rows to judge on, once."""
         return self.encoded["test"]
 
+    def without(self, part: str) -> "Prepared":
+        """Returns the same without one part: rows that nobody may look at yet."""
+        tables, encoded = ({k: v for k, v in parts.items() if k != part} for parts in (self.tables, self.encoded))
+        return replace(self, tables=tables, encoded=encoded)
 
-def encode_tables(
-    tables: dict[str, pa.Table], encoder: FeatureEncoder, label: str, *, weight: str | None = None, binary: bool = True
-) -> Prepared:
-    """Encodes parts that are tables of their own; see `prepare` for the arguments.
+
+def encode_tables(tables: dict[str, pa.Table], encoder: FeatureEncoder, target: Target) -> Prepared:
+    """Encodes parts that are tables of their own.
+
+    Args:
+        tables: The parts, by name.
+        encoder: The encoder of the features.
+        target: What is predicted.
 
     Raises:
         ValueError: The label or the weight is a feature too, the rows to train or choose on are of one class, or a
             column does not fit; see `encode_part`.
     """
-    target = Label.parse(label)
-    for column, role in ((target.column, "label"), (weight, "weight")):
+    for column, role in zip(target.columns, ("label", "weight"), strict=False):
         if column in encoder.features.columns:
             raise ValueError(f"Column {column!r} is the {role} and a feature. Take it out of the features.")
-    encoded = {name: encode_part(part, encoder, target, weight=weight, binary=binary) for name, part in tables.items()}
+    encoded = {name: encode_part(part, encoder, target) for name, part in tables.items()}
     for name in ("train", "valid"):
-        if binary and name in encoded:
-            _check_both_classes(name, encoded[name], target)
-    return Prepared(encoder, tables, encoded)
+        if name in encoded:
+            labels = encoded[name].labels
+            assert labels is not None
+            target.check_both_classes(name, labels, encoded[name].weights)
+    return Prepared(encoder, tables, encoded, target)
 
 
-def _check_both_classes(name: str, part: EncodedPart, label: Label) -> None:
-    counted = part.labels if part.weights is None else np.asarray(part.labels)[part.weights > 0]
-    if counted is None or len(np.unique(counted)) < 2:
-        raise ValueError(
-            f"The {name} rows need positives and negatives of a weight above 0; label {str(label)!r} gives one class "
-            f"in their {len(part)} rows. Give other rows, another split or another label."
-        )
+def fingerprint(*parts: EncodedPart) -> str:
+    """Returns a hash of all rows, labels and weights."""
+    state = hashlib.sha256()
+    for part in parts:
+        for name, column in sorted(part.columns.items()):
+            state.update(name.encode())
+            for array in (column.values, column.row_splits) if isinstance(column, Bag) else (column,):
+                state.update(f"{array.dtype}{array.shape}".encode())
+                state.update(np.ascontiguousarray(array).data)
+        for target in (part.labels, part.weights):
+            state.update(b"none" if target is None else np.ascontiguousarray(target).data)
+    return state.hexdigest()
 
 
 def _rates(arrays: dict[str, pa.Array], columns: Columns, spec: FeatureSpec) -> list[Rates]:

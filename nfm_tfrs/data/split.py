@@ -44,13 +44,23 @@ class Split:
         kind: `"random"`, `"time"` or `"user-time"`.
         columns: The columns it reads: none, (time,) or (user, time).
         fractions: Shares of the three parts, none negative, of sum 1.
-        seed: Of the random split.
+        seed: Seed of the random split.
     """
 
     kind: Kind
     columns: tuple[str, ...] = ()
     fractions: tuple[float, float, float] = FRACTIONS
     seed: int = 0
+
+    @classmethod
+    def of(cls, split: "Split | str") -> "Split":
+        """Returns the split itself, or the one that a text writes; see `parse_split`."""
+        return split if isinstance(split, Split) else parse_split(split)
+
+    def __str__(self) -> str:
+        columns = f":{','.join(self.columns)}" if self.columns else ""
+        fractions = "" if self.fractions == FRACTIONS else ":" + ",".join(f"{share:g}" for share in self.fractions)
+        return f"{self.kind}{columns}{fractions}"
 
     def parts(self, table: pa.Table) -> Parts:
         """Returns the row numbers of each part.

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from nfm_tfrs import lazy
 
 if TYPE_CHECKING:
-    from nfm_tfrs.metrics.bootstrap import Difference as Difference
+    from nfm_tfrs.evidence import Difference as Difference
     from nfm_tfrs.metrics.bootstrap import paired_bootstrap as paired_bootstrap
     from nfm_tfrs.metrics.exact import Calibration as Calibration
     from nfm_tfrs.metrics.exact import GroupedAUC as GroupedAUC
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 lazy.show(
     __name__,
     {
-        "nfm_tfrs.metrics.bootstrap": ("Difference", "paired_bootstrap"),
+        "nfm_tfrs.evidence": ("Difference",),
+        "nfm_tfrs.metrics.bootstrap": ("paired_bootstrap",),
         "nfm_tfrs.metrics.exact": (
             "Calibration",
             "GroupedAUC",

@@ -1,22 +1,13 @@
 """How sure one may be that one model ranks better than another: a paired bootstrap over rows."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from nfm_tfrs.evidence import Difference
 from nfm_tfrs.metrics.exact import auc_of
 
 RESAMPLES = 1000
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A difference of two means, or a mean alone, and its 95 % interval over rows; `nan` where it is undefined."""
-
-    mean: float
-    low: float
-    high: float
 
 
 def paired_bootstrap(
@@ -51,7 +42,7 @@ def paired_bootstrap(
         gaps.append(means[0] - means[1])
     known = [gap for gap in gaps[1:] if not np.isnan(gap)]  # a resample may lack a class, or all weight
     low, high = np.quantile(known, [0.025, 0.975]) if known else (np.nan, np.nan)
-    return Difference(float(gaps[0]), float(low), float(high))
+    return Difference(mean=float(gaps[0]), low=float(low), high=float(high))
 
 
 def _measure(

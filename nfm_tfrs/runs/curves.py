@@ -15,8 +15,9 @@ def draw_curves(history: dict[str, list[float]], path: Path, names: Sequence[str
     figure = Figure(figsize=(5 * len(names), 4), layout="constrained")
     FigureCanvasAgg(figure)
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-        epochs = np.arange(1, len(history[name]) + 1)
-        axes.plot(epochs, history[name], marker=".", label="training")
+        epochs = np.arange(1, len(history[f"val_{name}"]) + 1)
+        if name in history:
+            axes.plot(epochs, history[name], marker=".", label="training")
         axes.plot(epochs, history[f"val_{name}"], marker=".", label="validation")
         axes.set(xlabel="epoch", ylabel=name)
         axes.xaxis.get_major_locator().set_params(integer=True)

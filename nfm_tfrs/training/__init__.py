@@ -1,18 +1,23 @@
-"""How a model is trained, judged and used."""
+"""How a model is trained, evaluated and used."""
 
 from typing import TYPE_CHECKING
 
 from nfm_tfrs import lazy
 
 if TYPE_CHECKING:
+    from nfm_tfrs.training.evaluate import evaluate as evaluate
     from nfm_tfrs.training.evaluate import judge as judge
     from nfm_tfrs.training.evaluate import predict as predict
-    from nfm_tfrs.training.fit import train as train
+    from nfm_tfrs.training.fit import fit as fit
+    from nfm_tfrs.training.recipe import Best as Best
+    from nfm_tfrs.training.recipe import Recipe as Recipe
+    from nfm_tfrs.training.recipe import Trained as Trained
 
 lazy.show(
     __name__,
     {
-        "nfm_tfrs.training.evaluate": ("judge", "predict"),
-        "nfm_tfrs.training.fit": ("train",),
+        "nfm_tfrs.training.evaluate": ("evaluate", "judge", "predict"),
+        "nfm_tfrs.training.fit": ("fit",),
+        "nfm_tfrs.training.recipe": ("Best", "Recipe", "Trained"),
     },
 )

@@ -10,8 +10,12 @@ if TYPE_CHECKING:
     from nfm_tfrs.tuning.finalists import Found as Found
     from nfm_tfrs.tuning.hypermodel import RankingHyperModel as RankingHyperModel
     from nfm_tfrs.tuning.hypermodel import keras_tuner as keras_tuner
-    from nfm_tfrs.tuning.search import Budget as Budget
     from nfm_tfrs.tuning.search import search as search
+    from nfm_tfrs.tuning.settings import Budget as Budget
+    from nfm_tfrs.tuning.settings import Finals as Finals
+    from nfm_tfrs.tuning.settings import Schedule as Schedule
+    from nfm_tfrs.tuning.settings import Space as Space
+    from nfm_tfrs.tuning.workers import Workers as Workers
 
 
 def _bridge(keras_tuner: Any) -> None:
@@ -27,6 +31,8 @@ lazy.show(
     {
         "nfm_tfrs.tuning.finalists": ("Found",),
         "nfm_tfrs.tuning.hypermodel": ("RankingHyperModel", "keras_tuner"),
-        "nfm_tfrs.tuning.search": ("Budget", "search"),
+        "nfm_tfrs.tuning.search": ("search",),
+        "nfm_tfrs.tuning.settings": ("Budget", "Finals", "Schedule", "Space"),
+        "nfm_tfrs.tuning.workers": ("Workers",),
     },
 )

@@ -3,20 +3,25 @@
 import json
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nfm_tfrs.data.parts import EncodedPart
+from nfm_tfrs.data.parts import EncodedPart, Prepared, fingerprint
+from nfm_tfrs.evidence import Configuration, Data, Evidence, Finalist, Judged, Objective, Run, TrialRecord, Winner
+from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import forgotten_gradients, keras
 from nfm_tfrs.metrics.bootstrap import paired_bootstrap
 from nfm_tfrs.runs.files import write_text
-from nfm_tfrs.training.evaluate import judge, predict
+from nfm_tfrs.training.evaluate import evaluate, predict
+from nfm_tfrs.training.recipe import Best, Recipe, Trained
 from nfm_tfrs.tuning.oracle import END, PARENT, START
+from nfm_tfrs.tuning.settings import Finals
 from nfm_tfrs.tuning.slices import Slices, joined
-from nfm_tfrs.tuning.tuner import Diverged, SliceTuner, sign, train_slice
+from nfm_tfrs.tuning.tuner import Diverged, Scores, SliceTuner, train_slice
+from nfm_tfrs.versions import versions
 
 
 def chosen(trials: Sequence[Any], count: int, key: Callable[[Any], float]) -> list[Any]:
@@ -39,25 +44,21 @@ def chosen(trials: Sequence[Any], count: int, key: Callable[[Any], float]) -> li
 def train_whole(
     model: Any,
     train: Slices,
-    valid: EncodedPart | None,
+    valid: EncodedPart,
     *,
     batch_size: int,
-    metric: str,
-    better: int,
+    goal: Objective,
     patience: int,
-    stop: int | None = None,
-) -> tuple[int, list[dict[str, float]]]:
+) -> tuple[int, Scores]:
     """Trains a model for a whole training, and leaves it with the weights of its best slice.
 
     Args:
-        model: Compiled.
+        model: A compiled model.
         train: The training rows in slices.
-        valid: Rows to judge on after each slice; None to train without.
-        batch_size: Rows a step.
-        metric: The one to judge by.
-        better: 1 where more of it is better, else -1.
+        valid: Rows to judge on after each slice.
+        batch_size: Rows of a training step.
+        goal: The objective to judge by.
         patience: Slices without a better score after which training ends.
-        stop: Slices to train for; all if not given.
 
     Returns:
         The number of slices of the weights it is left with, and the metrics after each slice.
@@ -65,21 +66,17 @@ def train_whole(
     Raises:
         Diverged: The loss, or the metric, became infinite or NaN.
     """
-    scores: list[dict[str, float]] = []
+    scores: Scores = []
     best, weights = 0, model.get_weights()
-    for number in range(train.count if stop is None else stop):
-        score = train_slice(model, train, number, batch_size, valid, metric)
-        if valid is None:
-            continue
+    for number in range(train.count):
+        score = train_slice(model, train, number, batch_size, valid, goal.metric)
         scores.append(score)
-        if better * scores[-1][metric] > better * scores[best][metric] or not number:
+        if not number or goal.sign * score[goal.metric] > goal.sign * scores[best][goal.metric]:
             best, weights = number, model.get_weights()
         if number - best >= patience:
             break
-    if valid is not None:
-        model.set_weights(weights)
-        return best + 1, scores
-    return train.count if stop is None else stop, scores
+    model.set_weights(weights)
+    return best + 1, scores
 
 
 @dataclass(frozen=True)
@@ -87,157 +84,233 @@ class Found:
     """What a search found.
 
     Args:
-        model: The best model, trained; None in a worker process, which only runs trials.
-        best: `{"model": name, "training": {…}, "config": {…}}`, plain JSON, the features in the config:
-            `get_model(best["model"], **best["config"])` makes it again, untrained.
-        evidence: Every trial, the finalists, their differences, those that diverged, the verdict, the rows and seed of
-            the model, and the test metrics, as plain JSON.
+        model: The best model, trained.
+        best: The recipe of the model, the features in its config, and how the model was made.
+        evidence: Every trial, the finalists, their differences, the verdict and the test metrics.
     """
 
     model: Any
-    best: dict[str, Any]
-    evidence: dict[str, Any]
+    best: Best
+    evidence: Evidence
 
 
 def conclude(
     tuner: SliceTuner,
     folder: Path,
-    test: EncodedPart | None,
+    data: Prepared,
+    finals: Finals,
     *,
-    finalists: int,
-    seeds: int,
-    refit: bool,
-    settings: dict[str, Any],
+    rows: str,
     tell: Callable[[str], None],
 ) -> Found:
-    """Trains the best trials again, chooses on validation, and judges on test; tells before each finalist."""
-    goal, valid, seconds = tuner.oracle.objective, tuner.valid, tuner.oracle.time_spent
-    better, metric = sign(goal), goal.name.removeprefix("val_")
+    """Trains the best trials again, chooses on validation, and judges on test.
+
+    Args:
+        tuner: The tuner of the search, its trials over.
+        folder: The search's folder, for what is to survive an interruption.
+        data: The prepared rows.
+        finals: What becomes of the best trials.
+        rows: The fingerprint of the rows.
+        tell: Called with a line before each finalist.
+
+    Raises:
+        ValueError: No trial was finished, or all finalists diverged.
+    """
+    goal, valid, seconds = tuner.goal, tuner.valid, tuner.oracle.time_spent
+    trials = _chosen_trials(tuner, finals.finalists)
+    seeds = range(tuner.seed + 1, tuner.seed + 1 + finals.seeds)
+    trained = []
+    for number, trial in enumerate(trials, start=1):
+        tell(f"finalist {number} of {len(trials)}")
+        trained.append(_finalist(tuner, trial, seeds, folder / "finalists"))
+    lost = tuple(entry.trial for entry in trained if not entry.runs)
+    kept = [entry for entry in trained if entry.runs]
+    if not kept:
+        raise ValueError("All finalists diverged when they were trained again. Search at lower rates.")
+    kept.sort(key=lambda entry: (len(entry.diverged), -goal.sign * _mean(entry)))
+    logits = [[np.load(run.file) for run in entry.runs] for entry in kept]
+    labels = np.asarray(valid.labels)
+    for place in range(1, len(kept)):
+        gap = paired_bootstrap(goal.metric, labels, logits[place], logits[0], weights=valid.weights)
+        kept[place] = replace(kept[place], difference=gap)
+    model, winner = _made_again(tuner, kept[0])
+    if finals.refit:
+        tell("training on all rows")
+        try:
+            model, winner = _refitted(tuner, kept[0])
+        except Diverged as error:
+            warnings.warn(f"The model is not trained on all rows: {error}", stacklevel=3)
+    test = data.encoded.get("test")
+    test = test if test is not None and len(test) else None
+    evidence = Evidence(
+        objective=goal,
+        seed=tuner.seed,
+        passes=tuner.train.passes,
+        slices=tuner.train.count,
+        seconds=seconds,
+        trials=tuple(_described(tuner, trial) for trial in tuner.oracle.trials.values()),
+        finalists=tuple(kept),
+        diverged=lost,
+        verdict=verdict(kept, goal, len(lost)),
+        winner=winner,
+        test=None if test is None else _judged(model, test, goal.metric),
+        data=Data(
+            train=len(data.train),
+            valid=len(valid),
+            test=None if test is None else len(test),
+            label=None if data.target is None else str(data.target),
+            split=data.split,
+            fingerprint=rows,
+        ),
+        versions=versions(),
+    )
+    config = {**kept[0].candidate.config, "features": tuner.space.features.to_dict()}  # last: it is long
+    recipe = Recipe.of(replace(kept[0].candidate, config=config, passes=tuner.train.passes))
+    return Found(model, Best(recipe=recipe, winner=winner, slices=tuner.train.count, fingerprint=rows), evidence)
+
+
+def train_again(best: Best, data: Prepared) -> Trained:
+    """Trains the model of a search again as it was trained there: bit for bit on the same machine and threads.
+
+    Args:
+        best: What the search chose.
+        data: The rows that the search had.
+
+    Raises:
+        ValueError: It is of an earlier version, which did not write how the model was made, or these are other rows.
+    """
+    if best.winner is None or best.slices is None:
+        raise ValueError(
+            "This best.json does not say how the search made its model: nfm-tfrs 0.1.0 wrote it. Leave out --repeat."
+        )
+    found = fingerprint(data.train, data.valid)
+    if found != best.fingerprint:
+        raise ValueError(
+            f"The search had other rows: their fingerprint was {str(best.fingerprint)[:8]}…; received {found[:8]}…. "
+            "Give its data, label, split, seed and features, or leave out --repeat."
+        )
+    both = best.winner.rows != "train"
+    rows, valid = (joined(data.train, data.valid), None) if both else (data.train, data.valid)
+    return _trained_for(best.recipe, rows, valid, best.winner, count=best.slices, features=data.features)
+
+
+def _trained_for(
+    candidate: Configuration,
+    rows: EncodedPart,
+    valid: EncodedPart | None,
+    winner: Winner,
+    *,
+    count: int,
+    features: FeatureSpec,
+) -> Trained:
+    """A new model of a candidate, trained for as many slices as the winner."""
+    batch_size, passes = candidate.batch_size, candidate.passes
+    assert passes is not None  # of a search's best
+    cut = Slices(rows, passes=passes, count=count, seed=winner.seed)
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(winner.seed)
+    with forgotten_gradients():
+        model = Recipe.of(candidate).build(features, steps=cut.steps(batch_size))
+    metric = model.objective[0].removeprefix("val_")
+    scores = [train_slice(model, cut, number, batch_size, valid, metric) for number in range(winner.slices)]
+    return Trained(model, {f"val_{name}": [score[name] for score in scores] for name in scores[0]})
+
+
+def _chosen_trials(tuner: SliceTuner, count: int) -> list[Any]:
     done = [trial for trial in tuner.oracle.trials.values() if trial.status == "COMPLETED"]
     if not done:
         failures = [failure for trial in tuner.oracle.trials.values() if (failure := _failure(tuner, trial))]
         why = failures[-1] if failures else tuner.oracle.last_problem
         remedy = "Give a larger budget." if tuner.oracle.trials else "None was begun."
         raise ValueError("No trial of the search was finished. " + (f"The last one: {why}" if why else remedy))
-    trials = chosen(done, finalists, lambda trial: better * trial.score)
-    again = range(tuner.seed + 1, tuner.seed + 1 + seeds)
-    kept = []
-    for number, trial in enumerate(trials, start=1):
-        tell(f"finalist {number} of {len(trials)}")
-        kept.append(_finalist(tuner, trial, again, folder / "finalists"))
-    lost = [entry["trial"] for entry in kept if not entry["runs"]]
-    kept = [entry for entry in kept if entry["runs"]]
-    if not kept:
-        raise ValueError("All finalists diverged when they were trained again. Search at lower rates.")
-    kept.sort(key=lambda entry: (len(entry["diverged"]), -better * entry["mean"]))
-    logits = [[np.load(run["file"]) for run in entry["runs"]] for entry in kept]
-    for entry, theirs in zip(kept[1:], logits[1:], strict=True):
-        gap = paired_bootstrap(metric, np.asarray(valid.labels), theirs, logits[0], weights=valid.weights)
-        entry["difference"] = {"mean": gap.mean, "interval": [gap.low, gap.high]}
-    winner, candidate = kept[0], kept[0]["candidate"]
-    run = max(winner["runs"], key=lambda run: better * run["metrics"][metric])
-    model = tuner.space.built(candidate, tuner.train.steps(candidate["training"]["batch_size"]))
-    model.optimizer.build(model.trainable_variables)  # its state is in the file too
-    model.load_weights(Path(run["file"]).with_suffix(".weights.h5"))
-    made = {"seed": run["seed"], "slices": run["slice"], "rows": "train"}
-    if refit:
-        tell("training on all rows")
-        try:
-            model, made = _refitted(tuner, winner)
-        except Diverged as error:
-            warnings.warn(f"The model is not trained on all rows: {error}", stacklevel=3)
-    evidence = {
-        "objective": {"name": goal.name, "direction": goal.direction},
-        "settings": settings,
-        "seconds": seconds,
-        "trials": [_described(tuner, trial) for trial in tuner.oracle.trials.values()],
-        "finalists": kept,
-        "diverged": lost,
-        "verdict": _verdict(kept, metric, better, len(lost)),
-        "model": made,
-        "test": None if test is None else _judged(model, test, metric),
-    }
-    best = {
-        "model": candidate["model"],
-        "training": {**candidate["training"], "passes": tuner.train.passes},
-        "config": {**candidate["config"], "features": tuner.space.features.to_dict()},  # last: it is long
-    }
-    return Found(model, best, evidence)
+    return chosen(done, count, lambda trial: tuner.goal.sign * trial.score)
 
 
 @forgotten_gradients()
-def _finalist(tuner: SliceTuner, trial: Any, seeds: Sequence[int], folder: Path) -> dict[str, Any]:
+def _finalist(tuner: SliceTuner, trial: Any, seeds: Sequence[int], folder: Path) -> Finalist:
     """A trial's configuration trained as a whole with each seed; what was trained before an interruption is read."""
     folder.mkdir(exist_ok=True)
     candidate = tuner.candidate(trial.hyperparameters)
-    goal, runs, diverged = tuner.oracle.objective, [], []
-    metric = goal.name.removeprefix("val_")
+    runs, diverged = [], []
     for seed in seeds:
         path = folder / f"{trial.trial_id}-{seed}"
-        known = json.loads(path.with_suffix(".json").read_text()) if path.with_suffix(".json").exists() else {}
-        if known.get("candidate") != candidate:
-            batch_size = candidate["training"]["batch_size"]
-            cut = Slices(tuner.train.part, passes=tuner.train.passes, count=tuner.train.count, seed=seed)
-            keras.backend.clear_session()
-            keras.utils.set_random_seed(seed)
-            model = tuner.space.built(candidate, cut.steps(batch_size))
+        run = _known_run(path, candidate)
+        if run is None:
             try:
-                best, scores = train_whole(
-                    model,
-                    cut,
-                    tuner.valid,
-                    batch_size=batch_size,
-                    metric=metric,
-                    better=sign(goal),
-                    patience=tuner.patience,
-                )
+                run = _run(tuner, candidate, seed, path)
             except Diverged:
                 diverged.append(seed)
                 continue
-            np.save(path.with_suffix(".npy"), predict(model, tuner.valid))
-            model.save_weights(path.with_suffix(".weights.h5"))
-            known = {"seed": seed, "slice": best, "metrics": scores[best - 1], "candidate": candidate}
-            write_text(path.with_suffix(".json"), json.dumps(known))
-        runs.append({name: known[name] for name in ("seed", "slice", "metrics")} | {"file": str(path) + ".npy"})
-    values = [run["metrics"][metric] for run in runs]
-    return {
-        "trial": trial.trial_id,
-        "candidate": candidate,
-        "runs": runs,
-        "diverged": diverged,
-        "mean": float(np.mean(values)) if values else None,
-        "sd": float(np.std(values, ddof=1)) if len(values) > 1 else None,
-        "difference": None,
-    }
+        runs.append(run)
+    values = [run.metrics[tuner.goal.metric] for run in runs]
+    return Finalist(
+        trial=trial.trial_id,
+        candidate=candidate,
+        runs=tuple(runs),
+        diverged=tuple(diverged),
+        mean=float(np.mean(values)) if values else None,
+        sd=float(np.std(values, ddof=1)) if len(values) > 1 else None,
+    )
 
 
-def _refitted(tuner: SliceTuner, winner: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+def _known_run(path: Path, candidate: Configuration) -> Run | None:
+    """The run that was written there before, if it is of this candidate."""
+    file = path.with_suffix(".json")
+    written = json.loads(file.read_text()) if file.exists() else {}
+    return (
+        Run.from_json({**written, "file": f"{path}.npy"}) if written.get("candidate") == candidate.to_json() else None
+    )
+
+
+def _run(tuner: SliceTuner, candidate: Configuration, seed: int, path: Path) -> Run:
+    """Trains a candidate as a whole; writes its predictions, its best weights and, last, what it reached."""
+    batch_size = candidate.batch_size
+    cut = Slices(tuner.train.part, passes=tuner.train.passes, count=tuner.train.count, seed=seed)
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(seed)
+    model = tuner.space.built(candidate, cut.steps(batch_size))
+    best, scores = train_whole(model, cut, tuner.valid, batch_size=batch_size, goal=tuner.goal, patience=tuner.patience)
+    np.save(path.with_suffix(".npy"), predict(model, tuner.valid))
+    model.save_weights(path.with_suffix(".weights.h5"))
+    run = Run(seed=seed, slice=best, metrics=scores[best - 1], file=f"{path}.npy")
+    write_text(path.with_suffix(".json"), json.dumps({**run.to_json(), "candidate": candidate.to_json()}))
+    return run
+
+
+def _made_again(tuner: SliceTuner, finalist: Finalist) -> tuple[Any, Winner]:
+    """The model of the finalist's best run, from its weights; how it was made."""
+    run = max(finalist.runs, key=lambda run: tuner.goal.sign * run.metrics[tuner.goal.metric])
+    model = tuner.space.built(finalist.candidate, tuner.train.steps(finalist.candidate.batch_size))
+    model.optimizer.build(model.trainable_variables)  # its state is in the file too
+    model.load_weights(Path(run.file).with_suffix(".weights.h5"))
+    return model, Winner(seed=run.seed, slices=run.slice)
+
+
+def _refitted(tuner: SliceTuner, finalist: Finalist) -> tuple[Any, Winner]:
     """The winner trained on training and validation rows, for as many slices as were best on average; what made it."""
+    stop = round(float(np.mean([run.slice for run in finalist.runs])))
+    winner = Winner(seed=tuner.seed, slices=stop, rows="train and validation")
+    candidate = replace(finalist.candidate, passes=tuner.train.passes)
     both = joined(tuner.train.part, tuner.valid)
-    cut = Slices(both, passes=tuner.train.passes, count=tuner.train.count, seed=tuner.seed)
-    batch_size = winner["candidate"]["training"]["batch_size"]
-    keras.utils.set_random_seed(tuner.seed)
-    model = tuner.space.built(winner["candidate"], cut.steps(batch_size))
-    stop = round(float(np.mean([run["slice"] for run in winner["runs"]])))
-    train_whole(model, cut, None, batch_size=batch_size, metric="", better=1, patience=0, stop=stop)
-    return model, {"seed": tuner.seed, "slices": stop, "rows": "train and validation"}
+    trained = _trained_for(candidate, both, None, winner, count=tuner.train.count, features=tuner.space.features)
+    return trained.model, winner
 
 
-def _described(tuner: SliceTuner, trial: Any) -> dict[str, Any]:
+def _described(tuner: SliceTuner, trial: Any) -> TrialRecord:
     values = trial.hyperparameters.values
     finished = trial.status == "COMPLETED"
-    return {
-        "id": trial.trial_id,
-        "parent": values.get(PARENT),
-        "status": trial.status,
-        "message": _failure(tuner, trial),
-        "values": {name: value for name, value in values.items() if not name.startswith("tuner/")},
-        "candidate": tuner.candidate(trial.hyperparameters),
-        "start": values.get(START),
-        "end": values.get(END),
-        "score": trial.score,
-        "scores": tuner.scores(trial.trial_id) if finished else [],
-    }
+    return TrialRecord(
+        id=trial.trial_id,
+        parent=values.get(PARENT),
+        status=trial.status,
+        message=_failure(tuner, trial),
+        values={name: value for name, value in values.items() if not name.startswith("tuner/")},
+        candidate=tuner.candidate(trial.hyperparameters),
+        start=values.get(START),
+        end=values.get(END),
+        score=trial.score,
+        scores=tuple(tuner.scores(trial.trial_id)) if finished else (),
+    )
 
 
 def _failure(tuner: SliceTuner, trial: Any) -> str | None:
@@ -247,27 +320,40 @@ def _failure(tuner: SliceTuner, trial: Any) -> str | None:
     return tuner.failure(trial.trial_id) or trial.message
 
 
-def _judged(model: Any, test: EncodedPart, metric: str) -> dict[str, Any]:
-    sure = paired_bootstrap(metric, np.asarray(test.labels), [predict(model, test)], weights=test.weights)
-    return {"metrics": judge(model, test), "interval": [sure.low, sure.high]}
+def _judged(model: Any, test: EncodedPart, metric: str) -> Judged:
+    over_rows = paired_bootstrap(metric, np.asarray(test.labels), [predict(model, test)], weights=test.weights)
+    return Judged(metrics=evaluate(model, test), low=over_rows.low, high=over_rows.high)
 
 
-def _verdict(finalists: Sequence[dict[str, Any]], metric: str, better: int, lost: int = 0) -> str:
+def _mean(finalist: Finalist) -> float:
+    assert finalist.mean is not None  # it has a run
+    return finalist.mean
+
+
+def verdict(finalists: Sequence[Finalist], goal: Objective, lost: int = 0) -> str:
+    """Returns, in a sentence, how sure one may be of the first finalist.
+
+    Args:
+        finalists: The finalists, the best first.
+        goal: The objective they were compared by.
+        lost: How many diverged with all their seeds.
+    """
     if len(finalists) == 1:
         return f"One finalist is left: {lost} diverged with all their seeds." if lost else "There was one finalist."
-    low, high = finalists[1]["difference"]["interval"]
-    if low * better > 0 and high * better > 0:  # it comes second for that alone
+    second, gap = finalists[1], finalists[1].difference
+    assert gap is not None
+    if gap.low * goal.sign > 0 and gap.high * goal.sign > 0:  # it comes second for that alone
         return (
-            f"The first finalist is the steadier one: the second, whose {metric} differs by "
-            f"{finalists[1]['difference']['mean']:+.4f} [{low:+.4f}, {high:+.4f}] on these validation rows, diverged "
-            f"with {len(finalists[1]['diverged'])} of its seeds."
+            f"The first finalist is the steadier one: the second, whose {goal.metric} differs by "
+            f"{gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}] on these validation rows, diverged "
+            f"with {len(second.diverged)} of its seeds."
         )
-    if low <= 0 <= high:
+    if gap.low <= 0 <= gap.high:
         return (
-            f"There is no clear winner: on these validation rows the second finalist's {metric} differs from the "
-            f"first's by {finalists[1]['difference']['mean']:+.4f} [{low:+.4f}, {high:+.4f}]."
+            f"There is no clear winner: on these validation rows the second finalist's {goal.metric} differs from the "
+            f"first's by {gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]."
         )
     return (
-        f"The first finalist is better than the second: on these validation rows its {metric} differs by "
-        f"{-finalists[1]['difference']['mean']:+.4f} [{-high:+.4f}, {-low:+.4f}]."
+        f"The first finalist is better than the second: on these validation rows its {goal.metric} differs by "
+        f"{-gap.mean:+.4f} [{-gap.high:+.4f}, {-gap.low:+.4f}]."
     )

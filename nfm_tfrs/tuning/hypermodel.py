@@ -1,6 +1,5 @@
 """What there is to search: models, interaction blocks and their own arguments, structures, sizes, optimizers."""
 
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -10,11 +9,12 @@ from typing import Any, get_args
 from nfm_tfrs import arguments
 from nfm_tfrs.blocks.base import misfit
 from nfm_tfrs.embedding.table import FusedEmbedding
+from nfm_tfrs.evidence import Configuration
 from nfm_tfrs.features.feature import Feature
 from nfm_tfrs.features.spec import FeatureSpec
-from nfm_tfrs.keras_compat import forgotten_gradients, keras, load_keras_tuner
+from nfm_tfrs.keras_compat import forgotten_gradients, load_keras_tuner
 from nfm_tfrs.models.ranking import RankingModel, Structure
-from nfm_tfrs.optimizers import named_optimizer
+from nfm_tfrs.training.recipe import SCHEDULES, Recipe
 from tfrs_registry import PluginWarning, RegistryError, blocks
 from tfrs_registry import models as model_registry
 
@@ -23,7 +23,6 @@ keras_tuner = load_keras_tuner()
 OPEN = "ranking"  # the model whose blocks and structure are searched; every other one has its own
 OPTIMIZERS = {"lazyadagrad": "adagrad", "lazyadam": "adam", "adagrad": "adagrad", "adam": "adam"}
 RATES = {"adagrad": (0.01, 0.3, 0.05), "adam": (3e-4, 1e-2, 3e-3)}  # lowest, highest, default
-SCHEDULES = ("constant", "cosine")
 TRAINING = ("optimizer", "learning_rate", "schedule", "jit_compile")
 
 
@@ -56,7 +55,7 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
         >>> from nfm_tfrs import CategoricalFeature
         >>> features = [CategoricalFeature(name, vocabulary_size=9) for name in ("user", "item")]
         >>> hypermodel = RankingHyperModel(features, blocks=["fm", "cross"], fixed={"embedding_dim": 8})
-        >>> hypermodel.candidate(keras_tuner.HyperParameters())["config"]["interaction"]
+        >>> hypermodel.candidate(keras_tuner.HyperParameters()).config["interaction"]
         {'name': 'fm', 'config': {}}
     """
 
@@ -75,10 +74,12 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
         super().__init__()
         self.features = features if isinstance(features, FeatureSpec) else FeatureSpec(tuple(features))
         # As the registry spells them, which takes "NFM" for "nfm".
-        self.models = tuple(dict.fromkeys(model_registry.spec(name).name for name in _filled("models", models)))
-        self.structures = _filled("structures", structures)
-        self.precisions = _filled("precisions", precisions)
-        self.fixed = _plain(fixed or {})
+        self.models = tuple(
+            dict.fromkeys(model_registry.spec(name).name for name in arguments.listed("models", models))
+        )
+        self.structures = arguments.listed("structures", structures)
+        self.precisions = arguments.listed("precisions", precisions)
+        self.fixed = arguments.plain("fixed", fixed or {})
         self.task = task
         self.decay_steps = decay_steps
         self._classes = {name: model_registry.load(name) for name in self.models}
@@ -115,29 +116,18 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
         with forgotten_gradients():
             return model.fit(*args, **kwargs)
 
-    def built(self, candidate: Mapping[str, Any], decay_steps: int | None = None) -> Any:
+    def built(self, candidate: Configuration, decay_steps: int | None = None) -> Any:
         """Returns the compiled model of a candidate, its variables made.
 
         Args:
-            candidate: As `candidate` returns it.
+            candidate: A model and its training, as `candidate` returns it.
             decay_steps: Steps of a whole training, where the batch size decides on them.
         """
-        config = {**candidate["config"], "features": self.features}
         with forgotten_gradients():
-            model = self._classes[candidate["model"]](**config)
-        training = candidate["training"]
-        rate = training["learning_rate"]
-        if training["schedule"] == "cosine":
-            rate = keras.optimizers.schedules.CosineDecay(rate, decay_steps or self.decay_steps)
-        jit = {"jit_compile": training["jit_compile"]} if "jit_compile" in training else {}
-        model.compile(named_optimizer(training["optimizer"], rate), **jit)
-        return model
+            return Recipe.of(candidate).build(self.features, steps=decay_steps or self.decay_steps)
 
-    def candidate(self, hp: Any) -> dict[str, Any]:
-        """Returns what `hp` says: the model's name, its config without the features, and how it is trained.
-
-        The three are plain JSON: `{"model": …, "config": {…}, "training": {…}}`.
-        """
+    def candidate(self, hp: Any) -> Configuration:
+        """Returns what `hp` says: the model's name, its config without the features, and how it is trained."""
         name = self._choice(hp, "model", self.models)
         drawn: dict[str, Any] = {}
         if OPEN in self.models:
@@ -146,23 +136,20 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
         drawn |= self._sizes(hp) | {"dtype": self._choice(hp, "dtype", self.precisions), "task": self.task}
         drawn |= {key: value for key, value in self.fixed.items() if key not in TRAINING}
         known = _parameters(self._classes[name])
-        return {
-            "model": name,
-            "config": {key: value for key, value in drawn.items() if "**" in known or key in known},
-            "training": self._training(hp),
-        }
+        config = {key: value for key, value in drawn.items() if "**" in known or key in known}
+        return Configuration(model=name, precision=config.pop("dtype", None), config=config, **self._training(hp))
 
-    def problem(self, candidate: Mapping[str, Any]) -> str | None:
+    def problem(self, candidate: Configuration) -> str | None:
         """Returns why the block of a candidate cannot be made for these features; None where it can.
 
         No table is made for that: a block of somebody else may draw arguments that do not go together.
         """
-        interaction = candidate["config"].get("interaction")
+        interaction = candidate.config.get("interaction")
         if not isinstance(interaction, Mapping) or self.num_fields is None:
             return None
         try:
             blocks.load(interaction["name"])(**interaction.get("config", {})).cost(
-                self.num_fields, candidate["config"]["embedding_dim"]
+                self.num_fields, candidate.config["embedding_dim"]
             )
         except Exception as error:  # noqa: BLE001 - a block of another package may raise anything
             return str(error) or type(error).__name__
@@ -266,7 +253,7 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
     def _fitting(self, names: Sequence[str] | None) -> dict[str, Any]:
         """The classes of the blocks, by name."""
         found = {}
-        for name in _filled("blocks", blocks.names() if names is None else names):
+        for name in arguments.listed("blocks", blocks.names() if names is None else names):
             try:
                 name, cls = blocks.spec(name).name, blocks.load(name)
                 problem = self._misfit(cls)
@@ -309,20 +296,3 @@ def _parameters(cls: Any) -> dict[str, Any]:
     for name, parameter in signature(cls).parameters.items():
         found["**" if parameter.kind is Parameter.VAR_KEYWORD else name] = parameter
     return found
-
-
-def _plain(fixed: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads(json.dumps(dict(fixed)))
-    except TypeError as error:
-        raise ValueError(
-            f"fixed holds plain numbers, strings, lists and dicts; received {dict(fixed)!r}. "
-            'Write a block as {"name": …, "config": {…}}.'
-        ) from error
-    return found
-
-
-def _filled(argument: str, values: Sequence[Any]) -> tuple[Any, ...]:
-    if isinstance(values, str) or not values:
-        raise ValueError(f"{argument} must list one or more; received {values!r}. Leave it out for the default.")
-    return tuple(dict.fromkeys(values))

@@ -7,19 +7,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nfm_tfrs.evidence import Configuration, Evidence
+from nfm_tfrs.evidence import Evidence
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import tf
 from nfm_tfrs.report.card import card
 from nfm_tfrs.report.page import write_report
 from nfm_tfrs.runs.files import write_text, writing
+from nfm_tfrs.training.recipe import Best
 
 FILES = ("model.keras", "features.json", "best.json", "search.json", "card.md", "report.html")
 
 
 def write_found(
     model: Any,
-    best: Configuration,
+    best: Best,
     features: FeatureSpec,
     evidence: Evidence,
     settings: Mapping[str, Any],
@@ -29,23 +30,18 @@ def write_found(
 
     Args:
         model: The model that the search ends with, trained.
-        best: How the model is made and trained, its passes included, without its features.
+        best: The recipe of the model, the features in its config, and how the model was made.
         features: The model's features.
         evidence: What the search tried and measured.
         settings: What the search was told, plain JSON types.
         folder: The search's.
     """
-    made = {
-        "model": best.model,
-        "training": best.training,
-        "config": {**best.arguments, "features": features.to_dict()},  # last: they are long
-    }
     with writing(folder / "model.keras", overwrite=True) as file:
         model.save(file)
     write_text(folder / "features.json", features.to_json() + "\n")
-    write_text(folder / "best.json", json.dumps(made, indent=2) + "\n")
+    write_text(folder / "best.json", json.dumps(best.to_json(), indent=2) + "\n")
     write_text(folder / "search.json", json.dumps({**evidence.to_json(), "settings": settings}, indent=1) + "\n")
-    write_text(folder / "card.md", card(best, evidence))
+    write_text(folder / "card.md", card(best.recipe.without_features(), evidence))
     write_logs(evidence, folder / "tensorboard")
     try:
         write_report(evidence, folder / "report.html")

@@ -8,6 +8,8 @@ from nfm_tfrs import arguments
 
 Strategy = Literal["halving", "random"]
 
+TRAINING = ("optimizer", "learning_rate", "schedule", "jit_compile", "batch_size")  # fixed beside a model's arguments
+
 
 @dataclass(frozen=True, kw_only=True)
 class Space:

@@ -6,18 +6,21 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nfm_tfrs.data.parts import EncodedPart
+from nfm_tfrs.evidence import Configuration, Objective
 from nfm_tfrs.keras_compat import forgotten_gradients, keras, tf
 from nfm_tfrs.keras_compat.search import OpenTuner, keras_tuner
 from nfm_tfrs.runs.files import write_text
-from nfm_tfrs.training.evaluate import judge
+from nfm_tfrs.training.evaluate import evaluate
 from nfm_tfrs.tuning.hypermodel import RankingHyperModel
 from nfm_tfrs.tuning.oracle import END, PARENT, START
+from nfm_tfrs.tuning.settings import Space
 from nfm_tfrs.tuning.slices import Slices
 
 FailedTrialError = keras_tuner.errors.FailedTrialError
@@ -39,11 +42,10 @@ class SliceTuner(OpenTuner):
         hypermodel: What there is to search.
         train: The training rows in slices.
         valid: The rows to judge on.
-        batch_sizes: To choose from.
+        space: The batch sizes to choose from, and the ceilings of a model's parameters and of the seconds that it takes
+            for 100 rows, the median of twenty times.
         patience: Slices without a better score after which a trial ends early.
-        seed: Of initial weights and dropout; each configuration has its own.
-        max_parameters: Ceiling of a model's parameters.
-        max_latency: Ceiling of the seconds a model takes for 100 rows, the median of twenty times.
+        seed: Seed of initial weights and dropout; each configuration makes its own of it.
         max_seconds: Ceiling of the seconds of a whole training, by a trial's second slice; none for the first trial,
             so that there is a model, nor with XLA, which compiles for each size of batch.
         watch: Called after each slice with the trial and its scores.
@@ -57,34 +59,30 @@ class SliceTuner(OpenTuner):
         *,
         train: Slices,
         valid: EncodedPart,
-        batch_sizes: tuple[int, ...],
+        space: Space,
         patience: int,
         seed: int,
-        max_parameters: int | None = None,
-        max_latency: float | None = None,
         max_seconds: float | None = None,
         watch: Callable[[Any, Scores], None] = lambda trial, scores: None,
         **kwargs: Any,
     ) -> None:
         self.train = train
         self.valid = valid
-        self.batch_sizes = batch_sizes
+        self.batch_sizes, self.ceilings = space.batch_sizes, (space.max_parameters, space.max_latency)
         self.patience = patience
         self.seed = seed
-        self.max_parameters = max_parameters
-        self.max_latency = max_latency
         self.max_seconds = max_seconds
         self.watch = watch
         self.space = hypermodel
+        self.goal = Objective(name=oracle.objective.name, direction=oracle.objective.direction)
         # KerasTuner explores the space by building: candidates tell as much of it as models, and cost nothing.
         super().__init__(oracle, self.candidate, **kwargs)
 
-    def candidate(self, hp: Any) -> dict[str, Any]:
+    def candidate(self, hp: Any) -> Configuration:
         """Returns what `hp` says, as `RankingHyperModel.candidate` does, and the batch size."""
-        found = self.space.candidate(hp)
         sizes = self.batch_sizes
-        found["training"]["batch_size"] = sizes[0] if len(sizes) == 1 else hp.Choice("batch_size", list(sizes))
-        return found
+        found = self.space.candidate(hp)
+        return replace(found, batch_size=sizes[0] if len(sizes) == 1 else hp.Choice("batch_size", list(sizes)))
 
     def problem(self, values: dict[str, Any]) -> str | None:
         """Returns why values of the space make no model; None where they do."""
@@ -121,15 +119,15 @@ class SliceTuner(OpenTuner):
         scores = self.scores(parent) if parent else []
         folder = self._folder(trial.trial_id)
         # Once a configuration, at the second slice of a process: the first is traced too.
-        timed = int(trial.trial_id) > 0 and values[START] < 2 and not candidate["training"].get("jit_compile")
+        timed = int(trial.trial_id) > 0 and values[START] < 2 and not candidate.jit_compile
         if not self._has_ended(scores):
-            batch_size = candidate["training"]["batch_size"]
+            batch_size = candidate.batch_size
             with _failing():
                 model = self._model(candidate, parent)
             for number in range(values[START], values[END]):
                 with _failing():
                     start = time.monotonic()
-                    scores.append(train_slice(model, self.train, number, batch_size, self.valid, self._metric))
+                    scores.append(train_slice(model, self.train, number, batch_size, self.valid, self.goal.metric))
                     if timed and number == values[START] + 1:
                         self._check_seconds(time.monotonic() - start)
                 self.watch(trial, scores)
@@ -158,19 +156,20 @@ class SliceTuner(OpenTuner):
 
     # --- its parts
 
-    def _model(self, candidate: dict[str, Any], parent: str | None) -> Any:
+    def _model(self, candidate: Configuration, parent: str | None) -> Any:
         keras.backend.clear_session()  # of the trial before: its graphs would stay
         gc.collect()
-        text = json.dumps(candidate, sort_keys=True)
+        text = json.dumps(candidate.to_json(), sort_keys=True)
         keras.utils.set_random_seed((self.seed * 1_000_003 + zlib.crc32(f"{text}{parent}".encode())) % 2**31)
-        model = self.space.built(candidate, self.train.steps(candidate["training"]["batch_size"]))
-        if self.max_parameters is not None and model.count_params() > self.max_parameters:
-            raise FailedTrialError(f"{model.count_params():,} parameters are more than {self.max_parameters:,}.")
+        model = self.space.built(candidate, self.train.steps(candidate.batch_size))
+        max_parameters, max_latency = self.ceilings
+        if max_parameters is not None and model.count_params() > max_parameters:
+            raise FailedTrialError(f"{model.count_params():,} parameters are more than {max_parameters:,}.")
         if parent:  # which was not too slow
             model.optimizer.build(model.trainable_variables)
             model.load_weights(self._folder(parent) / "weights").expect_partial()
-        elif self.max_latency is not None and (seconds := latency(model, self.valid)) > self.max_latency:
-            raise FailedTrialError(f"{seconds:.4f} s for 100 rows are more than {self.max_latency:g} s.")
+        elif max_latency is not None and (seconds := latency(model, self.valid)) > max_latency:
+            raise FailedTrialError(f"{seconds:.4f} s for 100 rows are more than {max_latency:g} s.")
         return model
 
     def _check_seconds(self, of_a_slice: float) -> None:
@@ -183,16 +182,12 @@ class SliceTuner(OpenTuner):
 
     def _has_ended(self, scores: Scores) -> bool:
         """Whether the last `patience` slices brought nothing better than those before."""
-        values = [sign(self.oracle.objective) * score[self._metric] for score in scores]
+        values = [self.goal.sign * score[self.goal.metric] for score in scores]
         return len(values) > self.patience and max(values[-self.patience :]) <= max(values[: -self.patience])
 
     def _best(self, scores: Scores) -> dict[str, float]:
-        best = max(scores, key=lambda score: sign(self.oracle.objective) * score[self._metric])
+        best = max(scores, key=lambda score: self.goal.sign * score[self.goal.metric])
         return {f"val_{name}": value for name, value in best.items() if np.isfinite(value)}
-
-    @property
-    def _metric(self) -> str:
-        return self.oracle.objective.name.removeprefix("val_")
 
     def _folder(self, trial_id: str) -> Path:
         return Path(self.get_trial_dir(trial_id))
@@ -256,17 +251,12 @@ def train_slice(
         callbacks=[keras.callbacks.TerminateOnNaN()],
         verbose=0,
     ).history
-    score = {} if valid is None else judge(model, valid)
+    score = {} if valid is None else evaluate(model, valid)
     watched = {"loss": history["loss"][-1]} | ({} if valid is None else {f"val_{metric}": score[metric]})
     for name, value in watched.items():
         if not np.isfinite(value):
             raise Diverged(f"It diverged: its {name} was {value} after slice {number + 1}. Lower its rate.")
     return score
-
-
-def sign(objective: Any) -> int:
-    """Returns 1 where more of the objective is better, else -1."""
-    return 1 if objective.direction == "max" else -1
 
 
 def latency(model: Any, part: EncodedPart) -> float:

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent import futures
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +53,23 @@ def starter(command: Sequence[str], folder: Path) -> Callable[[str, int], Any]:
     return start
 
 
+@dataclass(frozen=True)
+class Workers:
+    """Processes that run the trials of a search.
+
+    Args:
+        start: Starts a worker by its id and the port it asks for trials at; returns its `subprocess.Popen`. `starter`
+            makes one.
+        count: Number of workers.
+    """
+
+    start: Callable[[str, int], Any]
+    count: int
+
+
 def serve(
     oracle: Any,
-    start: Callable[[str, int], Any],
-    count: int,
+    workers: Workers,
     *,
     warn: Callable[[str], None],
     tick: Callable[[], None] = lambda: None,
@@ -66,9 +80,8 @@ def serve(
     dies in the same trial again, the trial is failed and the id closed: the chief would wait for it for ever.
 
     Args:
-        oracle: Of the search.
-        start: Starts a worker by its id and the port to ask at; returns its `subprocess.Popen`.
-        count: Number of workers.
+        oracle: The oracle of the search.
+        workers: The processes.
         warn: Called with a line about each death.
         tick: Called several times a second.
     """
@@ -81,26 +94,26 @@ def serve(
     add_chief(oracle, server)
     port = server.add_insecure_port("127.0.0.1:0")  # any that is free
     server.start()
-    workers: dict[str, Any] = {}
+    running: dict[str, Any] = {}
     well = False
     try:
-        workers |= {name: start(name, port) for name in (f"worker{number}" for number in range(count))}
+        running |= {name: workers.start(name, port) for name in (f"worker{n}" for n in range(workers.count))}
         deaths: Counter[tuple[str, str]] = Counter()
-        while workers:
+        while running:
             time.sleep(0.2)
             tick()
-            for name, process in list(workers.items()):
+            for name, process in list(running.items()):
                 if process.poll() is None:
                     continue
-                del workers[name]
+                del running[name]
                 well = well or process.returncode == 0
                 failed = process.returncode or name in oracle.ongoing_trials  # a block may call sys.exit(0)
                 if failed and _may_live(oracle, name, deaths, process.returncode, warn):
-                    workers[name] = start(name, port)
+                    running[name] = workers.start(name, port)
     finally:
-        for process in workers.values():
+        for process in running.values():
             process.terminate()
-        for process in workers.values():
+        for process in running.values():
             try:
                 process.wait(10)
             except subprocess.TimeoutExpired:

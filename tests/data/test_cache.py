@@ -17,7 +17,6 @@ import pytest
 
 from nfm_tfrs.data import cache
 from nfm_tfrs.data.cache import cached
-from nfm_tfrs.data.labels import Label
 from nfm_tfrs.data.parts import encode_part, encode_tables
 from nfm_tfrs.data.pipeline.batches import batches
 from nfm_tfrs.features.check import Bag
@@ -25,6 +24,7 @@ from nfm_tfrs.features.encoder import FeatureEncoder
 from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeature, NumericFeature
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import tf
+from nfm_tfrs.target import Target
 
 SPEC = FeatureSpec(
     [
@@ -58,7 +58,7 @@ class Preparing:
     def __call__(self):
         self.calls += 1
         tables = {"train": self.table, "valid": self.table.slice(0, 2)}
-        return encode_tables(tables, FeatureEncoder(SPEC), "click", weight="weight")
+        return encode_tables(tables, FeatureEncoder(SPEC), Target.parse("click", weight="weight"))
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_pieces_of_the_training_rows_are_put_together(folder, source):
 
     def pieces(parts):
         for start in (0, 2, 4):
-            yield encode_part(TABLE.slice(start, 2), encoder, Label("click"), weight="weight")
+            yield encode_part(TABLE.slice(start, 2), encoder, Target.parse("click", weight="weight"))
 
     parts = take(folder, source, lambda: replace(whole, encoded={"valid": whole.valid}), windows=pieces)
     assert list(parts.encoded) == ["valid", "train"]

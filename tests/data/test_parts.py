@@ -4,13 +4,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from nfm_tfrs.data.labels import Label
 from nfm_tfrs.data.parts import encode_part
 from nfm_tfrs.data.prepare import prepare
 from nfm_tfrs.data.split import parse_split
 from nfm_tfrs.features.encoder import IDS, FeatureEncoder
 from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeature, NumericFeature
 from nfm_tfrs.features.spec import FeatureSpec
+from nfm_tfrs.target import Target
 
 TABLE = pa.table(
     {
@@ -44,7 +44,7 @@ def test_rates_count_what_is_missing_and_what_is_unknown():
 
 
 def test_labels_and_weights_come_along():
-    part = encode_part(TABLE.slice(0, 1), FeatureEncoder(SPEC), Label.parse("click"), weight="price")
+    part = encode_part(TABLE.slice(0, 1), FeatureEncoder(SPEC), Target.parse("click", weight="price"))
     assert part.labels.tolist() == [1.0]
     assert part.weights.tolist() == [1.0]
     columns, labels, weights = next(iter(part.dataset(4)))
@@ -84,7 +84,7 @@ def test_negative_weights_are_refused():
     with pytest.raises(
         ValueError, match=r"Weight column 'weight' is -2.0 in row 1\. Give finite weights of 0 or more\."
     ):
-        encode_part(table, FeatureEncoder(SPEC), weight="weight")
+        encode_part(table, FeatureEncoder(SPEC), Target.parse("click", weight="weight"))
 
 
 def test_a_label_or_weight_among_the_features_is_refused():
@@ -92,7 +92,7 @@ def test_a_label_or_weight_among_the_features_is_refused():
     with pytest.raises(ValueError, match=r"Column 'click' is the label and a feature\. Take it out of the features\."):
         prepare(TABLE, "click", parse_split("random:0.6,0.4,0"), features=spec)
     with pytest.raises(ValueError, match=r"Column 'price' is the weight and a feature"):
-        prepare(TABLE, "click", parse_split("random:0.6,0.4,0"), features=SPEC, weight="price")
+        prepare(TABLE, Target.parse("click", weight="price"), parse_split("random:0.6,0.4,0"), features=SPEC)
 
 
 def test_rows_of_one_class_are_refused_where_they_train_or_choose():

@@ -13,8 +13,10 @@ from nfm_tfrs.data.split import parse_split
 from nfm_tfrs.features.encoder import IDS, NUMBERS
 from nfm_tfrs.features.feature import CategoricalFeature, NumericFeature
 from nfm_tfrs.features.spec import FeatureSpec
+from nfm_tfrs.target import Target
 
 ROWS = 300
+TARGET = Target.parse("click", weight="weight")
 SPEC = FeatureSpec([CategoricalFeature("film", vocabulary=["x"]), NumericFeature("price")])
 
 
@@ -41,7 +43,7 @@ def prepared(paths, suffix="parquet", separate=False, **arguments):
     if separate:
         arguments |= {"valid": paths / f"valid.{suffix}", "test": paths / f"test.{suffix}"}
     data = paths / f"{'train' if separate else 'all'}.{suffix}"
-    return prepare_files(data, "click", parse_split("random:0.6,0.2,0.2", seed=4), weight="weight", **arguments)
+    return prepare_files(data, TARGET, parse_split("random:0.6,0.2,0.2", seed=4), **arguments)
 
 
 def assert_same(parts, expected):
@@ -106,21 +108,21 @@ def test_the_second_run_reads_no_data(paths, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "other",
     [
-        {"weight": None},
-        {"binary": False},
+        {"target": Target.parse("click")},
+        {"target": Target.parse("click", weight="weight", task="regression")},
         {"min_count": 20},
         {"exclude": ["film"]},
         {"split": parse_split("random:0.6,0.2,0.2", seed=5)},
         {"split": parse_split("random:0.5,0.3,0.2", seed=4)},
         {"features": SPEC},
-        {"label": "click>=1"},
+        {"target": Target.parse("click>=1", weight="weight")},
         {"keep": ["user"]},
     ],
     ids=lambda other: " ".join(other),
 )
 def test_whatever_decides_the_rows_decides_the_entry(paths, tmp_path, other):
     split = parse_split("random:0.6,0.2,0.2", seed=4)
-    settings = {"label": "click", "split": split, "weight": "weight", "cache": tmp_path}
+    settings = {"target": TARGET, "split": split, "cache": tmp_path}
     prepare_files(paths / "all.parquet", **settings)
     settings |= other
     expected = prepare_files(paths / "all.parquet", **{**settings, "cache": None})
@@ -132,11 +134,10 @@ def test_rows_to_train_and_to_choose_on_are_not_mistaken_for_each_other(paths, t
     one = prepared(paths, separate=True, cache=tmp_path)
     other = prepare_files(
         paths / "valid.parquet",
-        "click",
+        TARGET,
         parse_split("random"),
         valid=paths / "train.parquet",
         test=paths / "test.parquet",
-        weight="weight",
         features=one.features,
         cache=tmp_path,
     )

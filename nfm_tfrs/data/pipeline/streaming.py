@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nfm_tfrs.data.labels import Label
 from nfm_tfrs.data.parts import EncodedPart
 from nfm_tfrs.data.pipeline.batches import Packing, batches_in_order, check_batch_size
 from nfm_tfrs.data.pipeline.generator import Elements, dataset_of
@@ -13,6 +12,7 @@ from nfm_tfrs.data.pipeline.windows import SAMPLE_ROWS, Paths, Reader, Transform
 from nfm_tfrs.data.readers.parquet import RowGroup
 from nfm_tfrs.features.check import Bag, Columns
 from nfm_tfrs.keras_compat import tf
+from nfm_tfrs.target import Target
 
 if TYPE_CHECKING:
     from nfm_tfrs.features.spec import FeatureSpec
@@ -24,13 +24,11 @@ Orders = tuple[Sequence[RowGroup], Callable[[int], np.ndarray]]
 def stream(
     paths: Paths,
     spec: "FeatureSpec",
-    label: str | Label,
+    target: Target | str,
     *,
-    weight: str | None = None,
     batch_size: int,
     shuffle: bool,
     seed: int,
-    binary: bool = True,
     transform: Transform | None = None,
     encoded: EncodedPart | None = None,
     window_rows: int | None = None,
@@ -45,12 +43,10 @@ def stream(
     Args:
         paths: A Parquet file, a list of them, a glob pattern or a folder.
         spec: The features.
-        label: A column or an expression such as `"rating>=4"`.
-        weight: A column of example weights, finite and not negative.
+        target: What is predicted; of a text such as `"rating>=4"` the binary target without weights.
         batch_size: Rows a batch; only the last of an epoch may hold fewer.
-        shuffle: Whether to shuffle.
-        seed: Of the orders.
-        binary: Whether the label must be 0 or 1.
+        shuffle: Whether to shuffle the rows.
+        seed: Seed of the orders.
         transform: What to make of the arrays `checked_arrays` returns; `raw_columns` if not given. Unused with
             `encoded`, whose columns it has made before.
         encoded: All rows in the order of the files, as `nfm_tfrs.data.pipeline.windows.encode_windows` gives them and a
@@ -64,11 +60,12 @@ def stream(
     Raises:
         FileNotFoundError: No such file.
         ValueError: Not whole Parquet files, no rows, a first batch that is not what is declared, another number of
-            encoded rows, or weights in one of `weight` and `encoded` alone. Later batches raise the same line from
+            encoded rows, or weights in one of `target` and `encoded` alone. Later batches raise the same line from
             inside the pipeline, wrapped by TensorFlow: `plain_errors` unwraps it.
     """
     check_batch_size(batch_size)
-    reader = Reader(paths, spec, label, weight, binary, transform, min(batch_size, SAMPLE_ROWS))
+    target = Target.of(target)
+    reader = Reader(paths, spec, target, transform, min(batch_size, SAMPLE_ROWS))
     groups, num_rows = reader.files.row_groups, reader.files.num_rows
     window_rows = max((window_rows or reader.window_rows) // batch_size, 1) * batch_size
 
@@ -82,9 +79,9 @@ def stream(
         return _batches_of_files(reader, orders, batch_size, window_rows)
     if len(encoded) != num_rows:
         raise ValueError(f"The files have {num_rows} rows, but {len(encoded)} were encoded. Encode them again.")
-    if (encoded.weights is None) != (weight is None):
+    if (encoded.weights is None) != (target.weight is None):
         were = "without weights" if encoded.weights is None else "with weights"
-        raise ValueError(f"weight is {weight!r}, but the rows were encoded {were}. Encode them again with it.")
+        raise ValueError(f"weight is {target.weight!r}, but the rows were encoded {were}. Encode them again with it.")
 
     def numbers(epoch: int) -> np.ndarray:
         return _row_numbers(groups, *orders(epoch), window_rows)

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from nfm_tfrs.data.labels import Label, check_binary, example_weights
+from nfm_tfrs.data.labels import read_labels, read_weights
 from nfm_tfrs.data.parts import EncodedPart
 from nfm_tfrs.data.readers.parquet import ParquetFiles, RowGroup
 from nfm_tfrs.data.readers.table import find_files
 from nfm_tfrs.features.check import Columns, checked_arrays, decoded, raw_columns
+from nfm_tfrs.target import Target
 
 if TYPE_CHECKING:
     from nfm_tfrs.features.spec import FeatureSpec
@@ -28,16 +29,13 @@ Window = tuple[pa.Table, np.ndarray]  # checked feature columns; label and, wher
 def encode_windows(
     paths: Paths,
     spec: "FeatureSpec",
-    label: str | Label,
+    target: Target,
     transform: Transform,
-    *,
-    weight: str | None = None,
-    binary: bool = True,
 ) -> Iterator[EncodedPart]:
     """Yields the rows of Parquet files in their order, encoded window by window; see `nfm_tfrs.data.stream`."""
-    reader = Reader(paths, spec, label, weight, binary, transform, SAMPLE_ROWS)
+    reader = Reader(paths, spec, target, transform, SAMPLE_ROWS)
     for table, targets in reader.gathered(reader.files.row_groups, reader.window_rows):
-        yield EncodedPart(reader.columns(table), targets[:, 0], targets[:, 1] if weight else None)
+        yield EncodedPart(reader.columns(table), targets[:, 0], targets[:, 1] if target.weight else None)
 
 
 class Reader:
@@ -53,16 +51,12 @@ class Reader:
         self,
         paths: Paths,
         spec: "FeatureSpec",
-        label: str | Label,
-        weight: str | None,
-        binary: bool,
+        target: Target,
         transform: Transform | None,
         sample_rows: int,
     ) -> None:
-        self.label = label if isinstance(label, Label) else Label.parse(label)
-        wanted = [*spec.columns, self.label.column, *([weight] if weight else [])]
-        self.files = ParquetFiles(find_files(paths, format="parquet"), wanted)
-        self.spec, self.weight, self.binary, self.transform = spec, weight, binary, transform
+        self.files = ParquetFiles(find_files(paths, format="parquet"), [*spec.columns, *target.columns])
+        self.spec, self.target, self.transform = spec, target, transform
         self.schema: pa.Schema | None = None
         self.sample = next(self.windows(self.files.row_groups, sample_rows))  # the first rows
         self.schema = self.sample[0].schema  # what that of later windows must be
@@ -98,14 +92,11 @@ class Reader:
             try:
                 arrays = checked_arrays(batch, self.spec, first_row=row)
                 table = self._typed(pa.table({name: decoded(array) for name, array in arrays.items()}))
-                targets = [self.label.values(batch, first_row=row)]
-                if self.binary:
-                    check_binary(targets[0], self.label)
-                if self.weight:
-                    targets.append(example_weights(batch, self.weight, first_row=row))
+                labels = read_labels(batch, self.target, first_row=row)
+                weights = read_weights(batch, self.target, first_row=row)
             except ValueError as error:
                 raise ValueError(f"{group.path}: {error}") from error
-            yield table, np.stack(targets, axis=1)
+            yield table, np.stack([labels] if weights is None else [labels, weights], axis=1)
 
     def _typed(self, table: pa.Table) -> pa.Table:
         """A category of no declared dtype may be strings or integers, but one of the two in all files."""

@@ -1,6 +1,7 @@
 """CSV and TSV files as Arrow tables, read whole."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,14 +25,26 @@ def read_csv(path: Path, delimiter: str, columns: Sequence[str] | None, types: M
     parse = csv.ParseOptions(delimiter=delimiter)
     column_types = {name: pa.string() if kind == "string" else pa.int64() for name, kind in types.items()}
     convert = csv.ConvertOptions(include_columns=columns, column_types=column_types)
-    try:
-        if columns is not None:
-            with csv.open_csv(path, parse_options=parse) as reader:
-                names = reader.schema.names
-            for name in columns:
-                if name not in names:
-                    raise ValueError(f"{path}: {missing_column(name, names)}")
+    if columns is not None:
+        names = csv_names(path, delimiter)
+        for name in columns:
+            if name not in names:
+                raise ValueError(f"{path}: {missing_column(name, names)}")
+    with _plain_errors(path):
         return csv.read_csv(path, parse_options=parse, convert_options=convert)
+
+
+def csv_names(path: Path, delimiter: str) -> list[str]:
+    """Returns the names of the header line; see `read_csv` for the arguments and errors."""
+    with _plain_errors(path), csv.open_csv(path, parse_options=csv.ParseOptions(delimiter=delimiter)) as reader:
+        names: list[str] = reader.schema.names
+    return names
+
+
+@contextmanager
+def _plain_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
     except pa.ArrowInvalid as error:
         if "Empty CSV" in str(error):
             raise ValueError(f"{path} has no rows. Give a file with at least one.") from error

@@ -61,6 +61,12 @@ class ParquetFiles:
         if not self.num_rows:
             raise ValueError(f"{', '.join(map(str, self.paths))} has no rows. Give a file with at least one.")
 
+    @property
+    def names(self) -> list[str]:
+        """Names of the first file's columns."""
+        names: list[str] = self._metadata[self.paths[0]].schema.to_arrow_schema().names
+        return names
+
     def table(self) -> pa.Table:
         """Returns all rows; strings that repeat come as dictionary."""
         tables = []

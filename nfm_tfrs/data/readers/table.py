@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from nfm_tfrs.arguments import missing_column
-from nfm_tfrs.data.readers.csv import read_csv
+from nfm_tfrs.data.readers.csv import csv_names, read_csv
 from nfm_tfrs.data.readers.libsvm import read_libffm, read_libsvm
 from nfm_tfrs.data.readers.parquet import ParquetFiles, one_table
 from nfm_tfrs.data.readers.tfrecord import read_tfrecord
@@ -95,6 +95,27 @@ def iterate_batches(
                 yield batch if files.columns is None else batch.select(files.columns)
             return
     yield from read_table(source, columns, format=format).to_batches(max_chunksize=batch_rows)
+
+
+def column_names(paths: Sequence[Path], *, format: str | None = None) -> list[str] | None:
+    """Returns the names of the columns that the first file has, without reading its rows.
+
+    Args:
+        paths: The files.
+        format: Their format, where their suffix does not tell.
+
+    Returns:
+        The names; None where the format does not say them before all rows are read (libsvm, libffm and TFRecord).
+
+    Raises:
+        ValueError: A suffix that says no format, or a file that is not of its format.
+    """
+    kind = format or file_format(paths)
+    if kind == "parquet":
+        return ParquetFiles(paths[:1]).names
+    if kind in ("csv", "tsv"):
+        return csv_names(paths[0], "\t" if kind == "tsv" else ",")
+    return None
 
 
 def find_files(source: str | Path | Sequence[str | Path], *, format: str | None = None) -> list[Path]:

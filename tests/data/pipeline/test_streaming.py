@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from nfm_tfrs.data import plain_errors
-from nfm_tfrs.data.labels import Label
 from nfm_tfrs.data.parts import encode_part
 from nfm_tfrs.data.pipeline import windows
 from nfm_tfrs.data.pipeline.streaming import stream
@@ -24,6 +23,7 @@ from nfm_tfrs.features.encoder import FeatureEncoder
 from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeature, NumericFeature
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import keras, tf
+from nfm_tfrs.target import Target
 
 ROWS = 60
 SPEC = FeatureSpec(
@@ -63,8 +63,9 @@ def path(tmp_path):
     return path
 
 
-def make(path, spec=SPEC, label="rating>=2", **arguments):
-    return stream(path, spec, label, **{"batch_size": 8, "shuffle": True, "seed": 1, "window_rows": 17, **arguments})
+def make(path, spec=SPEC, label="rating>=2", weight=None, task="binary", **arguments):
+    target = Target.parse(label, weight=weight, task=task)
+    return stream(path, spec, target, **{"batch_size": 8, "shuffle": True, "seed": 1, "window_rows": 17, **arguments})
 
 
 def rows_of(dataset):
@@ -166,7 +167,7 @@ def test_a_transform_makes_the_columns(path):
 
 def test_a_regression_label_is_any_number(path):
     labels = [
-        value for _, label in make(path, label=Label("rating"), binary=False, shuffle=False) for value in label.numpy()
+        value for _, label in make(path, label="rating", task="regression", shuffle=False) for value in label.numpy()
     ]
     assert labels == [row % 5 + 0.5 for row in range(ROWS)]
 
@@ -302,9 +303,9 @@ ENCODE = FeatureEncoder(SPEC).encode_arrays
 @pytest.mark.parametrize("window_bytes", [1, 700, 10**6])
 def test_windows_encoded_one_by_one_are_the_rows_in_order(path, monkeypatch, window_bytes):
     monkeypatch.setattr(windows, "WINDOW_BYTES", window_bytes)
-    parts = list(encode_windows(path, SPEC, "rating>=2", ENCODE, weight="weight"))
+    parts = list(encode_windows(path, SPEC, Target.parse("rating>=2", weight="weight"), ENCODE))
     assert (len(parts) == 1) is (window_bytes == 10**6)
-    whole = encode_part(table_of(), FeatureEncoder(SPEC), Label.parse("rating>=2"), weight="weight")
+    whole = encode_part(table_of(), FeatureEncoder(SPEC), Target.parse("rating>=2", weight="weight"))
     start = 0
     for part in parts:
         rows = np.arange(start, start + len(part))
@@ -327,7 +328,7 @@ def test_windows_encoded_one_by_one_are_the_rows_in_order(path, monkeypatch, win
 def test_rows_encoded_before_come_in_the_same_batches(tmp_path, group_rows, window_rows, shuffle, weight):
     pq.write_table(table_of(25), tmp_path / "0.parquet", row_group_size=group_rows)
     pq.write_table(table_of(ROWS - 25, 25), tmp_path / "1.parquet", row_group_size=group_rows)
-    (encoded,) = encode_windows(tmp_path, SPEC, "rating>=2", ENCODE, weight=weight)
+    (encoded,) = encode_windows(tmp_path, SPEC, Target.parse("rating>=2", weight=weight), ENCODE)
     options = {"shuffle": shuffle, "weight": weight, "window_rows": window_rows, "transform": ENCODE}
     read, before = make(tmp_path, **options), make(tmp_path, **options, encoded=encoded)
     assert before.element_spec == read.element_spec
@@ -339,7 +340,7 @@ def test_rows_encoded_before_come_in_the_same_batches(tmp_path, group_rows, wind
 
 def test_rows_encoded_from_another_file_are_refused(path, tmp_path):
     pq.write_table(table_of(9), tmp_path / "other.parquet")
-    (encoded,) = encode_windows(tmp_path / "other.parquet", SPEC, "rating>=2", ENCODE)
+    (encoded,) = encode_windows(tmp_path / "other.parquet", SPEC, Target.parse("rating>=2"), ENCODE)
     with pytest.raises(ValueError, match=r"The files have 60 rows, but 9 were encoded\. Encode them again\."):
         make(path, encoded=encoded)
 
@@ -348,7 +349,7 @@ def test_rows_encoded_from_another_file_are_refused(path, tmp_path):
     ("weight", "of_encoded", "were"), [("weight", None, "without weights"), (None, "weight", "with weights")]
 )
 def test_rows_encoded_with_another_weight_are_refused(path, weight, of_encoded, were):
-    (encoded,) = encode_windows(path, SPEC, "rating>=2", ENCODE, weight=of_encoded)
+    (encoded,) = encode_windows(path, SPEC, Target.parse("rating>=2", weight=of_encoded), ENCODE)
     line = f"weight is {weight!r}, but the rows were encoded {were}. Encode them again with it."
     with pytest.raises(ValueError, match=f"^{re.escape(line)}$"):
         make(path, encoded=encoded, weight=weight)

@@ -1,7 +1,8 @@
-"""Label expressions: what they parse to, what they give, and what they refuse."""
+"""Targets: what a label parses to, what it gives, and what is refused; weights and tasks."""
 
 import datetime
 import decimal
+import json
 import operator
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nfm_tfrs.data.labels import Label, check_binary
+from nfm_tfrs.data.labels import read_labels, read_weights
+from nfm_tfrs.target import Label, Target
 
 OPERATORS = {
     ">=": operator.ge,
@@ -23,7 +25,7 @@ OPERATORS = {
 
 
 def values(text, **columns):
-    return Label.parse(text).values(pa.table(columns))
+    return read_labels(pa.table(columns), Target.parse(text, task="regression"))
 
 
 @pytest.mark.parametrize(
@@ -107,7 +109,8 @@ def test_large_integers_compare_exactly():
 
 
 def test_a_record_batch_is_taken_too():
-    assert Label("a").values(pa.RecordBatch.from_pydict({"a": [0.5]})).tolist() == [0.5]
+    batch = pa.RecordBatch.from_pydict({"a": [0.5]})
+    assert read_labels(batch, Target.parse("a", task="regression")).tolist() == [0.5]
 
 
 @pytest.mark.parametrize(
@@ -137,14 +140,70 @@ def test_a_column_that_cannot_be_the_label_is_one_clear_line(text, column, line)
 
 
 def test_zero_and_one_are_binary_and_so_is_one_of_them():
-    check_binary(np.array([0.0, 1.0], np.float32), "click")
-    check_binary(np.array([1.0, 1.0], np.float32), "click")
+    Target.parse("click").check_labels(np.array([0.0, 1.0], np.float32))
+    Target.parse("click").check_labels(np.array([1.0, 1.0], np.float32))
 
 
 def test_a_label_that_is_not_binary_shows_its_values_and_an_expression():
     with pytest.raises(ValueError, match="not binary") as caught:
-        check_binary(np.array([0.5, 1, 2, 4, 4, 4.5, 5], np.float32), Label("rating"))
+        read_labels(pa.table({"rating": [0.5, 1, 2, 4, 4, 4.5, 5]}), Target.parse("rating"))
     assert str(caught.value) == (
         "Label 'rating' is not binary: it holds 0.5, 1, 2, 4, 4.5, … (6 distinct values). "
         "Write an expression such as rating >= 4, or use the regression task."
     )
+
+
+def test_a_target_says_which_columns_it_reads():
+    assert Target.parse("rating>=4").columns == ("rating",)
+    assert Target.parse("rating>=4", weight="trust").columns == ("rating", "trust")
+
+
+def test_a_text_is_the_binary_target_without_weights_and_a_target_is_itself():
+    target = Target.parse("rating", weight="trust", task="regression")
+    assert Target.of(target) is target
+    assert Target.of("rating>=4") == Target(Label("rating", ">=", 4))
+
+
+@pytest.mark.parametrize(
+    "target",
+    [Target.parse("`a>b` == 'x'", weight="w"), Target.parse("rating", task="regression"), Target.parse("a<1e-3")],
+    ids=str,
+)
+def test_a_target_is_written_as_json_and_read_again(target):
+    assert Target.from_json(json.loads(json.dumps(target.to_json()))) == target
+
+
+def test_a_task_that_there_is_not_is_refused():
+    with pytest.raises(ValueError, match=r"^task must be binary or regression; received 'ranking'\.$"):
+        Target.parse("click", task="ranking")
+
+
+def test_weights_are_read_where_the_target_has_some():
+    table = pa.table({"click": [0, 1], "trust": [0, 2]})
+    assert read_weights(table, Target.parse("click")) is None
+    weights = read_weights(table, Target.parse("click", weight="trust"))
+    assert weights.dtype == np.float32
+    assert weights.tolist() == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("column", "line"),
+    [
+        ([1.0, -0.5], "Weight column 'w' is -0.5 in row 8. Give finite weights of 0 or more."),
+        ([1.0, None], "Weight column 'w' is nan in row 8. Give finite weights of 0 or more."),
+        ([float("inf"), 1.0], "Weight column 'w' is inf in row 7. Give finite weights of 0 or more."),
+        (["a", "b"], "Weight column 'w' is string, but weights are numbers. Cast it first."),
+    ],
+)
+def test_weights_that_are_none_name_the_row(column, line):
+    with pytest.raises(ValueError, match=r".") as caught:
+        read_weights(pa.table({"w": column}), Target.parse("click", weight="w"), first_row=7)
+    assert str(caught.value) == line
+
+
+def test_rows_of_one_class_count_only_where_their_weight_does():
+    target, labels = Target.parse("click"), np.array([0.0, 1.0, 1.0], np.float32)
+    target.check_both_classes("train", labels, None)
+    with pytest.raises(ValueError, match=r"^The train rows need positives and negatives of a weight above 0; label"):
+        target.check_both_classes("train", labels, np.array([0.0, 1.0, 1.0], np.float32))
+    Target.parse("click", task="regression").check_both_classes("train", labels[1:], None)

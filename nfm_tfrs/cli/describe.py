@@ -1,0 +1,56 @@
+"""`nfm-tfrs describe`: the features inferred from a file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nfm_tfrs.arguments import missing_column
+from nfm_tfrs.cli.options import Data, Format, Overwrite, inference_rules, names_given, read_features
+from nfm_tfrs.cli.terminal import console, print_rates
+from nfm_tfrs.data.readers.table import read_table
+from nfm_tfrs.features.spec import FeatureSpec
+from nfm_tfrs.runs.files import check_output, writing
+
+
+def describe(
+    data: Data,
+    columns: Annotated[
+        str | None, typer.Option(help="Columns to use, separated by commas; all others if not given.")
+    ] = None,
+    category: Annotated[
+        str | None, typer.Option(help="Columns that are categories whatever their values, separated by commas.")
+    ] = None,
+    number: Annotated[
+        str | None, typer.Option(help="Columns that are numbers whatever their values, separated by commas.")
+    ] = None,
+    exclude: Annotated[str | None, typer.Option(help="Columns to leave out, separated by commas.")] = None,
+    min_count: Annotated[
+        int | None, typer.Option(help="Values seen less often become unknown; 5 if not given.")
+    ] = None,
+    features: Annotated[Path | None, typer.Option(help="A features.json to use instead of inferring.")] = None,
+    out: Annotated[Path | None, typer.Option(help="New features.json, to edit and to give to train.")] = None,
+    format: Format = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Show the features inferred from a file, and how many of its values are missing or unknown."""
+    if out is not None:
+        check_output(out, overwrite, folder=False)
+    rules = inference_rules(names_given(columns), names_given(category), names_given(number), min_count)
+    spec = None if features is None else read_features(features, beside=rules)
+    table = read_table(data, format=format)
+    excluded = list(names_given(exclude) or ())
+    for name in excluded:
+        if name not in table.column_names:
+            raise missing_column(name, table.column_names, reader="--exclude")
+    if spec is None:
+        spec = FeatureSpec.from_table(table, exclude=excluded, **rules)
+    console.print(str(spec))
+    from nfm_tfrs.data.parts import encode_part
+    from nfm_tfrs.features.encoder import FeatureEncoder
+
+    print_rates(f"{table.num_rows:,} rows", encode_part(table, FeatureEncoder(spec)).rates)
+    if out is not None:
+        with writing(out, overwrite=overwrite) as file:
+            file.write_text(spec.to_json() + "\n", encoding="utf-8")
+        console.print(f"Wrote {out}.")

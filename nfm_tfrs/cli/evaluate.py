@@ -1,0 +1,37 @@
+"""`nfm-tfrs evaluate`: the exact metrics of a saved model on every row of a file."""
+
+from typing import Annotated
+
+import typer
+
+from nfm_tfrs.cli.options import Data, Format, ModelFile, column_of
+from nfm_tfrs.cli.terminal import print_metrics, print_rates
+from nfm_tfrs.data.readers.table import read_table
+from nfm_tfrs.runs.folder import open_run
+from nfm_tfrs.target import Target
+
+
+def evaluate(
+    model: ModelFile,
+    data: Data,
+    label: Annotated[str | None, typer.Option(help="The label; the run's own if not given.")] = None,
+    weight: Annotated[str | None, typer.Option(help="Column of example weights; the run's if not given.")] = None,
+    groups: Annotated[str | None, typer.Option(help="Column of users; the run's if not given.")] = None,
+    format: Format = None,
+) -> None:
+    """Judge a saved model on every row of a file."""
+    given = None if label is None else Target.parse(label)
+    opened, run = open_run(model)
+    if run is not None:
+        given, weight, groups = given or run.target, weight or run.target.weight, groups or run.groups
+    if given is None:
+        raise ValueError(f"There is no run.json beside {model} that names the label. Pass --label.")
+    target = Target(given.label, weight, "binary" if opened.is_binary else "regression")
+    table = read_table(data, format=format, types=opened.features.dtypes)
+    from nfm_tfrs.data.parts import encode_part
+    from nfm_tfrs.training import evaluate
+
+    part = encode_part(table, opened.encoder, target)
+    report = evaluate(opened, part, groups=None if groups is None else column_of(table, groups, "--groups"))
+    print_metrics(f"{table.num_rows:,} rows", report)
+    print_rates("Rows", part.rates)

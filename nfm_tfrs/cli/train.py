@@ -1,0 +1,218 @@
+"""`nfm-tfrs train`: from a file to a run's folder."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nfm_tfrs.cli.options import Overwrite, Rows, Seed, check_arguments, column_of
+from nfm_tfrs.cli.settings import with_options
+from nfm_tfrs.cli.terminal import TrainingProgress, console, print_metrics, print_rates
+from nfm_tfrs.runs.files import FILES, check_output, writing
+from nfm_tfrs.runs.folder import write_run
+from nfm_tfrs.runs.record import RunRecord, Source, as_command
+from nfm_tfrs.target import Target
+from nfm_tfrs.training.recipe import PATIENCE, Best, Recipe, Trained
+from nfm_tfrs.versions import versions
+
+if TYPE_CHECKING:
+    from nfm_tfrs.data.parts import Prepared
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeOptions:
+    """The model and how it is trained.
+
+    Args:
+        model: A model of `tfrs-registry list --models`; nfm if not given.
+        config: A best.json of tune: features, model, arguments, training; other options go before.
+        set: Model argument NAME=VALUE, such as embedding_dim=32; repeatable.
+        optimizer: lazyadagrad (if not given), lazyadam, or a Keras optimizer's name.
+        learning_rate: The optimizer's rate; its default if not given.
+        precision: float32 (if not given), mixed_bfloat16, mixed_float16, or auto: the device's fastest.
+        batch_size: Rows of a training step; 256 if not given.
+        epochs: Passes over the training rows at most; 50 if not given, or as many as the search's.
+        patience: Epochs to wait for a better validation score.
+        repeat: Train as the search trained its own model, bit for bit on the same machine: with --config alone.
+    """
+
+    model: str | None = None
+    config: Path | None = None
+    set: Mapping[str, Any] = field(default_factory=dict)
+    optimizer: str | None = None
+    learning_rate: float | None = None
+    precision: str | None = None
+    batch_size: int | None = None
+    epochs: int | None = None
+    patience: int = PATIENCE
+    repeat: bool = False
+
+    def __post_init__(self) -> None:
+        if self.precision is not None and "dtype" in self.set:
+            raise ValueError("--precision and --set dtype both say what to compute in. Pass one of them.")
+        others = (self.model, self.optimizer, self.learning_rate, self.precision, self.batch_size, self.epochs)
+        if self.repeat and (self.config is None or self.set or any(value is not None for value in others)):
+            raise ValueError("--repeat trains as a search did: give it with --config, and nothing else of the model.")
+
+    def best(self) -> Best:
+        """Returns what --config names; the default recipe without it."""
+        return Best(recipe=Recipe(model="nfm")) if self.config is None else Best.from_file(self.config)
+
+    def recipe(self, best: Recipe, task: str) -> Recipe:
+        """Returns the recipe, options before what a best.json says."""
+        arguments = {name: value for name, value in self.set.items() if name != "dtype"}
+        optimizer, rate = self.optimizer or best.optimizer, self.learning_rate
+        if rate is None and self.optimizer in (None, best.optimizer):  # the rate of another says nothing
+            rate = best.learning_rate
+        return replace(
+            best,
+            model=self.model or best.model,
+            config={**best.without_features().config, "task": task, **arguments},
+            optimizer=optimizer,
+            learning_rate=rate,
+            schedule=best.schedule if rate is not None else "constant",
+            precision=self.precision or self.set.get("dtype") or best.precision,
+            batch_size=self.batch_size or best.batch_size,
+        )
+
+
+@with_options
+def train(
+    rows: Rows,
+    recipe: RecipeOptions,
+    out: Annotated[Path, typer.Option(help="New folder for the model, features, metrics and curves.")],
+    groups: Annotated[str | None, typer.Option(help="Column of users, for the grouped AUC.")] = None,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Read the training rows from Parquet batch by batch.", metavar="")
+    ] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard logs.", metavar="")] = False,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train a model on a file: infer its features, stop early on validation, judge once on the test rows."""
+    started = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    check_output(out, overwrite, folder=True)
+    if stream:
+        rows.need_valid("--stream")
+    best = recipe.best()
+    told = recipe.recipe(best.recipe, rows.task or best.recipe.config.get("task", "binary"))
+    target, split = rows.target(told.config["task"]), rows.cut(seed)
+    rows.check_columns(target, split, others=[("--groups", groups)] if groups else [])
+    check_arguments(told.model, recipe.set)
+    features = rows.given_features()
+    if features is None and not rows.rules():
+        features = best.recipe.features
+    told.check_arguments()  # imports TensorFlow
+    from nfm_tfrs.data.prepare import prepare_files
+
+    data = prepare_files(
+        rows.data,
+        target,
+        split,
+        valid=rows.valid or None,
+        test=rows.test or None,
+        stream=stream,
+        features=features,
+        format=rows.format,
+        cache=rows.cache,
+        keep=[groups] if groups else [],
+        **({} if features is not None else rows.rules()),
+    )
+    console.print(str(data.features))
+    users = {} if groups is None else {name: column_of(part, groups, "--groups") for name, part in data.tables.items()}
+    with writing(out, overwrite=overwrite) as folder:
+        if recipe.repeat:
+            trained = _again(best, data)
+        else:
+            _say_what_differs(best, recipe, seed)
+            batches = _streamed(rows, target, told, data, seed) if stream else None
+            with TrainingProgress(told.model) as progress:
+                trained = told.fit(
+                    data,
+                    rows=batches,
+                    seed=seed,
+                    epochs=recipe.epochs,
+                    patience=recipe.patience,
+                    callbacks=[progress.callback()],
+                    tensorboard=folder / "tensorboard" if tensorboard else None,
+                )
+        reports = _judged(trained.model, data, users)
+        record = RunRecord(
+            target=target,
+            seed=seed,
+            split=rows.split,
+            groups=groups,
+            recipe=told,
+            epochs=recipe.epochs,
+            patience=recipe.patience,
+            source=_source(rows, data),
+            versions=versions(),
+            date=started,
+            command=as_command(["nfm-tfrs", *sys.argv[1:]]),
+        )
+        write_run(folder, trained.model, trained.history, reports, record)
+    console.print(f"Wrote {', '.join(FILES)} to {out}.")
+
+
+def _say_what_differs(best: Best, recipe: RecipeOptions, seed: int) -> None:
+    if best.winner is None:
+        return
+    console.print(
+        f"This training has seed {seed} and stops after {recipe.patience} epochs without a better score; the search's "
+        f"own model had seed {best.winner.seed} and {best.winner.slices} of {best.slices} slices of the "
+        f"{best.winner.rows} rows. Pass --repeat for exactly that one."
+    )
+
+
+def _again(best: Best, data: "Prepared") -> Trained:
+    from nfm_tfrs.tuning.finalists import train_again
+
+    trained = train_again(best, data)
+    console.print(f"{best.recipe.model}: {trained.model.count_params():,} parameters, trained as the search did.")
+    return trained
+
+
+def _streamed(rows: Rows, target: Target, told: Recipe, data: "Prepared", seed: int) -> Any:
+    from nfm_tfrs.data.pipeline.streaming import stream
+
+    return stream(
+        rows.data,
+        data.features,
+        target,
+        batch_size=told.batch_size,
+        shuffle=True,
+        seed=seed,
+        transform=data.encoder.encode_arrays,
+        encoded=data.encoded.get("train"),
+    )
+
+
+def _judged(model: Any, data: "Prepared", users: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """The metrics of the rows chosen and judged on, printed as they come."""
+    from nfm_tfrs.training.evaluate import evaluate
+
+    reports = {}
+    for name in ("valid", "test"):
+        if len(data.encoded.get(name, ())):
+            reports[name] = evaluate(model, data.encoded[name], groups=users.get(name))
+            print_metrics(f"{name} rows ({len(data.encoded[name]):,})", reports[name])
+    last = list(reports)[-1]
+    print_rates(f"{last} rows", data.encoded[last].rates)
+    return reports
+
+
+def _source(rows: Rows, data: "Prepared") -> Source:
+    from nfm_tfrs.data.parts import fingerprint
+
+    known = "train" in data.encoded
+    return Source(
+        data=tuple(rows.data),
+        valid=tuple(rows.valid),
+        test=tuple(rows.test),
+        format=rows.format,
+        fingerprint=fingerprint(data.train, data.valid) if known else None,
+    )

@@ -1,0 +1,76 @@
+"""`nfm-tfrs tune`: from a file to a search's folder."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nfm_tfrs.cli.options import Rows, Seed, check_arguments
+from nfm_tfrs.cli.settings import with_options
+from nfm_tfrs.cli.terminal import SearchProgress, console, print_metrics
+from nfm_tfrs.tuning.settings import TRAINING, Budget, Finals, Schedule, Space
+from tfrs_registry import blocks as block_registry
+from tfrs_registry import models as model_registry
+
+
+@with_options
+def tune(
+    rows: Rows,
+    space: Space,
+    budget: Budget,
+    schedule: Schedule,
+    finals: Finals,
+    out: Annotated[Path, typer.Option(help="Folder of the search; the same search in it goes on.")],
+    objective: Annotated[
+        str | None, typer.Option(help="val_auc (val_rmse for regression) if not given; val_log_loss, val_mae, …")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that run trials side by side.")] = 1,
+    seed: Seed = 0,
+) -> None:
+    """Search models and blocks, choose on validation, and judge the winner once on the test rows."""
+    target, split = rows.target(), rows.cut(seed)
+    rows.check_columns(target, split)
+    for model in space.models:
+        check_arguments(model, (name for name in space.fixed if name not in TRAINING))
+    for registry, names in ((model_registry, space.models), (block_registry, space.blocks or ())):
+        for name in names:
+            registry.spec(name)  # an unknown name, before TensorFlow is imported
+    features = rows.given_features()
+    from nfm_tfrs.data.prepare import prepare_files
+    from nfm_tfrs.tuning.outcome import FILES
+    from nfm_tfrs.tuning.search import search
+    from nfm_tfrs.tuning.workers import Workers, follow_chief, is_worker, starter
+
+    follow_chief()
+    data = prepare_files(
+        rows.data,
+        target,
+        split,
+        valid=rows.valid or None,
+        test=rows.test or None,
+        features=features,
+        format=rows.format,
+        cache=rows.cache,
+        **({} if features is not None else rows.rules()),
+    )
+    processes = None
+    if workers > 1 and not is_worker():
+        processes = Workers(starter([sys.executable, "-m", "nfm_tfrs", *sys.argv[1:]], out / "workers"), workers)
+    with SearchProgress(budget.trials, budget.minutes) as progress:
+        found = search(
+            data,
+            out=out,
+            budget=budget,
+            space=space,
+            schedule=schedule,
+            finals=finals,
+            objective=objective,
+            seed=seed,
+            workers=processes,
+            watch=progress.watch,
+        )
+    console.print(found.evidence.verdict)
+    if found.evidence.test is not None:
+        print_metrics(f"test rows ({len(data.test):,})", found.evidence.test.metrics)
+    console.print(f"Wrote {', '.join(name for name in FILES if (out / name).exists())} to {out}.")

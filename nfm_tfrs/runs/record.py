@@ -1,0 +1,143 @@
+"""What a run was told and made from: enough to tell it and to repeat it from its folder."""
+
+import json
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nfm_tfrs.evidence import FORMAT, Configuration, check_format
+from nfm_tfrs.target import Target
+
+_SIGN_IN = re.compile(r"(\w+://)[^/@\s]*@")
+_QUERY = re.compile(r"(\w+://[^?\s]*)\?\S*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """The files of a run, as a person named them, without credentials.
+
+    Args:
+        data: The files that were trained on, or split.
+        valid: Files of the rows that were chosen on; none where `data` was split.
+        test: Files of the rows that were judged on.
+        format: The files' format, where their suffix does not tell.
+        fingerprint: Hash of the rows trained and chosen on; None where they were streamed.
+    """
+
+    data: tuple[str, ...]
+    valid: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
+    format: str | None = None
+    fingerprint: str | None = None
+
+    def __post_init__(self) -> None:
+        for part in ("data", "valid", "test"):
+            object.__setattr__(self, part, tuple(map(without_credentials, getattr(self, part))))
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns this as plain JSON types."""
+        files = {"paths": list(self.data), "valid": list(self.valid), "test": list(self.test)}
+        return {**files, "format": self.format, "fingerprint": self.fingerprint}
+
+    @classmethod
+    def from_json(cls, written: Mapping[str, Any]) -> "Source":
+        """Returns what `to_json` wrote."""
+        return cls(
+            data=written["paths"],
+            valid=written.get("valid") or (),
+            test=written.get("test") or (),
+            format=written.get("format"),
+            fingerprint=written.get("fingerprint"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """What `run.json` holds.
+
+    Args:
+        target: What the model predicts.
+        seed: Seed of the split, of the weights, of dropout and of the order of rows.
+        split: How the rows were divided, as a person writes it; None at random, or where parts are files.
+        groups: The column of users; None without grouped metrics.
+        recipe: The model and its training, without the features, which lie beside; None in runs of version 0.1.0.
+        epochs: Passes over the training rows at most, where that is not the recipe's passes.
+        patience: Epochs without a better score after which the training stopped.
+        source: The files; None where the rows came from elsewhere.
+        versions: Versions of the packages that took part, by name.
+        date: When the run began, UTC, ISO 8601.
+        command: The command line; None where there was none.
+    """
+
+    target: Target
+    seed: int = 0
+    split: str | None = None
+    groups: str | None = None
+    recipe: Configuration | None = None
+    epochs: int | None = None
+    patience: int | None = None
+    source: Source | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    date: str | None = None
+    command: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the record as plain JSON types."""
+        return {
+            "format": FORMAT,
+            **self.target.to_json(),
+            "split": self.split,
+            "groups": self.groups,
+            "seed": self.seed,
+            "epochs": self.epochs,
+            "patience": self.patience,
+            "recipe": self.recipe and self.recipe.to_json(),
+            "data": self.source and self.source.to_json(),
+            "versions": dict(self.versions),
+            "date": self.date,
+            "command": self.command,
+        }
+
+    @classmethod
+    def from_file(cls, path: Path) -> "RunRecord":
+        """Returns what a `run.json` holds, of this version or an earlier one.
+
+        Raises:
+            ValueError: It is none, or a newer version wrote it.
+        """
+        try:
+            written = json.loads(path.read_text(encoding="utf-8"))
+            check_format(written, "run.json")
+            return cls(
+                target=Target.from_json(written),
+                seed=written.get("seed", 0),
+                split=written.get("split"),
+                groups=written.get("groups"),
+                recipe=Configuration.from_json(written["recipe"]) if written.get("recipe") else None,
+                epochs=written.get("epochs"),
+                patience=written.get("patience"),
+                source=Source.from_json(written["data"]) if written.get("data") else None,
+                versions=written.get("versions") or {},
+                date=written.get("date"),
+                command=written.get("command"),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} is no run.json of a run: {error}. Give the folder that train wrote.") from error
+
+
+def without_credentials(text: str) -> str:
+    """Returns a path or URL without a user, a password or a signed query in it.
+
+    Example:
+        >>> without_credentials("s3://key:secret@bucket/rows.parquet?X-Signature=abc")
+        's3://bucket/rows.parquet'
+    """
+    return _QUERY.sub(r"\1", _SIGN_IN.sub(r"\1", text))
+
+
+def as_command(words: Sequence[str]) -> str:
+    """Returns a command line as a person types it, without credentials."""
+    return shlex.join(map(without_credentials, words))

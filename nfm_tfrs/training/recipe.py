@@ -1,0 +1,219 @@
+"""A model and how it is trained, in one object that builds, compiles and trains it, and that a best.json holds."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nfm_tfrs import arguments
+from nfm_tfrs.evidence import Configuration, Winner, check_format
+from nfm_tfrs.features.spec import FeatureSpec
+from tfrs_registry import get_model
+
+if TYPE_CHECKING:
+    from nfm_tfrs.data.parts import Prepared
+
+# Chosen on validation: benchmarks/movielens.py
+EPOCHS = 50
+PATIENCE = 4
+
+SCHEDULES = ("constant", "cosine")
+ROW_WISE = ("lazyadagrad", "lazyadam")
+OPTIMIZERS = (
+    *ROW_WISE,
+    *("adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw", "ftrl", "lion", "nadam", "rmsprop", "sgd"),
+)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training leaves behind.
+
+    Args:
+        model: The model with its best weights.
+        history: The value of each metric, epoch by epoch.
+    """
+
+    model: Any
+    history: dict[str, list[float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Configuration):
+    """A model and how it is trained; see `Configuration` for the arguments.
+
+    Raises:
+        ValueError: A schedule, an optimizer, a batch size or a number of passes that there is not, or a cosine schedule
+            without a rate to begin at.
+
+    Example:
+        >>> from nfm_tfrs import CategoricalFeature
+        >>> features = FeatureSpec([CategoricalFeature(name, vocabulary_size=9) for name in ("user", "film")])
+        >>> recipe = Recipe(model="nfm", config={"embedding_dim": 4}, optimizer="lazyadam", learning_rate=0.01)
+        >>> recipe.build(features).optimizer.name
+        'LazyAdam'
+    """
+
+    def __post_init__(self) -> None:
+        arguments.choice("schedule", self.schedule, SCHEDULES)
+        if self.optimizer is not None and self.optimizer.lower() not in OPTIMIZERS:
+            raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}; received {self.optimizer!r}.")
+        if self.schedule == "cosine" and self.learning_rate is None:
+            raise ValueError('schedule="cosine" needs a rate to begin at; received none. Give learning_rate too.')
+        arguments.count("batch_size", self.batch_size)
+        if self.passes is not None:
+            arguments.positive("passes", self.passes)
+
+    @classmethod
+    def of(cls, configuration: Configuration) -> "Recipe":
+        """Returns the recipe of a candidate or of what was written."""
+        return cls(**vars(configuration))
+
+    @property
+    def features(self) -> FeatureSpec | None:
+        """The features that the config holds; None where it holds none."""
+        written = self.config.get("features")
+        return None if written is None else FeatureSpec.from_dict(written)
+
+    def without_features(self) -> "Recipe":
+        """Returns the recipe for any features: those in its config left out."""
+        return replace(self, config={name: value for name, value in self.config.items() if name != "features"})
+
+    def check_arguments(self) -> None:
+        """Checks, before any row is read, that the model takes its config.
+
+        Raises:
+            ValueError: The model has no such argument, or one is out of its range.
+            LookupError: A model or a block that is not installed.
+        """
+        self._made(None)
+
+    def build(self, features: FeatureSpec | None = None, *, steps: int | None = None) -> Any:
+        """Returns the compiled model, its variables made.
+
+        Args:
+            features: What the model reads; what the config holds if not given.
+            steps: Steps of a whole training, over which a cosine schedule falls.
+
+        Raises:
+            ValueError: An argument that the model does not take, or a cosine schedule without steps.
+            LookupError: A model or a block that is not installed.
+        """
+        features = self.features if features is None else features
+        if features is None:
+            raise ValueError("A model needs to know its features; received none. Give features=.")
+        if self.schedule == "cosine" and steps is None:
+            raise ValueError('schedule="cosine" needs to know over how many steps. Give steps too.')
+        from nfm_tfrs.optimizers import named_optimizer  # TensorFlow: a recipe is told without it
+
+        model = self._made(features)
+        jit = {} if self.jit_compile is None else {"jit_compile": self.jit_compile}
+        optimizer = None
+        if self.optimizer or self.learning_rate is not None or self.optimizer_arguments:
+            name = self.optimizer or ROW_WISE[0]
+            decay_steps = steps if self.schedule == "cosine" else None
+            optimizer = named_optimizer(name, self.learning_rate, decay_steps=decay_steps, **self.optimizer_arguments)
+        model.compile(optimizer, **jit)
+        return model
+
+    def fit(
+        self,
+        data: "Prepared",
+        *,
+        rows: Any = None,
+        seed: int = 0,
+        epochs: int | None = None,
+        patience: int = PATIENCE,
+        callbacks: Sequence[Any] = (),
+        tensorboard: Path | None = None,
+    ) -> Trained:
+        """Trains a new model, stops early on the validation rows, and keeps the best weights.
+
+        Args:
+            data: The prepared rows; see `nfm_tfrs.data.prepare`.
+            rows: Batches of the training rows where they do not fit into memory; see `nfm_tfrs.data.stream`.
+            seed: Seed of the weights, of dropout and of the order of rows.
+            epochs: Passes over the training rows at most; as many as the recipe's passes if not given.
+            patience: Epochs without a better validation score before it stops.
+            callbacks: Further Keras callbacks, such as one that shows progress.
+            tensorboard: Folder for TensorBoard logs; none are written without it.
+
+        Raises:
+            ValueError: The loss became infinite or NaN, or what `build` refuses.
+        """
+        from nfm_tfrs.keras_compat import keras
+        from nfm_tfrs.training.fit import fit
+
+        if rows is None:
+            rows = data.train.dataset(self.batch_size, shuffle=True, seed=seed)
+        passes = EPOCHS if self.passes is None else self.passes
+        keras.utils.set_random_seed(seed)
+        model = self.build(data.features, steps=math.ceil(passes * len(rows)) if self.schedule == "cosine" else None)
+        history = fit(
+            model,
+            rows,
+            data.valid.dataset(4096),
+            epochs=epochs or math.ceil(passes),
+            patience=patience,
+            callbacks=callbacks,
+            tensorboard=tensorboard,
+        )
+        return Trained(model, history)
+
+    def _made(self, features: FeatureSpec | None) -> Any:
+        """The model, not compiled; without features not built either."""
+        config = dict(self.without_features().config)
+        config |= {} if self.precision is None else {"dtype": self.precision}
+        try:
+            return get_model(self.model, features=features, **config)
+        except TypeError as error:  # an argument that the model does not have, or of another type
+            settings = ", ".join(f"{name}={value!r}" for name, value in config.items())
+            raise ValueError(
+                f"{self.model} cannot be made with {settings}: {error}. Correct or remove the argument."
+            ) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Best:
+    """What a search chose: the recipe, and how its own model was made from it.
+
+    Args:
+        recipe: The recipe, with the features in its config.
+        winner: How the search's model was made; None in files of version 0.1.0.
+        slices: Slices of a whole training of the search.
+        fingerprint: Hash of the rows that it trained and chose on.
+    """
+
+    recipe: Recipe
+    winner: Winner | None = None
+    slices: int | None = None
+    fingerprint: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns this as plain JSON types; `get_model(best["model"], **best["config"])` makes the model again."""
+        written = self.recipe.to_json()
+        made = {} if self.winner is None else {**self.winner.to_json(), "of": self.slices, "data": self.fingerprint}
+        # The config last: its features are long.
+        return {"model": written["model"], "training": written["training"], "winner": made, "config": written["config"]}
+
+    @classmethod
+    def from_file(cls, path: Path) -> "Best":
+        """Returns what a search wrote into its best.json.
+
+        Raises:
+            ValueError: It is no such file; or a newer version wrote it.
+        """
+        try:
+            written: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            check_format(written, "best.json")
+            made = written.get("winner") or {}
+            return cls(
+                recipe=Recipe.of(Configuration.from_json(written)),
+                winner=Winner.from_json(made) if made else None,
+                slices=made.get("of"),
+                fingerprint=made.get("data"),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} is no best.json of a search: {error!r}. Pass the one that tune wrote.") from error
