@@ -326,6 +326,20 @@ def test_page_is_the_same_each_time(write):
     assert write(found_of(12)).source == write(found_of(12)).source
 
 
+def test_page_is_drawn_without_tensorflow(run_python, tmp_path):
+    script = f"""
+import json, sys
+from pathlib import Path
+from nfm_tfrs.evidence import Evidence
+from nfm_tfrs.report.page import write_report
+write_report(Evidence.from_json(json.loads(Path({str(YESTERDAY / "search.json")!r}).read_text())), "report.html")
+print(*sys.modules)
+"""
+    imported = {name.partition(".")[0] for name in run_python(script, folder=tmp_path).stdout.split()}
+    assert "plotly" in imported
+    assert not imported & {"tensorflow", "tf_keras", "keras_tuner", "pyarrow"}
+
+
 @pytest.mark.parametrize("module", ["optuna", "plotly.io"])
 def test_missing_library_names_the_extra(module, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, module, None)
