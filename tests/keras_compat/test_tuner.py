@@ -72,6 +72,11 @@ def test_a_search_over_a_tfrs_model_runs_after(runs, first: str) -> None:
     assert runs[f"{first}\n{SEARCH}"].result().stdout.splitlines()[-1] == "best True 2 True"
 
 
+def test_the_package_of_searches_alone_imports_neither_tensorflow_nor_keras_tuner(run_python) -> None:
+    done = run_python("import sys, nfm_tfrs.tuning; print({'tensorflow', 'keras_tuner', 'keras'} & set(sys.modules))")
+    assert done.stdout == "set()\n"
+
+
 @pytest.mark.slow
 def test_keras_tuner_is_imported_only_when_asked_for_and_bridged_once(runs) -> None:
     assert runs[TWICE].result().stdout.split() == ["False", "True", "True", "True"]
