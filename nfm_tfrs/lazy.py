@@ -24,30 +24,33 @@ def show(package: str, homes: Mapping[str, Sequence[str]], *, packages: Sequence
         >>> callable(prepare)
         True
     """
+    shown = {name: home for home, names in homes.items() for name in names}
     module = sys.modules[package]
-    module.__dict__["_homes"] = {name: home for home, names in homes.items() for name in names}
-    module.__dict__["_packages"] = tuple(packages)
-    module.__dict__["__all__"] = sorted([*module.__dict__["_homes"], *packages])
+    vars(module).update(_homes=shown, _packages=tuple(packages), __all__=sorted([*shown, *packages]))
     module.__class__ = _Package
 
 
 class _Package(ModuleType):
     """A package that imports what it shows when it is asked for it."""
 
+    _homes: Mapping[str, str]
+    _packages: Sequence[str]
+    __all__: list[str]
+
     def __getattr__(self, name: str) -> Any:
-        if name in self.__dict__["_packages"]:
+        if name in self._packages:
             return import_module(f"{self.__name__}.{name}")
-        if name not in self.__dict__["_homes"]:
+        if name not in self._homes:
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(self.__dict__["_homes"][name]), name)
+        value = getattr(import_module(self._homes[name]), name)
         setattr(self, name, value)  # the next access is an ordinary one
         return value
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Python makes each submodule that it imports an attribute: `prepare.py` would hide the function `prepare`.
-        if isinstance(value, ModuleType) and self.__dict__["_homes"].get(name) == value.__name__:
+        if isinstance(value, ModuleType) and self._homes.get(name) == value.__name__:
             value = getattr(value, name)
         super().__setattr__(name, value)
 
     def __dir__(self) -> list[str]:
-        return sorted({*self.__dict__, *self.__dict__["__all__"]})
+        return sorted({*vars(self), *self.__all__})

@@ -11,10 +11,10 @@ import numpy as np
 Task = Literal["binary", "regression"]
 
 _GRAMMAR = re.compile(
-    r"""\s* (?: `(?P<quoted>[^`]+)` | (?P<plain>[^\s`"'<>=!](?:[^`"'<>=!]*[^\s`"'<>=!])?) ) \s*
-        (?: (?P<operator>>=|<=|==|!=|>|<) \s*
-            (?: (?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)
-              | "(?P<double>[^"]*)" | '(?P<single>[^']*)' ) \s* )?""",
+    r"""\s* (?: `([^`]+)` | ([^\s`"'<>=!](?:[^`"'<>=!]*[^\s`"'<>=!])?) ) \s*
+        (?: (>=|<=|==|!=|>|<) \s*
+            (?: ([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)
+              | "([^"]*)" | '([^']*)' ) \s* )?""",
     re.VERBOSE,
 )
 
@@ -52,13 +52,14 @@ class Label:
                 f"A label is a column, or a column compared with a number or a quoted string, such as rating>=4 or "
                 f'clicked == "yes"; received {text!r}.'
             )
-        column = match["quoted"] or match["plain"]
-        if match["operator"] is None:
+        quoted, plain, compared, number, double, single = match.groups()
+        column = quoted or plain
+        if compared is None:
             return cls(column)
-        if match["number"] is None:
-            return cls(column, match["operator"], match["double"] if match["double"] is not None else match["single"])
-        whole = re.fullmatch(r"[+-]?\d{1,18}", match["number"])  # 18 digits always fit int64
-        return cls(column, match["operator"], int(match["number"]) if whole else float(match["number"]))
+        if number is None:
+            return cls(column, compared, double if double is not None else single)
+        whole = re.fullmatch(r"[+-]?\d{1,18}", number)  # 18 digits always fit int64
+        return cls(column, compared, int(number) if whole else float(number))
 
     def __str__(self) -> str:
         name = f"`{self.column}`" if re.search("[`\"'<>=!]", self.column) else self.column

@@ -8,7 +8,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ import numpy as np
 import pyarrow as pa
 
 from nfm_tfrs import platform_calls
+from nfm_tfrs.arguments import missing_column
 from nfm_tfrs.data.parts import EncodedPart, Prepared, Rates
-from nfm_tfrs.features.check import Bag, missing_column
+from nfm_tfrs.features.bag import Bag, Columns
 from nfm_tfrs.features.encoder import FeatureEncoder
 from nfm_tfrs.features.spec import FeatureSpec
 
@@ -157,15 +158,51 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
+@dataclass
+class _Array:
+    """One file of an entry: some rows' values of one array.
+
+    Args:
+        of: The part, what of it (`"columns"`, a bag's `"values"` or `"row_splits"`, `"labels"`, `"weights"`), its name.
+        file: Name of the file in the entry's folder.
+        dtype: NumPy's name of the type.
+        shape: Rows and what is behind them.
+    """
+
+    of: tuple[str, str, str]
+    file: str
+    dtype: str
+    shape: list[int]
+
+
+@dataclass
+class _Contents:
+    """What `entry.json` holds.
+
+    Args:
+        features: The features, plain JSON types.
+        rates: Missing and unknown values of each part.
+        tables: The files of the raw tables, by part.
+        arrays: The files of the encoded rows.
+        bytes: Size of each file, by its name.
+    """
+
+    features: dict[str, Any]
+    rates: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    tables: dict[str, str] = field(default_factory=dict)
+    arrays: list[dict[str, Any]] = field(default_factory=list)
+    bytes: dict[str, int] = field(default_factory=dict)
+
+
 def _write(
     folder: Path,
     prepared: Prepared,
     windows: Callable[[Prepared], Iterable[EncodedPart]] | None,
     keep: Sequence[str],
 ) -> None:
-    contents: dict[str, Any] = {"features": prepared.features.to_dict(), "rates": {}, "tables": {}}
+    contents = _Contents(prepared.features.to_dict())
     for number, (name, table) in enumerate(prepared.tables.items() if keep else ()):
-        contents["tables"][name] = f"{number}.arrow"
+        contents.tables[name] = f"{number}.arrow"
         for column in keep:
             if column not in table.column_names:
                 raise missing_column(column, table.column_names)
@@ -174,47 +211,47 @@ def _write(
             file.write_table(table)
     arrays = _Arrays(folder)
     for name, part in prepared.encoded.items():
-        contents["rates"][name] = [asdict(rates) for rates in part.rates]
+        contents.rates[name] = [asdict(rates) for rates in part.rates]
         arrays.append(name, part)
     for part in windows(prepared) if windows else ():
-        contents["rates"]["train"] = []
+        contents.rates.setdefault("train", [])
         arrays.append("train", part)
-    contents["arrays"] = arrays.contents
+    contents.arrays = [asdict(array) for array in arrays.contents]
     with _writing(folder.parent):
-        contents["bytes"] = {path.name: path.stat().st_size for path in folder.iterdir()}
-        (folder / _CONTENTS).write_text(json.dumps(contents))
+        contents.bytes = {path.name: path.stat().st_size for path in folder.iterdir()}
+        (folder / _CONTENTS).write_text(json.dumps(asdict(contents)))
         for path in folder.iterdir():
             with path.open("r+b") as file:
-                platform_calls.write_through(
-                    file
-                )  # after a power cut there is the whole entry or none, not its name with files of zeros
+                # After a power cut there is the whole entry or none, not its name with files of zeros.
+                platform_calls.write_through(file)
 
 
 def _open(folder: Path) -> Prepared:
-    contents = json.loads((folder / _CONTENTS).read_text())
-    for name, size in contents["bytes"].items():
+    contents = _Contents(**json.loads((folder / _CONTENTS).read_text()))
+    for name, size in contents.bytes.items():
         if (found := (folder / name).stat().st_size) != size:
             raise ValueError(f"{name} has {found:,} bytes instead of {size:,}")
-    parts: dict[str, dict[str, Any]] = {name: {"columns": {}} for name in contents["rates"]}
+    columns: dict[str, Columns] = {part: {} for part in contents.rates}
+    targets: dict[str, dict[str, np.ndarray]] = {part: {} for part in contents.rates}
     bags: dict[tuple[str, str], dict[str, np.ndarray]] = {}
-    for array in contents["arrays"]:
-        part, kind, name = array["of"]
-        mapped = _mapped(folder / array["file"], np.dtype(array["dtype"]), tuple(array["shape"]))
+    for array in (_Array(**written) for written in contents.arrays):
+        part, kind, name = array.of
+        mapped = _mapped(folder / array.file, np.dtype(array.dtype), tuple(array.shape))
         if kind == "columns":
-            parts[part]["columns"][name] = mapped
+            columns[part][name] = mapped
         elif kind in ("values", "row_splits"):
             bag = bags.setdefault((part, name), {})
             bag[kind] = mapped
             if len(bag) == 2:
-                parts[part]["columns"][name] = Bag(**bag)
+                columns[part][name] = Bag(**bag)
         else:
-            parts[part][kind] = mapped
+            targets[part][kind] = mapped
     encoded = {
-        name: EncodedPart(**parts[name], rates=[Rates(**one) for one in rates])
-        for name, rates in contents["rates"].items()
+        part: EncodedPart(columns[part], **targets[part], rates=[Rates(**one) for one in rates])
+        for part, rates in contents.rates.items()
     }
-    tables = {name: _table(folder / file) for name, file in contents["tables"].items()}
-    return Prepared(FeatureEncoder(FeatureSpec.from_dict(contents["features"])), tables, encoded)
+    tables = {part: _table(folder / file) for part, file in contents.tables.items()}
+    return Prepared(FeatureEncoder(FeatureSpec.from_dict(contents.features)), tables, encoded)
 
 
 def _table(path: Path) -> pa.Table:
@@ -232,13 +269,13 @@ class _Arrays:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._contents: dict[tuple[str, str, str], dict[str, Any]] = {}
+        self._arrays: dict[tuple[str, str, str], _Array] = {}
         self._totals: dict[tuple[str, str], int] = {}
 
     @property
-    def contents(self) -> list[dict[str, Any]]:
+    def contents(self) -> list[_Array]:
         """What each file holds."""
-        return list(self._contents.values())
+        return list(self._arrays.values())
 
     def append(self, part: str, piece: EncodedPart) -> None:
         """Adds rows to a part."""
@@ -256,10 +293,11 @@ class _Arrays:
                 self._append((part, kind, ""), values)
 
     def _append(self, of: tuple[str, str, str], values: np.ndarray) -> None:
-        if of not in self._contents:
-            file = f"{len(self._contents)}.array"
-            self._contents[of] = {"of": of, "file": file, "dtype": values.dtype.str, "shape": [0, *values.shape[1:]]}
+        if of not in self._arrays:
+            file = f"{len(self._arrays)}.array"
+            self._arrays[of] = _Array(of, file, values.dtype.str, [0, *values.shape[1:]])
+        array = self._arrays[of]
         # Opened for each piece: files left open would write their last bytes, and fail to, only when they are closed.
-        with _writing(self._folder.parent), (self._folder / self._contents[of]["file"]).open("ab") as opened:
+        with _writing(self._folder.parent), (self._folder / array.file).open("ab") as opened:
             opened.write(np.ascontiguousarray(values).data)
-        self._contents[of]["shape"][0] += len(values)
+        array.shape[0] += len(values)

@@ -24,6 +24,7 @@ CATEGORICAL = {
 }
 MULTI_CATEGORICAL = {"interests": (60, 0.8)}
 NUMERIC = ("price", "age")
+_PREFIXES = {"user_id": "user", "site": "site", "city": "city", "device": "device", "interests": "tag"}  # of strings
 FIELDS = (*CATEGORICAL, *MULTI_CATEGORICAL, *NUMERIC)
 PAIRS = (
     ("user_id", "category"),
@@ -64,7 +65,7 @@ class ClickLog:
     @cached_property
     def best_auc(self) -> float:
         """AUC of the true logits against the drawn clicks: a perfect model's on these rows; `nan` with one class."""
-        clicks = self.table["click"].to_numpy()
+        clicks = self.table.column("click").to_numpy()
         return auc_of(self.true_logits)(clicks, 1 - clicks)
 
     @cached_property
@@ -146,11 +147,9 @@ class _Rows:
     def draw(cls, rng: np.random.Generator, rows: int) -> "_Rows":
         timestamps = np.sort(_START + rng.integers(0, _SECONDS, rows))
         ids = {
-            field: rng.choice(size, rows, p=_zipf(size, exponent))
+            field: timestamps // 3600 % 24 if field == "hour" else rng.choice(size, rows, p=_zipf(size, exponent))
             for field, (size, exponent) in CATEGORICAL.items()
-            if field != "hour"
         }
-        ids["hour"] = timestamps // 3600 % 24
         for field, (size, exponent) in MULTI_CATEGORICAL.items():
             bags = rng.choice(size, (rows, _MAX_INTERESTS), p=_zipf(size, exponent))
             bags[np.arange(_MAX_INTERESTS) >= rng.integers(0, _MAX_INTERESTS + 1, rows)[:, None]] = -1
@@ -167,27 +166,13 @@ class _Rows:
 
     def standardised(self, field: str) -> np.ndarray:
         """[rows], 0 where missing."""
-        values = (np.log(self.numbers["price"]) - 3) if field == "price" else (self.numbers["age"] - 40) / 12
-        return np.nan_to_num(values)
+        values = self.numbers[field]
+        return np.nan_to_num(np.log(values) - 3 if field == "price" else (values - 40) / 12)
 
     def table(self, clicks: np.ndarray) -> pa.Table:
-        bags = self.ids["interests"]
-        lengths = (bags >= 0).sum(1)
-        tags = _names("tag", CATEGORICAL | MULTI_CATEGORICAL, "interests").take(pa.array(bags[bags >= 0]))
-        columns = {
-            "user_id": _names("user", CATEGORICAL, "user_id").take(pa.array(self.ids["user_id"])),
-            "ad_id": pa.array(1000 + self.ids["ad_id"]),
-            "site": _names("site", CATEGORICAL, "site").take(pa.array(self.ids["site"])),
-            "city": _names("city", CATEGORICAL, "city").take(pa.array(self.ids["city"])),
-            "category": pa.array(self.ids["category"]),
-            "device": _names("device", CATEGORICAL, "device").take(pa.array(self.ids["device"])),
-            "hour": pa.array(self.ids["hour"]),
-            "interests": pa.ListArray.from_arrays(pa.array(np.r_[0, np.cumsum(lengths)], pa.int32()), tags),
-            "price": pa.array(self.numbers["price"], mask=np.isnan(self.numbers["price"])),
-            "age": pa.array(self.numbers["age"], mask=np.isnan(self.numbers["age"])),
-            "timestamp": pa.array(self.timestamps),
-            "click": pa.array(clicks.astype(np.int8)),
-        }
+        columns = {field: _column(field, ids) for field, ids in self.ids.items()}
+        columns |= {field: pa.array(values, mask=np.isnan(values)) for field, values in self.numbers.items()}
+        columns |= {"timestamp": pa.array(self.timestamps), "click": pa.array(clicks.astype(np.int8))}
         return pa.table(columns)
 
 
@@ -257,5 +242,13 @@ def _zipf(size: int, exponent: float) -> np.ndarray:
     return weights / weights.sum()
 
 
-def _names(prefix: str, sizes: dict[str, tuple[int, float]], field: str) -> pa.Array:
-    return pa.array([f"{prefix}_{rank}" for rank in range(sizes[field][0])])
+def _column(field: str, ids: np.ndarray) -> pa.Array:
+    """The ids of a field, [rows] or [rows, _MAX_INTERESTS] with -1 where there is none, as the log writes them."""
+    if field not in _PREFIXES:
+        return pa.array(ids + 1000 if field == "ad_id" else ids)
+    size, _ = (CATEGORICAL | MULTI_CATEGORICAL)[field]
+    names = pa.array([f"{_PREFIXES[field]}_{rank}" for rank in range(size)])
+    if ids.ndim == 1:
+        return names.take(pa.array(ids))
+    splits = np.r_[0, np.cumsum((ids >= 0).sum(1))]
+    return pa.ListArray.from_arrays(pa.array(splits, pa.int32()), names.take(pa.array(ids[ids >= 0])))

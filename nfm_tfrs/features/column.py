@@ -102,21 +102,23 @@ class ColumnCounts:
         if not (self.is_string or self.is_integer):
             return f"its type {self.field.type} is not a string, a number or a list of them"
         table = self._counted()
-        known = pc.not_equal(table["value"], "") if self.is_string else pc.greater_equal(table["value"], 0)
+        known = (
+            pc.not_equal(table.column("value"), "") if self.is_string else pc.greater_equal(table.column("value"), 0)
+        )
         table = table.filter(known)
         if len(table) == 0:
             return "every value is missing"
         mostly_unique = self.rows >= 100 and len(table) > self.rows / 2
         if self.kind is None and self.is_integer and not self.is_bag and mostly_unique:
             return self._numeric()
-        kept = table.filter(pc.greater_equal(table["count"], min_count))
+        kept = table.filter(pc.greater_equal(table.column("count"), min_count))
         if len(kept) == 0:
             return (
-                f"no value is seen {min_count} times (the most frequent {pc.max(table['count'])} times in "
+                f"no value is seen {min_count} times (the most frequent {pc.max(table.column('count'))} times in "
                 f"{self.rows} rows); lower min_count"
             )
         kept = kept.sort_by([("count", "descending"), ("value", "ascending")])
-        how: dict[str, Any] = {"vocabulary": tuple(kept["value"].to_pylist())}
+        how: dict[str, Any] = {"vocabulary": tuple(kept.column("value").to_pylist())}
         if len(kept) > max_vocabulary:
             how = {"num_hash_buckets": 2 * len(kept), "dtype": "string" if self.is_string else "int64"}
         if self.is_bag:
@@ -139,7 +141,7 @@ class ColumnCounts:
                 }
             )
         summed = pa.concat_tables(self.counts).group_by("value").aggregate([("count", "sum")])
-        return pa.table({"value": summed["value"], "count": summed["count_sum"]})
+        return summed.rename_columns({"count_sum": "count"})
 
 
 class _Moments:

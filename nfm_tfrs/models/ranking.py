@@ -154,6 +154,15 @@ class RankingModel(TaskModel):
                 "combiner=None and no max_length. Give them a max_length."
             )
         self.features = spec
+        self._make_layers(spec)
+        # Traced, not run, and past Keras' record of the first inputs: variables exist from here on, for any data.
+        tf.function(self._traced_call, autograph=False).get_concrete_function(encoded_signature(spec))
+        clear_losses(self)  # of the trace: a tensor of its graph
+        self._check_fields(self._scored_by_xla is not None)
+        self.built = True
+
+    def _make_layers(self, spec: FeatureSpec) -> None:
+        """Makes all that stands behind the embeddings, in the order in which weights are listed."""
         beside = bool(spec.numbers) and self.numeric != "field"
         self._number_weights = (
             keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros", dtype="float32", name="number_weights")
@@ -193,11 +202,6 @@ class RankingModel(TaskModel):
         # float32: a logit in half precision has steps of 0.008 at 10.
         self._head = None if logits_only else keras.layers.Dense(1, use_bias=False, dtype="float32", name="head")
         self._bias = self.add_weight("bias", [1], tf.float32, initializer="zeros", experimental_autocast=False)
-        # Traced, not run, and past Keras' record of the first inputs: variables exist from here on, for any data.
-        tf.function(self._traced_call, autograph=False).get_concrete_function(encoded_signature(spec))
-        clear_losses(self)  # of the trace: a tensor of its graph
-        self._check_fields(self._scored_by_xla is not None)
-        self.built = True
 
     def build(self, input_shape: Any) -> None:
         """Does nothing: a model is built as soon as it knows its features."""

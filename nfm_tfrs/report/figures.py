@@ -153,8 +153,7 @@ class Figures:
                 }
             )
             known.add(label)
-        scores = [value for line in data for value in line["y"]]
-        visible = _range(scores, search.highest)
+        visible = _range([one[search.metric] for chain in search.chains for one in chain[-1].scores], search.highest)
         ticks = {"dtick": 1} if search.most <= 12 else {}
         layout = {
             "xaxis": {"title": {"text": "slices"}, "rangemode": "tozero"} | ticks,
@@ -162,7 +161,7 @@ class Figures:
             "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "traceorder": "reversed"},
             "height": 420,
         }
-        return self._html("curves", {"data": data, "layout": layout}) + _cut(visible)
+        return self._html("curves", data, layout) + _cut(visible)
 
     # --- hyperparameters
 
@@ -209,19 +208,19 @@ class Figures:
         with quiet(self.optuna):
             study = imported(self.optuna, search, chains)
             draw = self.optuna.visualization.plot_parallel_coordinate
-            figure = draw(study, params=names, target_name=search.label).to_dict()
-        layout = figure["layout"]
+            drawn = draw(study, params=names, target_name=search.label).to_dict()
+        layout = drawn["layout"]
         labels = [search.label, *sorted(names)]  # whole: Optuna cuts them
         wrapped = [label.replace("/", "/<br>").replace("_", "_<br>").replace(" ", "<br>") for label in labels]
         layout["xaxis"] |= {"ticktext": wrapped, "tickangle": 0, "tickfont": {"size": 12}, "fixedrange": True}
         for mark in layout["annotations"]:
-            mark["bgcolor"] = "rgba(255,255,255,0.85)"
+            mark.update(bgcolor="rgba(255,255,255,0.85)")
         layout |= {"title": None, "height": 480, "margin": {"l": 56, "r": 16, "t": 24, "b": 72}}
         words = "One line a configuration; None where it does not have the hyperparameter."
         if len(known) > AXES:
             chosen = "that matter most" if shares else "that most configurations have"
             words += f" Of {len(known)} hyperparameters the {AXES} {chosen} are shown."
-        return self._html("parallel", figure, wide=True) + sentence(words)
+        return self._html("parallel", drawn["data"], layout, wide=True) + sentence(words)
 
     # --- drawing
 
@@ -236,28 +235,29 @@ class Figures:
     ) -> str:
         """A figure with one row a name, the last one on top."""
         layout = {"showlegend": False, "height": 110 + row * len(names), **(layout or {})}
-        layout["xaxis"] = {"title": {"text": label}, "nticks": 6, **layout.get("xaxis", {})}
+        across = {"title": {"text": label}, "nticks": 6, **layout.get("xaxis", {})}
         # Names such as "1" are no numbers.
-        axis = {"type": "category", "categoryorder": "array", "categoryarray": list(names), "automargin": True}
-        layout["yaxis"] = axis | {"range": [-0.6, len(names) - 0.4]}
-        return self._html(name, {"data": data, "layout": layout})
+        down = {"type": "category", "categoryorder": "array", "categoryarray": list(names), "automargin": True}
+        down |= {"range": [-0.6, len(names) - 0.4]}
+        return self._html(name, data, layout | {"xaxis": across, "yaxis": down})
 
-    def _html(self, name: str, figure: dict[str, Any], *, wide: bool = False) -> str:
-        base = {
+    def _html(self, name: str, data: Any, layout: dict[str, Any], *, wide: bool = False) -> str:
+        base: dict[str, Any] = {
             "font": {"family": "system-ui, sans-serif", "size": 13, "color": "#1d2530"},
             "margin": {"l": 8, "r": 16, "t": 32, "b": 48},
             "hoverlabel": {"align": "left"},
         }
-        layout = base | figure["layout"] | {"template": "plotly_white"}
-        for axis in (layout[key] for key in ("xaxis", "yaxis") if "title" in layout[key]):
-            axis["title"]["font"] = {"size": 13}
-        figure = {"data": figure["data"], "layout": layout}
+        height = layout.get("height")
+        layout = base | layout | {"template": "plotly_white"}
+        for heading in (axis.get("title") for name, axis in layout.items() if name in ("xaxis", "yaxis")):
+            if heading is not None:
+                heading.update(font={"size": 13})
         drawn = self.io.to_html(
-            figure,
+            {"data": data, "layout": layout},
             config={"displayModeBar": False, "doubleClick": "autosize", "responsive": True},
             include_plotlyjs=False,
             full_html=False,
-            default_height=f"{figure['layout']['height']}px",
+            default_height=f"{height}px",
             div_id=f"figure-{name}",
         )
         width = ' style="min-width: 960px"' if wide else ""

@@ -166,21 +166,22 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
             for name, cls in self.blocks.items():
                 with self._when(hp, "interaction", [name], choices=self.blocks), hp.name_scope(name):
                     if name == block:
-                        drawn["interaction"] = {"name": name, "config": _drawn_config(name, cls, hp)}
+                        drawn |= {"interaction": {"name": name, "config": _drawn_config(name, cls, hp)}}
         layers = 0
         if "hidden_units" not in self.fixed:
             layers = hp.Int("layers", 0, 3, default=1)
             with hp.conditional_scope("layers", [1, 2, 3]):
                 units = hp.Choice("units", [32, 64, 128, 256], default=64)
-                drawn["hidden_units"] = [units] * layers if layers else []
+                drawn |= {"hidden_units": [units] * layers if layers else []}
         deep = bool(self.fixed.get("hidden_units", layers))
         with nullcontext() if "hidden_units" in self.fixed else hp.conditional_scope("layers", [1, 2, 3]):
             if deep:  # with no tower the structures are one
-                drawn["structure"] = self._choice(hp, "structure", self.structures)
-                drawn["batch_norm"] = self._drawn(hp.Boolean, "batch_norm", default=True)
-                drawn["dropout"] = self._drawn(hp.Choice, "dropout", [0.0, 0.1, 0.2, 0.3, 0.5], default=0.2)
-        drawn["interaction_batch_norm"] = self._drawn(hp.Boolean, "interaction_batch_norm", default=True)
-        return drawn
+                drawn |= {
+                    "structure": self._choice(hp, "structure", self.structures),
+                    "batch_norm": self._drawn(hp.Boolean, "batch_norm", default=True),
+                    "dropout": self._drawn(hp.Choice, "dropout", [0.0, 0.1, 0.2, 0.3, 0.5], default=0.2),
+                }
+        return drawn | {"interaction_batch_norm": self._drawn(hp.Boolean, "interaction_batch_norm", default=True)}
 
     def _sizes(self, hp: Any) -> dict[str, Any]:
         return {
