@@ -140,7 +140,7 @@ class TrialRecord:
         candidate: The model and training that these values make.
         start: Number of the slice it began with.
         end: Number of the slice it was to end before.
-        score: Its best value of the objective; None without one.
+        score: The trial's best value of the objective; None without one.
         scores: Validation metrics after each slice, from the first, those of its parents included.
     """
 
@@ -223,7 +223,7 @@ class Difference:
     """A metric, or how much higher it is than another's, with its 95 % interval over rows.
 
     Args:
-        mean: Of the rows themselves.
+        mean: The value over the rows themselves.
         low: Lower end of the interval; NaN where no resample has a value.
         high: Upper end of the interval.
     """
@@ -327,7 +327,7 @@ class Judged:
     Args:
         metrics: All of the task's metrics.
         low: Lower end of the 95 % interval of the objective over rows.
-        high: Its upper end.
+        high: Upper end of that interval.
     """
 
     metrics: Metrics

@@ -25,7 +25,7 @@ class TwoStream(InteractionBlock):
         num_heads: Number of chunks that each stream's output is cut into.
         first_context: The fields that gate stream 1, as of the user, by their positions on axis 1, from 0 (the order is
             `FusedEmbedding`'s); with none a vector is learnt.
-        second_context: The same for stream 2, as of the item.
+        second_context: Numbers of the fields that gate stream 2, such as the item's.
         gate_units: Width of the hidden layer of each gate.
         activation: The streams' activation, by its Keras name.
 

@@ -103,7 +103,7 @@ class SearchProgress(Progress):
 
     Args:
         trials: Configurations to try; None for no limit.
-        minutes: Of search; None for no limit.
+        minutes: Minutes of search; None for no limit.
     """
 
     def __init__(self, trials: int | None, minutes: float | None) -> None:

@@ -54,7 +54,7 @@ def cached(
         files: What `prepare` reads, by role.
         settings: All else that its result depends on, as plain JSON types.
         prepare: Reads and encodes.
-        windows: Of what was prepared, the rows of the part `train`, where they do not fit into memory at once and
+        windows: Gives the rows of the part `train`, where they do not fit into memory at once and
             `prepare` leaves them out.
         keep: The columns of the raw tables that the result shall have.
 

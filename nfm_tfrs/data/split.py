@@ -98,7 +98,7 @@ def parse_split(text: str, seed: int = 0) -> Split:
     Args:
         text: `random`, `time:timestamp` or `user-time:user_id,timestamp`; with three fractions behind it if wanted,
             as in `random:0.7,0.2,0.1` and `time:timestamp:0.7,0.2,0.1`.
-        seed: Of the random split.
+        seed: Seed of the random split.
 
     Raises:
         ValueError: It is none of these, or the fractions are not three shares of sum 1.

@@ -17,7 +17,7 @@ class OpenOracle(keras_tuner.Oracle):  # type: ignore[name-defined]
 
     Args:
         objective: A `keras_tuner.Objective`.
-        seed: Of the values, 0 included, which KerasTuner takes for none.
+        seed: Seed of the values; 0 is one too, while KerasTuner takes it for none.
         first_state: The number before the first that `next_seed` returns.
         max_failures: Trials in a row that may fail, `max_consecutive_failed_trials`.
     """

@@ -25,7 +25,7 @@ def paired_bootstrap(
         metric: `"auc"`, `"log_loss"`, `"rmse"` or `"mae"`.
         labels: Labels of the rows, `[n]`.
         ours: Predictions of each seed (logits of a binary model), `[n]`; the metric is the mean over seeds.
-        theirs: The same of the others; None for the metric of `ours` itself.
+        theirs: Predictions of each seed of the others, `[n]`; None for the metric of `ours` itself.
         weights: Weights of the rows, `[n]`, 0 or more; all 1 if not given.
         seed: Seed of the resamples, each of which is drawn once for all predictions.
 

@@ -225,7 +225,7 @@ def evaluate_binary(
         `groups`, the number of groups that have both classes. What is undefined is `nan`.
 
     Raises:
-        ValueError: As the functions it calls.
+        ValueError: What `auc`, `log_loss`, `calibration` and `grouped_auc` refuse.
     """
     error, ratio = calibration(labels, _sigmoid(logits), weights)
     report = {

@@ -320,7 +320,7 @@ class RankingModel(TaskModel):
         """Compiles as `TaskModel.compile` does.
 
         Args:
-            optimizer: See `TaskModel.compile`.
+            optimizer: A Keras optimizer or its name; LazyAdagrad(0.05) if not given (with XLA Keras' Adagrad).
             jit_compile: Whether XLA compiles the dense part, from the embeddings to the logit; look-ups, of any kind,
                 and optimizers stay outside. It compiles once more for a last batch of another size. `"auto"` does not:
                 on CPUs its matrix products are slower than TensorFlow's own.

@@ -17,8 +17,8 @@ class Importances:
     """Shares of the variation of the score, each of one hyperparameter alone.
 
     Args:
-        always: Of the hyperparameters that all configurations have.
-        conditional: Of the others, each among the configurations that have it.
+        always: Shares of the hyperparameters that all configurations have.
+        conditional: Shares of the other hyperparameters, each among the configurations that have it.
         few: The names of those that too few have.
     """
 
@@ -56,7 +56,8 @@ def imported(optuna: Any, search: Search, chains: Sequence[Chain], slices: int |
         optuna: The module.
         search: What the configurations are of.
         chains: The configurations.
-        slices: Of which the score is the best; of all if not given, their number then being a parameter as well.
+        slices: Number of first slices that the best score is taken of; all if not given, their number then being a
+            parameter as well.
     """
     study = optuna.create_study(direction="maximize" if search.highest else "minimize")
     rows = [{text(name): plain(value) for name, value in chain[-1].values.items()} for chain in chains]

@@ -66,7 +66,7 @@ def write_report(evidence: Evidence, path: str | Path) -> None:
 
     Args:
         evidence: What a search tried and measured; `Evidence.from_json` reads it from a `search.json`.
-        path: Of the HTML file.
+        path: Path of the HTML file.
 
     Raises:
         ImportError: Optuna or Plotly is not installed.

@@ -34,15 +34,15 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
     batch, and structures that need it known.
 
     Args:
-        features: Of every model.
+        features: Features that every model reads.
         models: Registered models. Blocks, structure and tower are searched of `"ranking"`; every other one keeps its
             own, and only sizes and regularisation are searched.
         blocks: Registered blocks; all that fit if not given.
-        structures: Of `"ranking"`.
+        structures: Places of the tower of `"ranking"` to choose from: stacked, parallel, concat.
         precisions: Dtypes; see `RankingModel`.
         fixed: Hyperparameters that are not searched, or any other argument of the models, by name: `embedding_dim=16`,
             `optimizer="adam"`, `learning_rate=0.01`, `jit_compile=True`, `batch_norm_momentum=0.9`.
-        task: See `RankingModel`.
+        task: What the models predict: `"binary"` or `"regression"`.
         decay_steps: Steps of a whole training; a cosine schedule over them is then searched as well.
 
     Raises:

@@ -38,11 +38,12 @@ class HalvingOracle(OpenOracle):
         rungs: Slices of each rung, rising; with a single one each configuration is trained whole.
         factor: One in this many is promoted.
         max_configurations: Configurations to try; None for no limit.
-        seconds: Of search, those before an interruption included but for the trial it cut; None for no limit.
+        seconds: Seconds to search for, those before an interruption included but for the trial that it cut; None for
+            no limit.
         neighbours: Whether there are any; with none, one rung and nothing balanced, this is a random search.
         balanced: Name of a `Choice` whose least tried values are drawn. One that the space lacks changes nothing.
         problem: Says what is wrong with some values, or None; what has a problem is never proposed.
-        seed: Of the values.
+        seed: Seed of the values that are drawn.
         max_failures: Configurations in a row that may fail before the search gives up.
 
     Reference:

@@ -173,7 +173,7 @@ def checked_objective(objective: Any, task: str) -> Objective:
     """Returns an objective that the reports of this task have.
 
     Args:
-        objective: Its name, or a `keras_tuner.Objective`; the task's first if None.
+        objective: Name of a validation metric, or a `keras_tuner.Objective`; the task's first if None.
         task: `"binary"` or `"regression"`.
 
     Raises:

@@ -18,7 +18,7 @@ class Slices:
         part: The rows.
         passes: Passes over them, a fraction included.
         count: Number of slices.
-        seed: Of the permutations.
+        seed: Seed of the permutations.
 
     Raises:
         ValueError: Fewer than one slice, no passes, fewer rows than slices, or rows without labels.

@@ -39,7 +39,7 @@ def batches(
         weights: `[n]`, of the examples.
         batch_size: Rows a batch; the last one holds what is left.
         shuffle: Whether to permute the rows.
-        seed: Of the permutations.
+        seed: Seed of the permutations.
         drop_remainder: Whether to leave a last partial batch out; the batch size is then static.
 
     Returns:
