@@ -1,7 +1,7 @@
 """The one model class: encoder, fused table, interaction blocks, tower."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from nfm_tfrs import arguments
 from nfm_tfrs.blocks.base import by_sums, flat
@@ -15,6 +15,9 @@ from nfm_tfrs.models.interaction import Interaction, interaction_blocks, interac
 from nfm_tfrs.models.task_model import TaskModel
 from nfm_tfrs.models.tasks import task_config
 from nfm_tfrs.models.tower import Tower
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Structure = Literal["stacked", "parallel", "concat"]
 Numeric = Literal["field", "concat", "bottom_mlp"]
@@ -75,6 +78,10 @@ class RankingModel(TaskModel):
         >>> model({"user": tf.constant([3]), "price": tf.constant([0.5])}).shape
         TensorShape([1, 1])
     """
+
+    if TYPE_CHECKING:  # stubs of TensorFlow, which pyright brings, say that any class makes a plain Keras model
+
+        def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
 
     def __init__(
         self,
