@@ -227,9 +227,13 @@ def reports(environment, rogues, tmp_path_factory):
 def test_our_wheel_holds_our_two_packages_and_nothing_else(wheels):
     (ours,) = (wheel for wheel in wheels if wheel.name.startswith("nfm_tfrs-"))
     with zipfile.ZipFile(ours) as archive:
-        tops = {name.partition("/")[0] for name in archive.namelist()}
+        names = set(archive.namelist())
+    tops = {name.partition("/")[0] for name in names}
     (metadata,) = (top for top in tops if top.endswith(".dist-info"))
     assert tops == {"nfm_tfrs", "tfrs_registry", metadata}
+    assert {"nfm_tfrs/py.typed", "tfrs_registry/py.typed"} <= names  # else type checkers pass both over
+    sources = [ROOT / "nfm_tfrs", ROOT / "registry" / "tfrs_registry"]
+    assert {str(path.relative_to(top.parent)) for top in sources for path in top.rglob("*.py")} <= names
 
 
 def test_what_runs_is_what_was_installed(reports, environment):

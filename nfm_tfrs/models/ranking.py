@@ -11,6 +11,7 @@ from nfm_tfrs.features.feature import Feature
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.keras_compat.private import clear_losses, has_losses, untracked
+from nfm_tfrs.models import description
 from nfm_tfrs.models.interaction import Interaction, interaction_blocks, interaction_config
 from nfm_tfrs.models.task_model import TaskModel
 from nfm_tfrs.models.tasks import task_config
@@ -353,6 +354,14 @@ class RankingModel(TaskModel):
                 "jit_compile=True needs the same number of fields in each batch; received features with combiner=None "
                 "and no max_length. Give them a max_length."
             )
+
+    # --- what a person sees
+
+    def __repr__(self) -> str:
+        return description.one_line(self)
+
+    def _repr_html_(self) -> str:
+        return description.html(self)
 
     # --- saving
 
