@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 INT_MISSING = -1
+WEIGHTS_OF = b"weights_of"  # metadata of an Arrow field: the bag column whose weights a column holds
 
 
 @dataclass(frozen=True, eq=False)

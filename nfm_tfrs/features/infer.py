@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nfm_tfrs import arguments
+from nfm_tfrs.features.bag import WEIGHTS_OF
 from nfm_tfrs.features.column import ColumnCounts, Kind
 from nfm_tfrs.features.feature import Feature
 from nfm_tfrs.features.spec import FeatureSpec
 
 MIN_COUNT = 5  # chosen on validation: benchmarks/quality/movielens.py
 MAX_VOCABULARY = 1_000_000
-WEIGHTS_OF = b"weights_of"  # field metadata: the bag column whose weights a column holds
 
 
 @dataclass(frozen=True)

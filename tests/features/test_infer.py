@@ -8,9 +8,10 @@ import pytest
 
 from nfm_tfrs.data.prepare import prepare
 from nfm_tfrs.data.split import Split
+from nfm_tfrs.features.bag import WEIGHTS_OF
 from nfm_tfrs.features.check import checked_arrays
 from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeature, NumericFeature
-from nfm_tfrs.features.infer import WEIGHTS_OF, infer_features
+from nfm_tfrs.features.infer import infer_features
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import tf
 

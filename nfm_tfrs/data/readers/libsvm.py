@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nfm_tfrs.features.infer import WEIGHTS_OF
+from nfm_tfrs.features.bag import WEIGHTS_OF
 
 _BLOCK_BYTES = 1 << 25
 _FORMS = {2: ("libsvm", "label index:value …"), 3: ("libffm", "label field:index:value …")}
