@@ -8,12 +8,12 @@ from tfrs_registry import blocks
 _NAMES = 6  # of features; a line with forty of them is none that a person reads
 
 
-def one_line(model: Any) -> str:
+def describe(model: Any) -> str:
     """Returns what a `RankingModel` is, in one line.
 
     Example:
         >>> from nfm_tfrs import NFM
-        >>> print(one_line(NFM(name="small", hidden_units=(16, 8))))
+        >>> print(describe(NFM(name="small", hidden_units=(16, 8))))
         <NFM 'small': no features yet, bi_interaction, stacked, hidden_units=(16, 8), no parameters yet>
     """
     facts = _facts(model)
@@ -21,7 +21,7 @@ def one_line(model: Any) -> str:
     return " ".join(text.split())  # a column's name may hold anything
 
 
-def html(model: Any) -> str:
+def describe_as_html(model: Any) -> str:
     """Returns what a `RankingModel` is, as a table for a notebook."""
     rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(fact)}</td></tr>" for name, fact in _facts(model).items())
     return f"<table><caption>{escape(type(model).__name__)} {escape(repr(model.name))}</caption>{rows}</table>"

@@ -358,10 +358,10 @@ class RankingModel(TaskModel):
     # --- what a person sees
 
     def __repr__(self) -> str:
-        return description.one_line(self)
+        return description.describe(self)
 
     def _repr_html_(self) -> str:
-        return description.html(self)
+        return description.describe_as_html(self)
 
     # --- saving
 
