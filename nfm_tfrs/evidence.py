@@ -1,16 +1,14 @@
 """What was tried and measured, as frozen types with a versioned JSON form; standard library only."""
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-FORMAT = 1  # of the JSON form; files of version 0.1.0 say none, and are read as this one
+from nfm_tfrs.configuration import Configuration
+from nfm_tfrs.written import FORMAT, check_format, finite, number, read, read_choice, read_object
 
 Direction = Literal["max", "min"]
-Schedule = Literal["constant", "cosine"]
 Rows = Literal["train", "train and validation"]
-_NEEDED = object()  # instead of a default
 Metrics = Mapping[str, float]  # by the metric's name; which there are depends on the task
 
 
@@ -43,88 +41,7 @@ class Objective:
     @classmethod
     def from_json(cls, written: Mapping[str, Any]) -> "Objective":
         """Returns the objective that `to_json` wrote."""
-        return cls(name=_read(written, "name", str), direction=_choice(written, "direction", get_args(Direction)))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Configuration:
-    """A model and how it is trained: one candidate of a search, and what a `Recipe` trains.
-
-    Args:
-        model: The model's registered name.
-        config: The model's constructor arguments, plain JSON types, without the precision.
-        optimizer: `"lazyadagrad"`, `"lazyadam"` or a Keras optimizer's name; None for the model's default.
-        optimizer_arguments: Further constructor arguments of the optimizer, by name.
-        learning_rate: The optimizer's rate, or where a schedule begins; None for the optimizer's default.
-        schedule: `"constant"`, or `"cosine"`: falling to 0 over the passes.
-        batch_size: Rows of a training step.
-        passes: Passes over the training rows, a fraction included; None where whoever trains decides.
-        precision: The model's dtype policy; None for a model that has no such argument, and for the default.
-        jit_compile: Whether XLA compiles the dense part; None leaves it to the model.
-    """
-
-    model: str
-    config: Mapping[str, Any] = field(default_factory=dict)
-    optimizer: str | None = None
-    optimizer_arguments: Mapping[str, Any] = field(default_factory=dict)
-    learning_rate: float | None = None
-    schedule: Schedule = "constant"
-    batch_size: int = 256
-    passes: float | None = None
-    precision: str | None = None
-    jit_compile: bool | None = None
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """All constructor arguments of the model, the precision among them, plain JSON types."""
-        if self.precision is None:
-            return dict(self.config)
-        found: dict[str, Any] = {}
-        for name, value in self.config.items():
-            if name == "task":
-                found["dtype"] = self.precision  # where files of version 0.1.0 have it
-            found[name] = value
-        return found | {"dtype": self.precision}
-
-    @property
-    def training(self) -> dict[str, Any]:
-        """How the model is trained, plain JSON types, without what is left to a default."""
-        training = {
-            "optimizer": self.optimizer,
-            "optimizer_arguments": dict(self.optimizer_arguments) or None,
-            "learning_rate": self.learning_rate,
-            "schedule": self.schedule,
-            "jit_compile": self.jit_compile,
-            "batch_size": self.batch_size,
-            "passes": self.passes,
-        }
-        return {name: value for name, value in training.items() if value is not None}
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns `{"model": …, "training": {…}, "config": {…}}`, plain JSON types."""
-        return {"model": self.model, "training": self.training, "config": self.arguments}
-
-    @classmethod
-    def from_json(cls, written: Mapping[str, Any]) -> "Configuration":
-        """Returns the configuration that `to_json` wrote.
-
-        Raises:
-            KeyError: The model, its config or its training is not there.
-            TypeError: One of these is not of its type.
-        """
-        training, config = _read(written, "training", Mapping), _read(written, "config", Mapping)
-        return cls(
-            model=_read(written, "model", str),
-            precision=_read(config, "dtype", str | None, None),
-            config={name: value for name, value in config.items() if name != "dtype"},
-            optimizer=_read(training, "optimizer", str | None, None),
-            optimizer_arguments=_read(training, "optimizer_arguments", Mapping, {}),
-            learning_rate=_read(training, "learning_rate", float | int | None, None),
-            schedule=_choice(training, "schedule", get_args(Schedule), "constant"),
-            batch_size=_read(training, "batch_size", int, 256),
-            passes=_read(training, "passes", float | int | None, None),
-            jit_compile=_read_jit(training),
-        )
+        return cls(name=read(written, "name", str), direction=read_choice(written, "direction", get_args(Direction)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +83,7 @@ class TrialRecord:
             "candidate": self.candidate.to_json(),
             "start": self.start,
             "end": self.end,
-            "score": _finite(self.score),
+            "score": finite(self.score),
             "scores": [_metrics(scores) for scores in self.scores],
         }
 
@@ -174,16 +91,16 @@ class TrialRecord:
     def from_json(cls, written: Mapping[str, Any]) -> "TrialRecord":
         """Returns the trial that `to_json` wrote."""
         return cls(
-            id=_read(written, "id", str),
-            parent=_read(written, "parent", str | None),
-            status=_read(written, "status", str),
-            message=_read(written, "message", str | None),
-            values=_read(written, "values", Mapping),
-            candidate=Configuration.from_json(_read(written, "candidate", Mapping)),
-            start=_read(written, "start", int | None),
-            end=_read(written, "end", int | None),
-            score=_read(written, "score", float | int | None),
-            scores=tuple(map(_read_metrics, _read(written, "scores", list))),
+            id=read(written, "id", str),
+            parent=read(written, "parent", str | None),
+            status=read(written, "status", str),
+            message=read(written, "message", str | None),
+            values=read(written, "values", Mapping),
+            candidate=Configuration.from_json(read(written, "candidate", Mapping)),
+            start=read(written, "start", int | None),
+            end=read(written, "end", int | None),
+            score=read(written, "score", float | int | None),
+            scores=tuple(map(_read_metrics, read(written, "scores", list))),
         )
 
 
@@ -211,10 +128,10 @@ class Run:
     def from_json(cls, written: Mapping[str, Any]) -> "Run":
         """Returns the run that `to_json` wrote."""
         return cls(
-            seed=_read(written, "seed", int),
-            slice=_read(written, "slice", int),
-            metrics=_read_metrics(_read(written, "metrics", Mapping)),
-            file=_read(written, "file", str),
+            seed=read(written, "seed", int),
+            slice=read(written, "slice", int),
+            metrics=_read_metrics(read(written, "metrics", Mapping)),
+            file=read(written, "file", str),
         )
 
 
@@ -234,13 +151,13 @@ class Difference:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the difference as plain JSON types."""
-        return {"mean": _finite(self.mean), "interval": [_finite(self.low), _finite(self.high)]}
+        return {"mean": finite(self.mean), "interval": [finite(self.low), finite(self.high)]}
 
     @classmethod
     def from_json(cls, written: Mapping[str, Any]) -> "Difference":
         """Returns the difference that `to_json` wrote."""
         low, high = _read_interval(written)
-        return cls(mean=_number(_read(written, "mean", float | int | None)), low=low, high=high)
+        return cls(mean=number(read(written, "mean", float | int | None)), low=low, high=high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,22 +189,22 @@ class Finalist:
             "candidate": self.candidate.to_json(),
             "runs": [run.to_json() for run in self.runs],
             "diverged": list(self.diverged),
-            "mean": _finite(self.mean),
-            "sd": _finite(self.sd),
+            "mean": finite(self.mean),
+            "sd": finite(self.sd),
             "difference": None if self.difference is None else self.difference.to_json(),
         }
 
     @classmethod
     def from_json(cls, written: Mapping[str, Any]) -> "Finalist":
         """Returns the finalist that `to_json` wrote."""
-        difference = _read(written, "difference", Mapping | None)
+        difference = read(written, "difference", Mapping | None)
         return cls(
-            trial=_read(written, "trial", str),
-            candidate=Configuration.from_json(_read(written, "candidate", Mapping)),
-            runs=tuple(map(Run.from_json, _read(written, "runs", list))),
-            diverged=tuple(_read(written, "diverged", list)),
-            mean=_read(written, "mean", float | int | None),
-            sd=_read(written, "sd", float | int | None),
+            trial=read(written, "trial", str),
+            candidate=Configuration.from_json(read(written, "candidate", Mapping)),
+            runs=tuple(map(Run.from_json, read(written, "runs", list))),
+            diverged=tuple(read(written, "diverged", list)),
+            mean=read(written, "mean", float | int | None),
+            sd=read(written, "sd", float | int | None),
             difference=None if difference is None else Difference.from_json(difference),
         )
 
@@ -314,9 +231,9 @@ class Winner:
     def from_json(cls, written: Mapping[str, Any]) -> "Winner":
         """Returns what `to_json` wrote."""
         return cls(
-            seed=_read(written, "seed", int),
-            slices=_read(written, "slices", int),
-            rows=_choice(written, "rows", get_args(Rows)),
+            seed=read(written, "seed", int),
+            slices=read(written, "slices", int),
+            rows=read_choice(written, "rows", get_args(Rows)),
         )
 
 
@@ -336,13 +253,13 @@ class Judged:
 
     def to_json(self) -> dict[str, Any]:
         """Returns this as plain JSON types."""
-        return {"metrics": _metrics(self.metrics), "interval": [_finite(self.low), _finite(self.high)]}
+        return {"metrics": _metrics(self.metrics), "interval": [finite(self.low), finite(self.high)]}
 
     @classmethod
     def from_json(cls, written: Mapping[str, Any]) -> "Judged":
         """Returns what `to_json` wrote."""
         low, high = _read_interval(written)
-        return cls(metrics=_read_metrics(_read(written, "metrics", Mapping)), low=low, high=high)
+        return cls(metrics=_read_metrics(read(written, "metrics", Mapping)), low=low, high=high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -380,14 +297,14 @@ class Data:
     @classmethod
     def from_json(cls, written: Mapping[str, Any]) -> "Data":
         """Returns what `to_json` wrote."""
-        rows = _read(written, "rows", Mapping)
+        rows = read(written, "rows", Mapping)
         return cls(
-            train=_read(rows, "train", int),
-            valid=_read(rows, "valid", int),
-            test=_read(rows, "test", int | None, None),
-            label=_read(written, "label", str | None, None),
-            split=_read(written, "split", str | None, None),
-            fingerprint=_read(written, "fingerprint", str, ""),
+            train=read(rows, "train", int),
+            valid=read(rows, "valid", int),
+            test=read(rows, "test", int | None, None),
+            label=read(written, "label", str | None, None),
+            split=read(written, "split", str | None, None),
+            fingerprint=read(written, "fingerprint", str, ""),
         )
 
 
@@ -453,21 +370,21 @@ class Evidence:
         """
         check_format(written, "evidence of a search")
         try:
-            test = _read(written, "test", Mapping | None)
+            test = read(written, "test", Mapping | None)
             return cls(
-                objective=Objective.from_json(_read(written, "objective", Mapping)),
-                seed=_read(written, "seed", int),
-                passes=_read(written, "passes", float | int),
-                slices=_read(written, "slices", int),
-                seconds=_read(written, "seconds", float | int),
-                trials=tuple(map(TrialRecord.from_json, _read(written, "trials", list))),
-                finalists=tuple(map(Finalist.from_json, _read(written, "finalists", list))),
-                diverged=tuple(_read(written, "diverged", list)),
-                verdict=_read(written, "verdict", str),
-                winner=Winner.from_json(_read(written, "model", Mapping)),
+                objective=Objective.from_json(read(written, "objective", Mapping)),
+                seed=read(written, "seed", int),
+                passes=read(written, "passes", float | int),
+                slices=read(written, "slices", int),
+                seconds=read(written, "seconds", float | int),
+                trials=tuple(map(TrialRecord.from_json, read(written, "trials", list))),
+                finalists=tuple(map(Finalist.from_json, read(written, "finalists", list))),
+                diverged=tuple(read(written, "diverged", list)),
+                verdict=read(written, "verdict", str),
+                winner=Winner.from_json(read(written, "model", Mapping)),
                 test=None if test is None else Judged.from_json(test),
-                data=Data.from_json(_read(written, "data", Mapping)),
-                versions=_read(written, "versions", Mapping),
+                data=Data.from_json(read(written, "data", Mapping)),
+                versions=read(written, "versions", Mapping),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(
@@ -475,82 +392,19 @@ class Evidence:
             ) from error
 
 
-def check_format(written: Any, what: str) -> None:
-    """Checks that something was written by this version or an earlier one.
-
-    Args:
-        written: What was read, as plain JSON types.
-        what: What it should be, for the message.
-
-    Raises:
-        ValueError: It is no object, or a newer version wrote it.
-    """
-    if not isinstance(written, Mapping):
-        raise ValueError(f"This is no {what}: an object is needed; received {type(written).__name__}.")
-    number = written.get("format", FORMAT)
-    if not isinstance(number, int) or number > FORMAT:
-        raise ValueError(
-            f"This {what} has format {number!r}, and this version of nfm-tfrs reads up to {FORMAT}. Install a newer "
-            "nfm-tfrs."
-        )
-
-
-def _read(written: Any, name: str, kind: Any, default: Any = _NEEDED) -> Any:
-    """A value of what was read, of a type or union of types.
-
-    Raises:
-        KeyError: It is not there, and has no default.
-        TypeError: It has another type, or what was read is no object.
-    """
-    found = _object(written)
-    value = found[name] if default is _NEEDED else found.get(name, default)
-    if not isinstance(value, kind):
-        raise TypeError(f"{name!r} is {type(value).__name__}")
-    return value
-
-
-def _object(written: Any) -> Mapping[str, Any]:
-    if not isinstance(written, Mapping):
-        raise TypeError(f"{written!r} is no object")
-    return written
-
-
-def _choice(written: Any, name: str, options: Sequence[str], default: Any = _NEEDED) -> Any:
-    value = _read(written, name, str, default)
-    if value not in options:
-        raise TypeError(f"{name!r} is {value!r}")
-    return value
-
-
-def _read_jit(training: Mapping[str, Any]) -> bool | None:
-    if training.get("jit_compile") == "auto":  # version 0.1.0 wrote what it was told
-        return None
-    jit: bool | None = _read(training, "jit_compile", bool | None, None)
-    return jit
-
-
 def _read_interval(written: Mapping[str, Any]) -> tuple[float, float]:
-    ends = _read(written, "interval", list)
+    ends = read(written, "interval", list)
     if len(ends) != 2:
         raise TypeError(f"'interval' has {len(ends)} ends")
     for end in ends:
         if not isinstance(end, float | int | None):
             raise TypeError(f"{end!r} is no number")
-    return _number(ends[0]), _number(ends[1])
+    return number(ends[0]), number(ends[1])
 
 
 def _metrics(metrics: Metrics) -> dict[str, float | None]:
-    return {name: _finite(value) for name, value in metrics.items()}
+    return {name: finite(value) for name, value in metrics.items()}
 
 
 def _read_metrics(written: Any) -> dict[str, float]:
-    return {name: _number(_read(written, name, float | int | None)) for name in _object(written)}
-
-
-def _finite(value: float | None) -> float | None:
-    """The value, None for NaN, which JSON does not know."""
-    return None if value is None or math.isnan(value) else value
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
+    return {name: number(read(written, name, float | int | None)) for name in read_object(written)}

@@ -8,19 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from nfm_tfrs.evidence import (
-    FORMAT,
-    Configuration,
-    Data,
-    Difference,
-    Evidence,
-    Finalist,
-    Judged,
-    Objective,
-    Run,
-    TrialRecord,
-    Winner,
-)
+from nfm_tfrs.configuration import Configuration
+from nfm_tfrs.evidence import Data, Difference, Evidence, Finalist, Judged, Objective, Run, TrialRecord, Winner
+from nfm_tfrs.written import FORMAT
 
 YESTERDAY = Path(__file__).parent / "yesterday" / "search.json"  # of version 0.1.0, shortened
 WHOLE = Configuration(

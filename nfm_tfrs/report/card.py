@@ -3,7 +3,8 @@
 import json
 from collections.abc import Iterator
 
-from nfm_tfrs.evidence import Configuration, Evidence
+from nfm_tfrs.configuration import Configuration
+from nfm_tfrs.evidence import Evidence
 
 
 def card(best: Configuration, evidence: Evidence) -> str:

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-from nfm_tfrs.evidence import Configuration, Evidence, TrialRecord
+from nfm_tfrs.configuration import Configuration
+from nfm_tfrs.evidence import Evidence, TrialRecord
 
 NAMES = {"auc": "AUC", "rmse": "RMSE", "mae": "MAE"}
 Chain = list[TrialRecord]

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nfm_tfrs.evidence import FORMAT, Configuration, check_format
+from nfm_tfrs.configuration import Configuration
 from nfm_tfrs.target import Target
+from nfm_tfrs.written import FORMAT, check_format
 
 _SIGN_IN = re.compile(r"(\w+://)[^/@\s]*@")
 _QUERY = re.compile(r"(\w+://[^?\s]*)\?\S*")

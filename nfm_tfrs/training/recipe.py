@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nfm_tfrs import arguments
-from nfm_tfrs.evidence import Configuration, Winner, check_format
+from nfm_tfrs.configuration import Configuration
+from nfm_tfrs.evidence import Winner
 from nfm_tfrs.features.spec import FeatureSpec
+from nfm_tfrs.written import check_format
 from tfrs_registry import get_model
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from nfm_tfrs.configuration import Configuration
 from nfm_tfrs.data.parts import EncodedPart, Prepared, fingerprint
-from nfm_tfrs.evidence import Configuration, Data, Evidence, Finalist, Judged, Objective, Run, TrialRecord, Winner
+from nfm_tfrs.evidence import Data, Evidence, Finalist, Judged, Objective, Run, TrialRecord, Winner
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import forgotten_gradients, keras
 from nfm_tfrs.metrics.bootstrap import paired_bootstrap

@@ -8,8 +8,8 @@ from typing import Any, get_args
 
 from nfm_tfrs import arguments
 from nfm_tfrs.blocks.base import misfit
+from nfm_tfrs.configuration import Configuration
 from nfm_tfrs.embedding.table import FusedEmbedding
-from nfm_tfrs.evidence import Configuration
 from nfm_tfrs.features.feature import Feature
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import forgotten_gradients, load_keras_tuner

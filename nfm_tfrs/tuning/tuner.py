@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from nfm_tfrs.configuration import Configuration
 from nfm_tfrs.data.parts import EncodedPart
-from nfm_tfrs.evidence import Configuration, Objective
+from nfm_tfrs.evidence import Objective
 from nfm_tfrs.keras_compat import forgotten_gradients, keras, tf
 from nfm_tfrs.keras_compat.search import OpenTuner, keras_tuner
 from nfm_tfrs.runs.files import write_text

@@ -1,0 +1,97 @@
+"""A model and how it is trained, as plain data: one candidate of a search, and what a recipe trains."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from nfm_tfrs.written import read, read_choice
+
+Schedule = Literal["constant", "cosine"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """A model and how it is trained: one candidate of a search, and what a `Recipe` trains.
+
+    Args:
+        model: The model's registered name.
+        config: The model's constructor arguments, plain JSON types, without the precision.
+        optimizer: `"lazyadagrad"`, `"lazyadam"` or a Keras optimizer's name; None for the model's default.
+        optimizer_arguments: Further constructor arguments of the optimizer, by name.
+        learning_rate: The optimizer's rate, or where a schedule begins; None for the optimizer's default.
+        schedule: `"constant"`, or `"cosine"`: falling to 0 over the passes.
+        batch_size: Rows of a training step.
+        passes: Passes over the training rows, a fraction included; None where whoever trains decides.
+        precision: The model's dtype policy; None for a model that has no such argument, and for the default.
+        jit_compile: Whether XLA compiles the dense part; None leaves it to the model.
+    """
+
+    model: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    optimizer: str | None = None
+    optimizer_arguments: Mapping[str, Any] = field(default_factory=dict)
+    learning_rate: float | None = None
+    schedule: Schedule = "constant"
+    batch_size: int = 256
+    passes: float | None = None
+    precision: str | None = None
+    jit_compile: bool | None = None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """All constructor arguments of the model, the precision among them, plain JSON types."""
+        if self.precision is None:
+            return dict(self.config)
+        found: dict[str, Any] = {}
+        for name, value in self.config.items():
+            if name == "task":
+                found["dtype"] = self.precision  # where files of version 0.1.0 have it
+            found[name] = value
+        return found | {"dtype": self.precision}
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """How the model is trained, plain JSON types, without what is left to a default."""
+        training = {
+            "optimizer": self.optimizer,
+            "optimizer_arguments": dict(self.optimizer_arguments) or None,
+            "learning_rate": self.learning_rate,
+            "schedule": self.schedule,
+            "jit_compile": self.jit_compile,
+            "batch_size": self.batch_size,
+            "passes": self.passes,
+        }
+        return {name: value for name, value in training.items() if value is not None}
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns `{"model": …, "training": {…}, "config": {…}}`, plain JSON types."""
+        return {"model": self.model, "training": self.training, "config": self.arguments}
+
+    @classmethod
+    def from_json(cls, written: Mapping[str, Any]) -> "Configuration":
+        """Returns the configuration that `to_json` wrote.
+
+        Raises:
+            KeyError: The model, its config or its training is not there.
+            TypeError: One of these is not of its type.
+        """
+        training, config = read(written, "training", Mapping), read(written, "config", Mapping)
+        return cls(
+            model=read(written, "model", str),
+            precision=read(config, "dtype", str | None, None),
+            config={name: value for name, value in config.items() if name != "dtype"},
+            optimizer=read(training, "optimizer", str | None, None),
+            optimizer_arguments=read(training, "optimizer_arguments", Mapping, {}),
+            learning_rate=read(training, "learning_rate", float | int | None, None),
+            schedule=read_choice(training, "schedule", get_args(Schedule), "constant"),
+            batch_size=read(training, "batch_size", int, 256),
+            passes=read(training, "passes", float | int | None, None),
+            jit_compile=_read_jit(training),
+        )
+
+
+def _read_jit(training: Mapping[str, Any]) -> bool | None:
+    if training.get("jit_compile") == "auto":  # version 0.1.0 wrote what it was told
+        return None
+    jit: bool | None = read(training, "jit_compile", bool | None, None)
+    return jit

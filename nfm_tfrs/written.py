@@ -1,0 +1,67 @@
+"""What was written as JSON, read again with the type of each value checked."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+FORMAT = 1  # of what this version writes; files of version 0.1.0 say none, and are read as this one
+_NEEDED = object()  # instead of a default
+
+
+def check_format(written: Any, what: str) -> None:
+    """Checks that something was written by this version or an earlier one.
+
+    Args:
+        written: What was read, as plain JSON types.
+        what: What it should be, for the message.
+
+    Raises:
+        ValueError: It is no object, or a newer version wrote it.
+    """
+    if not isinstance(written, Mapping):
+        raise ValueError(f"This is no {what}: an object is needed; received {type(written).__name__}.")
+    number = written.get("format", FORMAT)
+    if not isinstance(number, int) or number > FORMAT:
+        raise ValueError(
+            f"This {what} has format {number!r}, and this version of nfm-tfrs reads up to {FORMAT}. Install a newer "
+            "nfm-tfrs."
+        )
+
+
+def read(written: Any, name: str, kind: Any, default: Any = _NEEDED) -> Any:
+    """Returns a value of what was read, of a type or union of types.
+
+    Raises:
+        KeyError: It is not there, and has no default.
+        TypeError: It has another type, or what was read is no object.
+    """
+    found = read_object(written)
+    value = found[name] if default is _NEEDED else found.get(name, default)
+    if not isinstance(value, kind):
+        raise TypeError(f"{name!r} is {type(value).__name__}")
+    return value
+
+
+def read_object(written: Any) -> Mapping[str, Any]:
+    """Returns what was read, an object; raises TypeError for anything else."""
+    if not isinstance(written, Mapping):
+        raise TypeError(f"{written!r} is no object")
+    return written
+
+
+def read_choice(written: Any, name: str, options: Sequence[str], default: Any = _NEEDED) -> Any:
+    """Returns a value of what was read, one of the options; raises KeyError or TypeError as `read` does."""
+    value = read(written, name, str, default)
+    if value not in options:
+        raise TypeError(f"{name!r} is {value!r}")
+    return value
+
+
+def finite(value: float | None) -> float | None:
+    """Returns the value, None for NaN, which JSON does not know."""
+    return None if value is None or math.isnan(value) else value
+
+
+def number(value: float | None) -> float:
+    """Returns what `finite` wrote."""
+    return math.nan if value is None else value
