@@ -121,7 +121,8 @@ def test_arguments_stand_in_the_order_of_version_010(written):
 
 
 def test_a_configuration_writes_nothing_that_is_left_to_a_default():
-    assert Configuration(model="fm").to_json() == {"model": "fm", "training": {"schedule": "constant"}, "config": {}}
+    training = {"schedule": "constant", "batch_size": 256}
+    assert Configuration(model="fm").to_json() == {"model": "fm", "training": training, "config": {}}
 
 
 def test_the_precision_is_the_models_dtype():
