@@ -17,7 +17,7 @@ from tfrs_registry import get_model
 if TYPE_CHECKING:
     from nfm_tfrs.data.parts import Prepared
 
-# Chosen on validation: benchmarks/movielens.py
+# Chosen on validation: benchmarks/quality/movielens.py
 EPOCHS = 50
 PATIENCE = 4
 
