@@ -26,6 +26,7 @@ def made_up_results():
     }
 
 
+@pytest.mark.slow
 def test_quick_run_measures_the_named_blocks_at_both_shapes_and_writes_nothing(run_python, tmp_path):
     before = RESULTS.read_bytes() if RESULTS.exists() else None
     script = (

@@ -61,10 +61,12 @@ run("--quick", "--out", "found")
     return refusal, said.splitlines(), json.loads((folder / "found" / "gpu.json").read_text())
 
 
+@pytest.mark.slow
 def test_without_a_gpu_it_says_so_in_one_line(quick):
     assert quick[0] == "benchmarks/gpu.py needs a GPU, and TensorFlow finds none; --quick runs on a CPU.\n"
 
 
+@pytest.mark.slow
 def test_a_quick_run_measures_every_part_without_the_packages_that_a_gpu_machine_lacks(quick):
     _, said, found = quick
     assert list(found["parts"]) == ["rates", "wide MLP", "embedding-bound", "cin", "quality", "look-ups"]
@@ -82,6 +84,7 @@ def test_a_quick_run_measures_every_part_without_the_packages_that_a_gpu_machine
     assert all(0.4 < area < 1 for area in found["parts"]["quality"]["auc"]["bfloat16"])
 
 
+@pytest.mark.slow
 def test_its_last_lines_are_the_verdicts_that_it_writes(quick):
     _, said, found = quick
     assert [line.partition(":")[0] for line in said[-3:]] == ["wide MLP", "wide MLP", "embedding-bound"]

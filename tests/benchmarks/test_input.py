@@ -27,6 +27,7 @@ def rows_of(dataset):
     return rows[np.lexsort(rows.T)]
 
 
+@pytest.mark.slow
 def test_all_ways_give_the_same_rows(sources):
     expected = rows_of(sources.whole_file())
     assert expected.shape == (900, 26 + 13 + 1)
@@ -37,6 +38,7 @@ def test_all_ways_give_the_same_rows(sources):
     assert strings[:, :26].min() > 0  # none unknown
 
 
+@pytest.mark.slow
 def test_each_way_is_measured_and_compared_with_the_bare_step(sources):
     alone = benchmark.alone(sources, 2)
     assert set(alone) == {"parquet", "parquet, strings", "cache", "memory", "from_tensor_slices"}

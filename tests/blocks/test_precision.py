@@ -184,6 +184,7 @@ def test_bags_of_512_values_are_pooled_in_float32(policy, combiner):
 OURS = [name for name in blocks.names() if blocks.provider(name).startswith("nfm-tfrs ")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OURS)
 def test_a_faint_loss_moves_as_many_rows_as_in_float32(name):
     features = [CategoricalFeature(field, vocabulary_size=500) for field in "abc"]

@@ -1,6 +1,7 @@
 """No name that another package keeps to itself is used outside `nfm_tfrs.keras_compat`."""
 
 import ast
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -55,6 +56,7 @@ def overridden(cls: type) -> set[str]:
     return own_names(cls) & {name for base in foreign for name in own_names(base)}
 
 
+@functools.cache  # Keras' own classes are asked again and again
 def own_names(cls: type) -> set[str]:
     """The private methods of a class, and what its methods use of `self`."""
     try:

@@ -49,6 +49,7 @@ def trained(optimizer, jit_compile, **arguments):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -65,6 +66,7 @@ def test_a_compiled_model_trains_to_the_same_weights(optimizer, arguments):
     assert compiled._scored_by_xla.experimental_get_tracing_count() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", BOUNDS)
 def test_a_compiled_model_scores_the_same_in_half_precision(policy):
     keras.utils.set_random_seed(0)
@@ -77,6 +79,7 @@ def test_a_compiled_model_scores_the_same_in_half_precision(policy):
     model.fit(batches(), verbose=0)
 
 
+@pytest.mark.slow
 def test_a_partial_last_batch_is_traced_once_more_at_most_and_ragged_columns_never(monkeypatch):
     traced, scored = [], RankingModel._scored
 
@@ -95,6 +98,7 @@ def test_a_partial_last_batch_is_traced_once_more_at_most_and_ragged_columns_nev
     assert len(traced) == first
 
 
+@pytest.mark.slow
 def test_a_saved_model_remembers_that_it_is_compiled_and_scores_the_same(tmp_path):
     model = trained(LazyAdam(0.05), True)
     model.save(tmp_path / "model.keras")
@@ -129,6 +133,7 @@ def around(**arguments):
     return Around(RankingModel(features, embedding_dim=4, embedding_stddev=0.3, **arguments))
 
 
+@pytest.mark.slow
 def test_a_whole_step_that_xla_compiles_moves_the_right_rows():
     models = [around(), around()]
     for model, jit_compile in zip(models, (True, False), strict=True):
