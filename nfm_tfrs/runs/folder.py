@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.runs.record import RunRecord
 
 
@@ -46,10 +47,45 @@ def open_run(path: Path) -> tuple[Any, RunRecord | None]:
     """
     from nfm_tfrs.runs.saving import load_model
 
-    if (path / "model.keras").exists():
-        path = path / "model.keras"
-    beside = path.parent / "run.json"
-    return load_model(path, compile=False), RunRecord.from_file(beside) if beside.exists() else None
+    record, _ = read_run(path)
+    return load_model(_model_file(path), compile=False), record
+
+
+def read_run(path: Path) -> tuple[RunRecord | None, FeatureSpec | None]:
+    """Returns the record and the features of the run that a model is of, both None without a run.
+
+    They lie beside the model, so that what does not fit them is found without TensorFlow.
+
+    Args:
+        path: A run's folder, or a model file.
+
+    Raises:
+        FileNotFoundError: There is no model.
+        ValueError: The record or the features are none.
+    """
+    path = _model_file(path)
+    if not path.exists():
+        raise FileNotFoundError(f"There is no saved model at {path}. Check the path.")
+    record, features = path.parent / "run.json", path.parent / "features.json"
+    if not record.exists():
+        return None, None
+    return RunRecord.from_file(record), read_features(features) if features.exists() else None
+
+
+def read_features(path: Path) -> FeatureSpec:
+    """Returns the features of a features.json.
+
+    Raises:
+        ValueError: It is none.
+    """
+    try:
+        return FeatureSpec.from_json(path.read_text(encoding="utf-8"))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _model_file(path: Path) -> Path:
+    return path / "model.keras" if (path / "model.keras").exists() else path
 
 
 def plain(values: Any) -> Any:

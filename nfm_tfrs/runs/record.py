@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nfm_tfrs.configuration import Configuration
+from nfm_tfrs.evidence import Winner
 from nfm_tfrs.target import Target
 from nfm_tfrs.written import FORMAT, check_format
 
@@ -25,6 +26,7 @@ class Source:
         valid: Files of the rows that were chosen on; none where `data` was split.
         test: Files of the rows that were judged on.
         format: The files' format, where their suffix does not tell.
+        stream: Whether the rows trained on were read batch by batch.
         fingerprint: Hash of the rows trained and chosen on; None where they were streamed.
     """
 
@@ -32,6 +34,7 @@ class Source:
     valid: tuple[str, ...] = ()
     test: tuple[str, ...] = ()
     format: str | None = None
+    stream: bool = False
     fingerprint: str | None = None
 
     def __post_init__(self) -> None:
@@ -41,7 +44,7 @@ class Source:
     def to_json(self) -> dict[str, Any]:
         """Returns this as plain JSON types."""
         files = {"paths": list(self.data), "valid": list(self.valid), "test": list(self.test)}
-        return {**files, "format": self.format, "fingerprint": self.fingerprint}
+        return {**files, "format": self.format, "stream": self.stream, "fingerprint": self.fingerprint}
 
     @classmethod
     def from_json(cls, written: Mapping[str, Any]) -> "Source":
@@ -51,6 +54,7 @@ class Source:
             valid=written.get("valid") or (),
             test=written.get("test") or (),
             format=written.get("format"),
+            stream=written.get("stream", False),
             fingerprint=written.get("fingerprint"),
         )
 
@@ -67,6 +71,8 @@ class RunRecord:
         recipe: The model and its training, without the features, which lie beside; None in runs of version 0.1.0.
         epochs: Passes over the training rows at most, where that is not the recipe's passes.
         patience: Epochs without a better score after which the training stopped.
+        winner: How the search made the model that the run repeated; None where it repeated none.
+        slices: Slices of a whole training of that search.
         source: The files; None where the rows came from elsewhere.
         versions: Versions of the packages that took part, by name.
         date: When the run began, UTC, ISO 8601.
@@ -80,6 +86,8 @@ class RunRecord:
     recipe: Configuration | None = None
     epochs: int | None = None
     patience: int | None = None
+    winner: Winner | None = None
+    slices: int | None = None
     source: Source | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     date: str | None = None
@@ -95,6 +103,7 @@ class RunRecord:
             "seed": self.seed,
             "epochs": self.epochs,
             "patience": self.patience,
+            "winner": self.winner and {**self.winner.to_json(), "of": self.slices},
             "recipe": self.recipe and self.recipe.to_json(),
             "data": self.source and self.source.to_json(),
             "versions": dict(self.versions),
@@ -112,6 +121,7 @@ class RunRecord:
         try:
             written = json.loads(path.read_text(encoding="utf-8"))
             check_format(written, "run.json")
+            made = written.get("winner") or {}
             return cls(
                 target=Target.from_json(written),
                 seed=written.get("seed", 0),
@@ -120,13 +130,16 @@ class RunRecord:
                 recipe=Configuration.from_json(written["recipe"]) if written.get("recipe") else None,
                 epochs=written.get("epochs"),
                 patience=written.get("patience"),
+                winner=Winner.from_json(made) if made else None,
+                slices=made.get("of"),
                 source=Source.from_json(written["data"]) if written.get("data") else None,
                 versions=written.get("versions") or {},
                 date=written.get("date"),
                 command=written.get("command"),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path} is no run.json of a run: {error}. Give the folder that train wrote.") from error
+            why = str(error).removesuffix(".")
+            raise ValueError(f"{path} is no run.json of a run: {why}. Give the folder that train wrote.") from error
 
 
 def without_credentials(text: str) -> str:

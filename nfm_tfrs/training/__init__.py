@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from nfm_tfrs.training.recipe import Best as Best
     from nfm_tfrs.training.recipe import Recipe as Recipe
     from nfm_tfrs.training.recipe import Trained as Trained
+    from nfm_tfrs.training.repeat import repeat_run as repeat_run
 
 lazy.show(
     __name__,
@@ -19,5 +20,6 @@ lazy.show(
         "nfm_tfrs.training.evaluate": ("evaluate", "judge", "predict"),
         "nfm_tfrs.training.fit": ("fit",),
         "nfm_tfrs.training.recipe": ("Best", "Recipe", "Trained"),
+        "nfm_tfrs.training.repeat": ("repeat_run",),
     },
 )

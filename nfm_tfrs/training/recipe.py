@@ -11,6 +11,8 @@ from nfm_tfrs import arguments
 from nfm_tfrs.configuration import Configuration
 from nfm_tfrs.evidence import Winner
 from nfm_tfrs.features.spec import FeatureSpec
+from nfm_tfrs.runs.folder import read_features
+from nfm_tfrs.runs.record import RunRecord
 from nfm_tfrs.written import check_format
 from tfrs_registry import get_model
 
@@ -164,6 +166,28 @@ class Recipe(Configuration):
         )
         return Trained(model, history)
 
+    def stream(self, paths: Sequence[str | Path], data: "Prepared", *, seed: int) -> Any:
+        """Returns the batches of training rows that do not fit into memory, for `fit` to train on.
+
+        Args:
+            paths: The Parquet files of the rows.
+            data: The other rows, prepared with `stream=True`; where it holds the encoded rows too, they are taken.
+            seed: Seed of the order of rows.
+        """
+        from nfm_tfrs.data.pipeline.streaming import stream
+
+        assert data.target is not None  # of rows to train on
+        return stream(
+            paths,
+            data.features,
+            data.target,
+            batch_size=self.batch_size,
+            shuffle=True,
+            seed=seed,
+            transform=data.encoder.encode_arrays,
+            encoded=data.encoded.get("train"),
+        )
+
     def _made(self, features: FeatureSpec | None) -> Any:
         """The model, not compiled; without features not built either."""
         config = dict(self.without_features().config)
@@ -201,14 +225,39 @@ class Best:
         return {"model": written["model"], "training": written["training"], "winner": made, "config": written["config"]}
 
     @classmethod
+    def of_run(cls, record: RunRecord, features: FeatureSpec) -> "Best":
+        """Returns the recipe of a run, and how a search made its model, if the run repeated that.
+
+        Args:
+            record: What the run's run.json holds.
+            features: The run's features.
+
+        Raises:
+            ValueError: The record holds no recipe.
+        """
+        if record.recipe is None:
+            raise ValueError("it holds no recipe")
+        return cls(
+            recipe=Recipe.of(replace(record.recipe, config={**record.recipe.config, "features": features.to_dict()})),
+            winner=record.winner,
+            slices=record.slices,
+            fingerprint=None if record.source is None else record.source.fingerprint,
+        )
+
+    @classmethod
     def from_file(cls, path: Path) -> "Best":
         """Returns what a search wrote into its best.json.
+
+        Args:
+            path: A best.json, or the run.json of a run whose features.json lies beside.
 
         Raises:
             ValueError: It is no such file; or a newer version wrote it.
         """
         try:
             written: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            if "recipe" in written:
+                return cls.of_run(RunRecord.from_file(path), read_features(path.with_name("features.json")))
             check_format(written, "best.json")
             made = written.get("winner") or {}
             return cls(

@@ -1,0 +1,70 @@
+"""Trains the model of a run again from what its folder says."""
+
+from pathlib import Path
+
+from nfm_tfrs.data.parts import fingerprint
+from nfm_tfrs.data.prepare import prepare_files
+from nfm_tfrs.data.split import parse_split
+from nfm_tfrs.runs.folder import read_features
+from nfm_tfrs.runs.record import RunRecord
+from nfm_tfrs.training.recipe import PATIENCE, Recipe, Trained
+
+
+def repeat_run(folder: str | Path) -> Trained:
+    """Trains the model of a run again from its files: bit for bit on the same machine and threads.
+
+    The files are read where the run read them: paths that do not begin at the root, from the working directory.
+
+    Args:
+        folder: What `nfm-tfrs train` wrote.
+
+    Raises:
+        FileNotFoundError: The folder, or a file of the data, is not there.
+        ValueError: The folder does not say how the model was made, the run repeated a search, or the data is another.
+
+    Example:
+        >>> from nfm_tfrs.training import repeat_run
+        >>> repeat_run("runs/first")
+        Traceback (most recent call last):
+            ...
+        FileNotFoundError: There is no run at runs/first: it has no run.json. Give the folder that train wrote.
+    """
+    folder = Path(folder)
+    if not (folder / "run.json").exists():
+        raise FileNotFoundError(f"There is no run at {folder}: it has no run.json. Give the folder that train wrote.")
+    record = RunRecord.from_file(folder / "run.json")
+    source = record.source
+    if record.recipe is None or source is None:
+        raise ValueError(
+            f"{folder / 'run.json'} does not say how and of which rows its model was made: quickstart or nfm-tfrs "
+            "0.1.0 wrote it. Give the folder of a newer run of train."
+        )
+    if record.winner is not None:
+        raise ValueError(
+            f"{folder} holds a run that repeated a search; only the command line does that. Run its command again: "
+            f"{record.command}"
+        )
+    data = prepare_files(
+        list(source.data),
+        record.target,
+        parse_split(record.split or "random", record.seed),
+        valid=list(source.valid) or None,
+        stream=source.stream,
+        features=read_features(folder / "features.json"),
+        format=source.format,
+    )
+    if "train" in data.encoded and source.fingerprint is not None:
+        found = fingerprint(data.train, data.valid)
+        if found != source.fingerprint:
+            raise ValueError(
+                f"The run had other rows: their fingerprint was {source.fingerprint[:8]}…; received {found[:8]}…. "
+                "Put its files back where they were."
+            )
+    recipe = Recipe.of(record.recipe)
+    return recipe.fit(
+        data,
+        rows=recipe.stream(source.data, data, seed=record.seed) if source.stream else None,
+        seed=record.seed,
+        epochs=record.epochs,
+        patience=PATIENCE if record.patience is None else record.patience,
+    )
