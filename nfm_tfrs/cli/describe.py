@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from nfm_tfrs.arguments import missing_column
-from nfm_tfrs.cli.options import Data, Format, Overwrite, inference_rules, names_given, read_features
+from nfm_tfrs.cli.options import Data, Format, Overwrite, check_columns, features_given, inference_rules, names_given
 from nfm_tfrs.cli.terminal import console, print_rates
 from nfm_tfrs.data.readers.table import read_table
 from nfm_tfrs.features.spec import FeatureSpec
@@ -36,15 +35,18 @@ def describe(
     """Show the features inferred from a file, and how many of its values are missing or unknown."""
     if out is not None:
         check_output(out, overwrite, folder=False)
-    rules = inference_rules(names_given(columns), names_given(category), names_given(number), min_count)
-    spec = None if features is None else read_features(features, beside=rules)
+    used, excluded = names_given(columns), names_given(exclude) or ()
+    categories, numbers = names_given(category), names_given(number)
+    rules = inference_rules(used, categories, numbers, min_count)
+    spec = None if features is None else features_given(features, beside=rules)
+    named: list[tuple[str | None, str]] = [("--exclude", column) for column in excluded]
+    named += [(None, column) for column in (used or () if spec is None else spec.columns)]
+    named += [("--category", column) for column in categories or ()]
+    named += [("--number", column) for column in numbers or ()]
+    check_columns(data, named, format=format)
     table = read_table(data, format=format)
-    excluded = list(names_given(exclude) or ())
-    for name in excluded:
-        if name not in table.column_names:
-            raise missing_column(name, table.column_names, reader="--exclude")
     if spec is None:
-        spec = FeatureSpec.from_table(table, exclude=excluded, **rules)
+        spec = FeatureSpec.from_table(table, exclude=list(excluded), **rules)
     console.print(str(spec))
     from nfm_tfrs.data.parts import encode_part
     from nfm_tfrs.features.encoder import FeatureEncoder

@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
-from nfm_tfrs.cli.options import Data, Format, ModelFile, column_of
+from nfm_tfrs.cli.options import Data, Format, ModelFile, check_columns, column_of, named_columns
 from nfm_tfrs.cli.terminal import print_metrics, print_rates
 from nfm_tfrs.data.readers.table import read_table
-from nfm_tfrs.runs.folder import open_run
+from nfm_tfrs.runs.folder import open_run, read_run
 from nfm_tfrs.target import Target
 
 
@@ -21,11 +21,14 @@ def evaluate(
 ) -> None:
     """Judge a saved model on every row of a file."""
     given = None if label is None else Target.parse(label)
-    opened, run = open_run(model)
+    run, features = read_run(model)
     if run is not None:
         given, weight, groups = given or run.target, weight or run.target.weight, groups or run.groups
     if given is None:
         raise ValueError(f"There is no run.json beside {model} that names the label. Pass --label.")
+    read = [(None, column) for column in (features.columns if features else ())]
+    check_columns(data, [*named_columns(Target(given.label, weight), groups), *read], format=format)
+    opened, _ = open_run(model)
     target = Target(given.label, weight, "binary" if opened.is_binary else "regression")
     table = read_table(data, format=format, types=opened.features.dtypes)
     from nfm_tfrs.data.parts import encode_part

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import pyarrow as pa
 import typer
@@ -14,16 +14,20 @@ from nfm_tfrs.cli.settings import names_in
 from nfm_tfrs.data.readers.table import column_names, find_files
 from nfm_tfrs.data.split import Split, parse_split
 from nfm_tfrs.features.spec import FeatureSpec
+from nfm_tfrs.runs.folder import read_features
 from nfm_tfrs.specs import MODEL_ARGUMENTS
 from nfm_tfrs.target import Target, Task
-from tfrs_registry import models
+from tfrs_registry import blocks, models
+
+if TYPE_CHECKING:
+    from nfm_tfrs.data.parts import Prepared
 
 Data = Annotated[
     list[str], typer.Option("--data", help="Parquet, CSV, libsvm, libffm or TFRecord: a file, a folder or a glob.")
 ]
 ModelFile = Annotated[Path, typer.Option(help="model.keras, or the folder that train wrote.")]
 Format = Annotated[str | None, typer.Option(help="The files' format, where their suffix does not tell.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.", metavar="")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Seed = Annotated[
     int, typer.Option(help="Seed of the random split, of the weights, of dropout and of the order of rows.")
 ]
@@ -90,34 +94,101 @@ class Rows:
         """Returns the features of the file that is named; None where they are to be inferred."""
         if self.features is None:
             return None
-        return read_features(self.features, beside=self.rules())
+        return features_given(self.features, beside=self.rules())
 
     def rules(self) -> dict[str, Any]:
         """Returns the rules by which features are inferred, as far as options say any."""
         return inference_rules(self.columns, self.category, self.number, self.min_count)
 
-    def check_columns(self, target: Target, split: Split, *, others: Iterable[tuple[str, str]] = ()) -> None:
-        """Checks that the files have the columns that options name, where their format says it without reading rows.
+    def check_columns(
+        self,
+        target: Target,
+        split: Split,
+        features: FeatureSpec | None,
+        *,
+        groups: str | None = None,
+        stream: bool = False,
+    ) -> None:
+        """Checks that the files have the columns that are read of them, as far as a header or a footer tells.
 
         Args:
             target: What is predicted.
             split: The split, where the rows are split.
-            others: Further options and the columns that they name.
+            features: The features, where they are known.
+            groups: The column of users.
+            stream: Whether the rows to train on are streamed, which takes Parquet alone.
 
         Raises:
             ValueError: A column is not there.
             FileNotFoundError: There are no such files.
         """
-        there = column_names(find_files(self.data, format=self.format), format=self.format)
-        named: list[tuple[str | None, str]] = [("--label", target.label.column)]
-        named += [("--weight", target.weight)] if target.weight else []
-        named += [(None, column) for column in self.columns or ()]
-        named += [("--split", column) for column in (() if self.valid else split.columns)]
-        named += [("--category", column) for column in self.category or ()]
-        named += [("--number", column) for column in self.number or ()]
-        for option, column in [*named, *others]:
-            if there is not None and column not in there:
-                raise missing_column(column, there, reader=option)
+        target_columns = named_columns(target, groups)
+        read = [(None, column) for column in (self.columns or () if features is None else features.columns)]
+        kinds = [("--category", column) for column in self.category or ()]
+        kinds += [("--number", column) for column in self.number or ()]
+        cut = [("--split", column) for column in (() if self.valid else split.columns)]
+        check_columns(self.data, [*target_columns, *read, *cut, *kinds], format="parquet" if stream else self.format)
+        for files in (self.valid, self.test):
+            if files:
+                check_columns(files, [*target_columns, *read], format=self.format)
+
+    def prepare(
+        self,
+        target: Target,
+        split: Split,
+        features: FeatureSpec | None,
+        *,
+        keep: Sequence[str] = (),
+        stream: bool = False,
+    ) -> "Prepared":
+        """Reads the rows and encodes their parts; imports TensorFlow.
+
+        Args:
+            target: What is predicted.
+            split: The split, where the rows are split.
+            features: The features; inferred by the rules that options say if not given.
+            keep: Columns that are kept raw beside the encoded rows.
+            stream: Whether the rows to train on are too many for memory.
+        """
+        from nfm_tfrs.data.prepare import prepare_files
+
+        return prepare_files(
+            self.data,
+            target,
+            split,
+            valid=self.valid or None,
+            test=self.test or None,
+            stream=stream,
+            features=features,
+            format=self.format,
+            cache=self.cache,
+            keep=keep,
+            **({} if features is not None else self.rules()),
+        )
+
+
+def named_columns(target: Target, groups: str | None = None) -> list[tuple[str | None, str]]:
+    """Returns the columns of a target and of users, each behind the option that names it."""
+    named = {"--label": target.label.column, "--weight": target.weight, "--groups": groups}
+    return [(option, column) for option, column in named.items() if column]
+
+
+def check_columns(data: Sequence[str], named: Iterable[tuple[str | None, str]], *, format: str | None = None) -> None:
+    """Checks that files have columns, where their format says it without reading rows.
+
+    Args:
+        data: The files.
+        named: The columns, each behind the option that names it.
+        format: The files' format, where their suffix does not tell.
+
+    Raises:
+        ValueError: A column is not there.
+        FileNotFoundError: There are no such files.
+    """
+    there = column_names(find_files(data, format=format), format=format)
+    for option, column in named:
+        if there is not None and column not in there:
+            raise missing_column(column, there, reader=option)
 
 
 def inference_rules(
@@ -133,7 +204,7 @@ def inference_rules(
     return found | ({} if min_count is None else {"min_count": min_count})
 
 
-def read_features(path: Path, *, beside: Mapping[str, Any]) -> FeatureSpec:
+def features_given(path: Path, *, beside: Mapping[str, Any]) -> FeatureSpec:
     """Returns the features of a features.json.
 
     Raises:
@@ -144,29 +215,35 @@ def read_features(path: Path, *, beside: Mapping[str, Any]) -> FeatureSpec:
             "--features says what --columns, --category, --number and --min-count would infer. Pass it alone, or edit "
             "the file."
         )
-    try:
-        return FeatureSpec.from_json(path.read_text(encoding="utf-8"))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path}: {error}") from error
+    return read_features(path)
 
 
-def check_arguments(model: str, arguments: Iterable[str]) -> None:
-    """Checks that a model of this package has the arguments that --set names; others are asked when they are made.
+def check_arguments(names: Sequence[str], arguments: Mapping[str, Any], *, also: Sequence[str] = ()) -> None:
+    """Checks that models of this package have the arguments that --set names; others are asked when they are made.
+
+    Args:
+        names: The models' registered names.
+        arguments: What --set gives, by name.
+        also: Names that --set takes beside the model's arguments.
 
     Raises:
-        LookupError: There is no such model.
-        ValueError: It has no argument of such a name.
+        LookupError: There is no such model, or no such block.
+        ValueError: The models have no argument of such a name.
     """
-    spec = models.spec(model)
-    if not models.provider(spec.name).startswith("nfm-tfrs "):
+    specs = [models.spec(name) for name in names]
+    if not all(models.provider(spec.name).startswith("nfm-tfrs ") for spec in specs):
         return
+    known = (*also, *MODEL_ARGUMENTS)
     for name in arguments:
-        if name not in MODEL_ARGUMENTS:
-            near = difflib.get_close_matches(name, MODEL_ARGUMENTS, n=1)
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ValueError(
-                f"--set {name}: {spec.name} has no such argument.{hint} It has {', '.join(MODEL_ARGUMENTS)}."
-            )
+            raise ValueError(f"--set {name}: {specs[0].name} has no such argument.{hint} It has {', '.join(known)}.")
+    interaction = arguments.get("interaction", ())
+    for block in interaction if isinstance(interaction, list | tuple) else [interaction]:
+        block = block.get("name") if isinstance(block, Mapping) else block
+        if isinstance(block, str):  # anything else is refused by the model
+            blocks.spec(block)
 
 
 def column_of(table: pa.Table, name: str, option: str) -> Any:

@@ -7,11 +7,11 @@ import pyarrow as pa
 import typer
 from pyarrow import csv, parquet
 
-from nfm_tfrs.cli.options import Data, Format, ModelFile, Overwrite
+from nfm_tfrs.cli.options import Data, Format, ModelFile, Overwrite, check_columns
 from nfm_tfrs.cli.terminal import console, print_rates
 from nfm_tfrs.data.readers.table import read_table
 from nfm_tfrs.runs.files import check_output, writing
-from nfm_tfrs.runs.folder import open_run
+from nfm_tfrs.runs.folder import open_run, read_run
 
 
 def predict(
@@ -25,6 +25,8 @@ def predict(
     if out.suffix not in (".parquet", ".csv"):
         raise ValueError(f"--out ends in .parquet or .csv; received {out}.")
     check_output(out, overwrite, folder=False)
+    _, features = read_run(model)
+    check_columns(data, [(None, column) for column in (features.columns if features else ())], format=format)
     opened, _ = open_run(model)
     table = read_table(data, format=format, types=opened.features.dtypes)
     if "prediction" in table.schema.names:

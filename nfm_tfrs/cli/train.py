@@ -15,7 +15,6 @@ from nfm_tfrs.cli.terminal import TrainingProgress, console, print_metrics, prin
 from nfm_tfrs.runs.files import FILES, check_output, writing
 from nfm_tfrs.runs.folder import write_run
 from nfm_tfrs.runs.record import RunRecord, Source, as_command
-from nfm_tfrs.target import Target
 from nfm_tfrs.training.recipe import PATIENCE, Best, Recipe, Trained
 from nfm_tfrs.versions import versions
 
@@ -29,7 +28,8 @@ class RecipeOptions:
 
     Args:
         model: A model of `tfrs-registry list --models`; nfm if not given.
-        config: A best.json of tune: features, model, arguments, training; other options go before.
+        config: A best.json of tune, or a run.json of train: features, model, arguments, training; other options go
+            before.
         set: Model argument NAME=VALUE, such as embedding_dim=32; repeatable.
         optimizer: lazyadagrad (if not given), lazyadam, or a Keras optimizer's name.
         learning_rate: The optimizer's rate; its default if not given.
@@ -55,12 +55,19 @@ class RecipeOptions:
         if self.precision is not None and "dtype" in self.set:
             raise ValueError("--precision and --set dtype both say what to compute in. Pass one of them.")
         others = (self.model, self.optimizer, self.learning_rate, self.precision, self.batch_size, self.epochs)
-        if self.repeat and (self.config is None or self.set or any(value is not None for value in others)):
+        told = self.set or self.patience != PATIENCE or any(value is not None for value in others)
+        if self.repeat and (self.config is None or told):
             raise ValueError("--repeat trains as a search did: give it with --config, and nothing else of the model.")
 
     def best(self) -> Best:
         """Returns what --config names; the default recipe without it."""
-        return Best(recipe=Recipe(model="nfm")) if self.config is None else Best.from_file(self.config)
+        found = Best(recipe=Recipe(model="nfm")) if self.config is None else Best.from_file(self.config)
+        if self.repeat and found.winner is None:
+            raise ValueError(
+                f"{self.config} does not say how a search made its model: a run, or nfm-tfrs 0.1.0, wrote it. "
+                "Leave out --repeat."
+            )
+        return found
 
     def recipe(self, best: Recipe, task: str) -> Recipe:
         """Returns the recipe, options before what a best.json says."""
@@ -87,9 +94,9 @@ def train(
     out: Annotated[Path, typer.Option(help="New folder for the model, features, metrics and curves.")],
     groups: Annotated[str | None, typer.Option(help="Column of users, for the grouped AUC.")] = None,
     stream: Annotated[
-        bool, typer.Option("--stream", help="Read the training rows from Parquet batch by batch.", metavar="")
+        bool, typer.Option("--stream", help="Read the training rows from Parquet batch by batch.")
     ] = False,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard logs.", metavar="")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard logs.")] = False,
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> None:
@@ -98,48 +105,27 @@ def train(
     check_output(out, overwrite, folder=True)
     if stream:
         rows.need_valid("--stream")
+    if recipe.repeat and (stream or tensorboard):
+        raise ValueError("--repeat trains as a search did, in memory and without logs. Leave out the other option.")
     best = recipe.best()
     told = recipe.recipe(best.recipe, rows.task or best.recipe.config.get("task", "binary"))
     target, split = rows.target(told.config["task"]), rows.cut(seed)
-    rows.check_columns(target, split, others=[("--groups", groups)] if groups else [])
-    check_arguments(told.model, recipe.set)
+    check_arguments([told.model], recipe.set)
     features = rows.given_features()
     if features is None and not rows.rules():
         features = best.recipe.features
+    rows.check_columns(target, split, features, groups=groups, stream=stream)
     told.check_arguments()  # imports TensorFlow
-    from nfm_tfrs.data.prepare import prepare_files
-
-    data = prepare_files(
-        rows.data,
-        target,
-        split,
-        valid=rows.valid or None,
-        test=rows.test or None,
-        stream=stream,
-        features=features,
-        format=rows.format,
-        cache=rows.cache,
-        keep=[groups] if groups else [],
-        **({} if features is not None else rows.rules()),
-    )
+    data = rows.prepare(target, split, features, keep=[groups] if groups else [], stream=stream)
     console.print(str(data.features))
     users = {} if groups is None else {name: column_of(part, groups, "--groups") for name, part in data.tables.items()}
     with writing(out, overwrite=overwrite) as folder:
         if recipe.repeat:
-            trained = _again(best, data)
+            trained = _repeated(best, data)
         else:
             _say_what_differs(best, recipe, seed)
-            batches = _streamed(rows, target, told, data, seed) if stream else None
-            with TrainingProgress(told.model) as progress:
-                trained = told.fit(
-                    data,
-                    rows=batches,
-                    seed=seed,
-                    epochs=recipe.epochs,
-                    patience=recipe.patience,
-                    callbacks=[progress.callback()],
-                    tensorboard=folder / "tensorboard" if tensorboard else None,
-                )
+            batches = told.stream(rows.data, data, seed=seed) if stream else None
+            trained = _trained(told, recipe, data, batches, seed, folder / "tensorboard" if tensorboard else None)
         reports = _judged(trained.model, data, users)
         record = RunRecord(
             target=target,
@@ -148,8 +134,10 @@ def train(
             groups=groups,
             recipe=told,
             epochs=recipe.epochs,
-            patience=recipe.patience,
-            source=_source(rows, data),
+            patience=None if recipe.repeat else recipe.patience,
+            winner=best.winner if recipe.repeat else None,
+            slices=best.slices if recipe.repeat else None,
+            source=_source(rows, data, stream),
             versions=versions(),
             date=started,
             command=as_command(["nfm-tfrs", *sys.argv[1:]]),
@@ -168,7 +156,7 @@ def _say_what_differs(best: Best, recipe: RecipeOptions, seed: int) -> None:
     )
 
 
-def _again(best: Best, data: "Prepared") -> Trained:
+def _repeated(best: Best, data: "Prepared") -> Trained:
     from nfm_tfrs.tuning.finalists import train_again
 
     trained = train_again(best, data)
@@ -176,19 +164,19 @@ def _again(best: Best, data: "Prepared") -> Trained:
     return trained
 
 
-def _streamed(rows: Rows, target: Target, told: Recipe, data: "Prepared", seed: int) -> Any:
-    from nfm_tfrs.data.pipeline.streaming import stream
-
-    return stream(
-        rows.data,
-        data.features,
-        target,
-        batch_size=told.batch_size,
-        shuffle=True,
-        seed=seed,
-        transform=data.encoder.encode_arrays,
-        encoded=data.encoded.get("train"),
-    )
+def _trained(
+    told: Recipe, recipe: RecipeOptions, data: "Prepared", batches: Any, seed: int, tensorboard: Path | None
+) -> Trained:
+    with TrainingProgress(told.model) as progress:
+        return told.fit(
+            data,
+            rows=batches,
+            seed=seed,
+            epochs=recipe.epochs,
+            patience=recipe.patience,
+            callbacks=[progress.callback()],
+            tensorboard=tensorboard,
+        )
 
 
 def _judged(model: Any, data: "Prepared", users: dict[str, Any]) -> dict[str, dict[str, float]]:
@@ -205,7 +193,7 @@ def _judged(model: Any, data: "Prepared", users: dict[str, Any]) -> dict[str, di
     return reports
 
 
-def _source(rows: Rows, data: "Prepared") -> Source:
+def _source(rows: Rows, data: "Prepared", stream: bool) -> Source:
     from nfm_tfrs.data.parts import fingerprint
 
     known = "train" in data.encoded
@@ -214,5 +202,6 @@ def _source(rows: Rows, data: "Prepared") -> Source:
         valid=tuple(rows.valid),
         test=tuple(rows.test),
         format=rows.format,
+        stream=stream,
         fingerprint=fingerprint(data.train, data.valid) if known else None,
     )

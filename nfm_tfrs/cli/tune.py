@@ -9,9 +9,9 @@ import typer
 from nfm_tfrs.cli.options import Rows, Seed, check_arguments
 from nfm_tfrs.cli.settings import with_options
 from nfm_tfrs.cli.terminal import SearchProgress, console, print_metrics
+from nfm_tfrs.training.recipe import Recipe
 from nfm_tfrs.tuning.settings import TRAINING, Budget, Finals, Schedule, Space
-from tfrs_registry import blocks as block_registry
-from tfrs_registry import models as model_registry
+from tfrs_registry import blocks
 
 
 @with_options
@@ -30,30 +30,22 @@ def tune(
 ) -> None:
     """Search models and blocks, choose on validation, and judge the winner once on the test rows."""
     target, split = rows.target(), rows.cut(seed)
-    rows.check_columns(target, split)
-    for model in space.models:
-        check_arguments(model, (name for name in space.fixed if name not in TRAINING))
-    for registry, names in ((model_registry, space.models), (block_registry, space.blocks or ())):
-        for name in names:
-            registry.spec(name)  # an unknown name, before TensorFlow is imported
+    if out.is_file():
+        raise FileExistsError(f"{out} is a file. Choose another --out.")
+    check_arguments(space.models, space.fixed, also=TRAINING)
+    for block in space.blocks or ():
+        blocks.spec(block)  # an unknown name, before TensorFlow is imported
+    if "optimizer" in space.fixed:
+        Recipe(model="ranking", optimizer=str(space.fixed["optimizer"]))  # refuses a name that there is not
     features = rows.given_features()
-    from nfm_tfrs.data.prepare import prepare_files
+    rows.check_columns(target, split, features)
     from nfm_tfrs.tuning.outcome import FILES
-    from nfm_tfrs.tuning.search import search
+    from nfm_tfrs.tuning.search import checked_objective, search
     from nfm_tfrs.tuning.workers import Workers, follow_chief, is_worker, starter
 
     follow_chief()
-    data = prepare_files(
-        rows.data,
-        target,
-        split,
-        valid=rows.valid or None,
-        test=rows.test or None,
-        features=features,
-        format=rows.format,
-        cache=rows.cache,
-        **({} if features is not None else rows.rules()),
-    )
+    checked_objective(objective, target.task)
+    data = rows.prepare(target, split, features)
     processes = None
     if workers > 1 and not is_worker():
         processes = Workers(starter([sys.executable, "-m", "nfm_tfrs", *sys.argv[1:]], out / "workers"), workers)

@@ -9,35 +9,23 @@ import sys
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import typer
-from typer.testing import CliRunner
 
-from nfm_tfrs.cli import app
-from nfm_tfrs.cli.terminal import SearchProgress, one_line_errors
 from nfm_tfrs.data.synthetic import click_log
-from nfm_tfrs.keras_compat import tf
 from nfm_tfrs.runs.saving import load_model
+from nfm_tfrs.training import repeat_run
 from nfm_tfrs.tuning import keras_tuner
 from nfm_tfrs.tuning.oracle import HalvingOracle
 from nfm_tfrs.tuning.outcome import FILES
-from nfm_tfrs.tuning.workers import serve
+from nfm_tfrs.tuning.workers import Workers, serve
 from tfrs_registry import get_model
 
 SMALL = [
     *("--label", "click", "--split", "time:timestamp", "--columns", "user_id,site,category,price"),
-    *(
-        "--blocks",
-        "fm,bi_interaction",
-        "--set",
-        "embedding_dim=4",
-        "--set",
-        "hidden_units=[4]",
-        "--set",
-        "batch_size=64",
-    ),
-    *("--passes", "2", "--finalists", "2", "--seeds", "2"),
+    *("--blocks", "fm,bi_interaction", "--set", "embedding_dim=4", "--set", "hidden_units=[4]"),
+    *("--set", "batch_size=64", "--passes", "2", "--finalists", "2", "--seeds", "2"),
 ]
 
 
@@ -48,21 +36,16 @@ def clicks(tmp_path_factory):
     return path
 
 
-def run(*arguments):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
 @pytest.fixture(scope="module")
-def tuned(clicks, tmp_path_factory):
+def tuned(clicks, done, tmp_path_factory):
     out = tmp_path_factory.mktemp("searches") / "search"
-    result = run("tune", "--data", clicks, "--out", out, "--max-trials", 3, *SMALL)
-    assert result.exit_code == 0, result.output
-    return out, result
+    output = done("tune", "--data", clicks, "--out", out, "--max-trials", 3, *SMALL)
+    return SimpleNamespace(folder=out, output=output)
 
 
 @pytest.mark.slow
 def test_tune_leaves_the_model_and_the_evidence(tuned):
-    out, result = tuned
+    out = tuned.folder
     assert {*FILES, "settings.json", "trials", "finalists", "tensorboard"} <= {path.name for path in out.iterdir()}
     best = json.loads((out / "best.json").read_text())
     model = load_model(out / "model.keras")
@@ -71,7 +54,7 @@ def test_tune_leaves_the_model_and_the_evidence(tuned):
     assert [weight.shape for weight in again.weights] == [weight.shape for weight in model.weights]
     evidence = json.loads((out / "search.json").read_text())
     assert len([trial for trial in evidence["trials"] if trial["parent"] is None]) == 3
-    assert evidence["verdict"] in " ".join(result.output.split())  # which breaks lines
+    assert evidence["verdict"] in " ".join(tuned.output.split())  # which breaks lines
     card = (out / "card.md").read_text()
     assert evidence["verdict"] in card
     assert evidence["data"]["fingerprint"] in card
@@ -81,67 +64,76 @@ def test_tune_leaves_the_model_and_the_evidence(tuned):
     assert "<html" in (out / "report.html").read_text()
 
 
-def test_progress_shows_the_trial_the_best_and_the_time_left_then_the_finalist():
-    oracle = SimpleNamespace(progress=lambda: (4, 3, 0.75), time_spent=120.0, stage="")
-    progress = SearchProgress(None, 10)
-    progress.watch(oracle, None, [])
-    assert progress.tasks[0].description == "trial 4  best 0.7500  8 min left"
-    assert progress.tasks[0].percentage == pytest.approx(20)
-    oracle.time_spent = 570.0
-    progress.watch(oracle, None, [])
-    assert progress.tasks[0].description == "trial 4  best 0.7500  30 s left"
-    oracle.stage = "finalist 1 of 3"
-    progress.watch(oracle, None, [])
-    assert progress.tasks[0].description == "finalist 1 of 3  best 0.7500"
-    assert progress.tasks[0].percentage == 100
-
-
 def nameless(config):
     """The config without the names that Keras makes up by counting."""
     block = {**config["interaction"], "config": {**config["interaction"]["config"], "name": None}}
     return {**config, "name": None, "interaction": block}
 
 
+def again(tuned, clicks):
+    """The arguments of train that give it the rows and the recipe of the search."""
+    rows = ("--data", clicks, "--label", "click", "--split", "time:timestamp")
+    return ("train", *rows, "--config", tuned.folder / "best.json")
+
+
 @pytest.mark.slow
-def test_what_tune_leaves_can_be_judged_and_trained_again(tuned, clicks, tmp_path):
-    out, _ = tuned
-    assert run("evaluate", "--model", out / "model.keras", "--data", clicks, "--label", "click").exit_code == 0
-    arguments = ["--data", clicks, "--label", "click", "--split", "time:timestamp", "--epochs", 1]
-    arguments += ["--config", out / "best.json", "--out", tmp_path / "run"]
-    result = run("train", *arguments)
-    assert result.exit_code == 0, result.output
-    model, again = load_model(out / "model.keras"), load_model(tmp_path / "run" / "model.keras")
-    assert nameless(again.get_config()) == nameless(model.get_config())
-    training = json.loads((out / "best.json").read_text())["training"]
-    assert type(again.optimizer).__name__.lower() == training["optimizer"]
+def test_what_tune_leaves_can_be_judged_and_trained_again(tuned, clicks, done, tmp_path):
+    done("evaluate", "--model", tuned.folder / "model.keras", "--data", clicks, "--label", "click")
+    output = done(*again(tuned, clicks), "--epochs", 1, "--out", tmp_path / "run")
+    best = json.loads((tuned.folder / "best.json").read_text())
+    winner = best["winner"]
+    said = " ".join(output.split())
+    assert "This training has seed 0 and stops after 4 epochs without a better score; the search's own model" in said
+    assert f"seed {winner['seed']} and {winner['slices']} of {winner['of']} slices of the train rows." in said
+    assert "Pass --repeat for exactly that one." in said
+    model, new = load_model(tuned.folder / "model.keras"), load_model(tmp_path / "run" / "model.keras")
+    assert nameless(new.get_config()) == nameless(model.get_config())
+    assert type(new.optimizer).__name__.lower() == best["training"]["optimizer"]
+
+
+@pytest.mark.slow
+def test_repeat_trains_the_model_of_the_search_again_to_the_bit(tuned, clicks, done, refused, tmp_path):
+    output = done(*again(tuned, clicks), "--repeat", "--out", tmp_path / "run")
+    assert "Pass --repeat" not in output
+    told = ("--config", tmp_path / "run" / "run.json")  # a run that repeated a search can be repeated like it
+    done(*again(tuned, clicks)[:-2], *told, "--repeat", "--out", tmp_path / "twice")
+    expected = load_model(tuned.folder / "model.keras").get_weights()
+    for name in ("run", "twice"):
+        for one, other in zip(load_model(tmp_path / name / "model.keras").get_weights(), expected, strict=True):
+            np.testing.assert_array_equal(one, other)
+    with pytest.raises(ValueError, match="holds a run that repeated a search; only the command line does that"):
+        repeat_run(tmp_path / "run")
+    other_rows = ("--split", "time:timestamp:0.7,0.2,0.1")
+    line = refused(*again(tuned, clicks), *other_rows, "--repeat", "--out", tmp_path / "other")
+    assert "The search had other rows: their fingerprint was" in line
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "A budget needs trials or minutes above 0"),
-        (["--max-trials", "1", "--objective", "val_accuracy"], "objective must be one of val_auc, val_log_loss"),
-        (["--max-trials", "1", "--blocks", "fm,crosss"], "crosss"),
-        (["--max-trials", "1", "--task", "ranking"], "--task is binary or regression; received 'ranking'."),
-        (["--max-trials", "1", "--set", "embeding_dim=3"], "received 'embeding_dim'"),
-        (["--max-trials", "1", "--strategy", "luck"], "strategy must be"),
-        (["--max-trials", "1", "--valid", "v.csv", "--split", "random"], "--valid and --split both say which rows"),
-        (["--max-trials", "1", "--test", "t.csv"], "Beside --test the rows to choose on come from files of their own."),
+        (["--objective", "val_accuracy"], "objective must be one of val_auc, val_log_loss"),
+        (["--task", "regression", "--objective", "val_auc"], "objective must be one of val_rmse, val_mae"),
     ],
 )
-def test_tune_refuses_in_one_line(clicks, tmp_path, arguments, message):
-    columns = ["--label", "click", "--columns", "user_id,site"]
-    result = run("tune", "--data", clicks, "--out", tmp_path / "search", *columns, *arguments)
-    assert result.exit_code == 1
-    assert result.stderr.count("\n") == 1
-    assert message in result.stderr
+def test_an_objective_that_there_is_not_is_refused_before_rows_are_read(
+    header_alone, refused, tmp_path, arguments, message
+):
+    rows = ("--data", header_alone, "--label", "rating>=4", "--out", tmp_path / "search", "--max-trials", 1)
+    assert message in refused("tune", *rows, *arguments)
 
 
-def test_another_search_in_the_folder_is_refused(tuned, clicks):
-    out, _ = tuned
-    result = run("tune", "--data", clicks, "--out", out, "--max-trials", 3, *SMALL, "--seed", 1)
-    assert result.exit_code == 1
-    assert "Choose another folder." in result.stderr
+@pytest.mark.slow
+def test_another_search_in_the_folder_is_refused(tuned, clicks, refused):
+    line = refused("tune", "--data", clicks, "--out", tuned.folder, "--max-trials", 3, *SMALL, "--seed", 1)
+    assert "Choose another folder." in line
+
+
+def test_categories_and_numbers_that_options_name_are_those_of_the_search(clicks, refused, tmp_path):
+    """Refused, so that nothing is searched."""
+    kinds = ("--label", "click", "--columns", "site,price", "--category", "price", "--number", "site")
+    line = refused("tune", "--data", clicks, "--out", tmp_path / "search", "--max-trials", 1, *kinds)
+    assert "Column 'site' is" in line
+    assert "but kinds calls it a number." in line
 
 
 @pytest.mark.parametrize("command", [["true"], ["false"]])
@@ -149,7 +141,7 @@ def test_serving_says_whether_a_worker_ended_well(command, tmp_path):
     oracle = HalvingOracle(keras_tuner.Objective("val_auc", "max"), rungs=[1], max_configurations=1)
     oracle._set_project_dir(str(tmp_path), "trials")
     said = []
-    well = serve(oracle, lambda name, port: subprocess.Popen(command), 2, warn=said.append)
+    well = serve(oracle, Workers(lambda name, port: subprocess.Popen(command), 2), warn=said.append)
     assert well == (command == ["true"])
     assert len(said) == (0 if well else 4)
 
@@ -164,26 +156,9 @@ def test_a_worker_that_leaves_in_a_trial_has_died_whatever_its_status(tmp_path):
             oracle.create_trial(name)
         return subprocess.Popen(["true"])
 
-    serve(oracle, start, 1, warn=said.append)
+    serve(oracle, Workers(start, 1), warn=said.append)
     assert said[0] == "worker0 ended with status 0 in trial 0000; it is started again."
     assert [trial.status for trial in oracle.trials.values()] == ["FAILED"]
-
-
-@pytest.mark.parametrize(
-    ("reason", "line"),
-    [
-        ("x/weights; No space left on device", "The disk is full: x/weights; No space left on device Make room, and"),
-        ("OOM when allocating", "The memory does not suffice: OOM when allocating Make the model smaller."),
-    ],
-)
-def test_what_is_used_up_is_said_in_one_line(reason, line, capsys):
-    @one_line_errors
-    def command():
-        raise tf.errors.ResourceExhaustedError(None, None, f"{reason}\nand more")
-
-    with pytest.raises(typer.Exit):
-        command()
-    assert line in capsys.readouterr().err
 
 
 # --- several processes ------------------------------------------------------------------------------------------------
