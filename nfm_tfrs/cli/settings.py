@@ -20,7 +20,8 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
     """Returns the command with one option for each field of the settings that it takes.
 
     Each parameter whose type is a dataclass is replaced by options named, typed, defaulted and described as the
-    dataclass's fields; what a person gives is made such an object again. Other parameters stay.
+    dataclass's fields, and shown together under the first line of its docstring; what a person gives is made such an
+    object again. Other parameters stay.
 
     Args:
         command: A function whose parameters are settings or Typer's own.
@@ -93,20 +94,19 @@ def descriptions(cls: type) -> dict[str, str]:
 
 def _options(cls: Any) -> list[inspect.Parameter]:
     hints, texts = get_type_hints(cls), descriptions(cls)
-    return [_option(field, hints[field.name], texts[field.name]) for field in fields(cls)]
+    panel = (inspect.getdoc(cls) or "").partition("\n")[0].removesuffix(".")
+    return [_option(field, hints[field.name], texts[field.name], panel) for field in fields(cls)]
 
 
-def _option(field: Field, hint: Any, text: str) -> inspect.Parameter:
+def _option(field: Field, hint: Any, text: str, panel: str) -> inspect.Parameter:
     kind, default = _typed(hint), _default(field)
     required = default is inspect.Parameter.empty
     shown = None if required or default is None or kind is bool else default
-    option = typer.Option(option_of(field.name), help=text, show_default=shown is not None, metavar=_metavar(kind))
+    option = typer.Option(
+        option_of(field.name), help=text, show_default=shown is not None, rich_help_panel=panel or None
+    )
     annotation = Annotated[(kind if required or default is not None else kind | None), option]  # type: ignore[valid-type]
     return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-
-
-def _metavar(kind: Any) -> str | None:
-    return "" if kind is bool else None  # Typer would write <bool> behind a flag
 
 
 def _default(field: Field) -> Any:
