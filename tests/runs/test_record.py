@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from nfm_tfrs.evidence import Configuration, Winner
+from nfm_tfrs.configuration import Configuration
+from nfm_tfrs.evidence import Winner
 from nfm_tfrs.runs.record import RunRecord, Source, as_command, without_credentials
 from nfm_tfrs.target import Target
 
