@@ -67,12 +67,14 @@ def test_run_json_tells_the_recipe_the_data_the_versions_and_the_date(trained, r
     assert pd.Timestamp(written["date"]).tz is not None
 
 
+@pytest.mark.slow
 def test_a_run_can_be_repeated_from_its_folder(trained):
     from nfm_tfrs.training import repeat_run
 
     assert weights_equal(repeat_run(trained.folder).model, load_model(trained.folder / "model.keras"))
 
 
+@pytest.mark.slow
 def test_train_takes_the_recipe_and_the_features_of_a_run(trained, ratings, done, tmp_path):
     config = ("--config", trained.folder / "run.json", "--weight", "weight", "--epochs", 1)
     done("train", "--data", ratings, "--label", "rating>=4", *config, "--out", tmp_path / "run")
