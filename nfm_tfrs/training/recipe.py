@@ -25,10 +25,7 @@ PATIENCE = 4
 
 SCHEDULES = ("constant", "cosine")
 ROW_WISE = ("lazyadagrad", "lazyadam")
-OPTIMIZERS = (
-    *ROW_WISE,
-    *("adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw", "ftrl", "lion", "nadam", "rmsprop", "sgd"),
-)
+OPTIMIZERS = (*ROW_WISE, "adadelta", "adagrad", "adam", "adamax", "adamw", "ftrl", "nadam", "rmsprop", "sgd")
 
 
 @dataclass(frozen=True)

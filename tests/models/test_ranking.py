@@ -1,4 +1,5 @@
 import copy
+import inspect
 import json
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeatur
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import keras, tf, tfrs
 from nfm_tfrs.models.ranking import RankingModel
+from nfm_tfrs.specs import MODEL_ARGUMENTS
 from tfrs_registry import UnknownComponentError
 
 PAIR = [CategoricalFeature("a", vocabulary_size=9), CategoricalFeature("b", vocabulary_size=9)]
@@ -356,3 +358,9 @@ def test_a_frozen_model_stays_frozen():
     model = RankingModel(PAIR)
     model.trainable = False
     assert RankingModel.from_config(model.get_config()).trainable_variables == []
+
+
+def test_the_arguments_that_are_known_without_tensorflow_are_those_of_the_model():
+    features, *own, rest = inspect.signature(RankingModel).parameters
+    assert (features, rest) == ("features", "kwargs")  # of which Keras takes a name
+    assert [*own, "name"] == list(MODEL_ARGUMENTS)

@@ -3,7 +3,6 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from rich.console import Console
 from sklearn.metrics import roc_auc_score
 
 from nfm_tfrs.data.prepare import prepare
@@ -11,7 +10,7 @@ from nfm_tfrs.data.split import parse_split
 from nfm_tfrs.keras_compat import keras
 from nfm_tfrs.models.nfm import NFM
 from nfm_tfrs.runs.curves import draw_curves
-from nfm_tfrs.training import judge, predict, train
+from nfm_tfrs.training import fit, judge, predict
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +26,12 @@ def run(data):
     keras.utils.set_random_seed(0)
     model = NFM(data.features, embedding_dim=4, hidden_units=(8,))
     model.compile(keras.optimizers.Adagrad(0.5))
-    history = train(
+    history = fit(
         model,
         data.train.dataset(64, shuffle=True),
         data.valid.dataset(64),
         epochs=12,
         patience=2,
-        console=Console(quiet=True),
     )
     return model, history
 
