@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from nfm_tfrs.blocks.base import InteractionBlock
+from nfm_tfrs.evidence import Configuration
 from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeature, NumericFeature
 from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.tuning import RankingHyperModel, keras_tuner
@@ -73,9 +74,9 @@ def sampled(oracle, hypermodel, count):
 
 
 def test_the_defaults_are_those_of_nfm():
-    config = RankingHyperModel(FEATURES).candidate(keras_tuner.HyperParameters())
-    assert config["model"] == "ranking"
-    assert config["config"] == {
+    candidate = RankingHyperModel(FEATURES).candidate(keras_tuner.HyperParameters())
+    assert candidate.model == "ranking"
+    assert candidate.arguments == {
         "interaction": {"name": "bi_interaction", "config": {}},
         "hidden_units": [64],
         "structure": "stacked",
@@ -88,7 +89,8 @@ def test_the_defaults_are_those_of_nfm():
         "dtype": "float32",
         "task": "binary",
     }
-    assert config["training"] == {"optimizer": "lazyadagrad", "learning_rate": 0.05, "schedule": "constant"}
+    training = {"optimizer": "lazyadagrad", "learning_rate": 0.05, "schedule": "constant", "batch_size": 256}
+    assert candidate.training == training
 
 
 def test_every_block_with_its_own_arguments_takes_part():
@@ -109,16 +111,26 @@ def test_every_block_with_its_own_arguments_takes_part():
     assert [condition.name for condition in space["cross/rank"].conditions] == ["interaction", "cross/kind"]
 
 
-def test_candidates_are_json_and_what_is_drawn_can_be_made():
+@pytest.fixture(scope="module")
+def drawn():
     hypermodel = RankingHyperModel(FEATURES, decay_steps=100)
     oracle, _ = explored(hypermodel)
-    drawn = list(sampled(oracle, hypermodel, 12))
-    assert len({json.dumps(candidate) for candidate in drawn}) == 12
+    return list(sampled(oracle, hypermodel, 12))
+
+
+def test_candidates_are_json(drawn):
+    assert len({json.dumps(candidate.to_json()) for candidate in drawn}) == 12
     for candidate in drawn:
-        assert json.loads(json.dumps(candidate)) == candidate
+        assert Configuration.from_json(json.loads(json.dumps(candidate.to_json()))) == candidate
+
+
+@pytest.mark.slow
+def test_what_is_drawn_can_be_made(drawn):
+    hypermodel = RankingHyperModel(FEATURES, decay_steps=100)
+    for candidate in drawn:
         model = hypermodel.built(candidate)
         assert model.count_params() > 0
-        again = get_model(candidate["model"], features=FEATURES, **candidate["config"])
+        again = get_model(candidate.model, features=FEATURES, **candidate.arguments)
         assert [weight.shape for weight in again.weights] == [weight.shape for weight in model.weights]
 
 
@@ -136,7 +148,7 @@ def test_a_block_of_another_package_takes_part_by_being_installed(third_party):
     hp = keras_tuner.HyperParameters()
     hp.Fixed("interaction", "acme_sums")
     candidate = RankingHyperModel(FEATURES, blocks=[third_party]).candidate(hp)
-    assert candidate["config"]["interaction"] == {"name": "acme_sums", "config": {"power": 1}}
+    assert candidate.config["interaction"] == {"name": "acme_sums", "config": {"power": 1}}
 
 
 @pytest.mark.parametrize(("power", "problem"), [(1, None), (2, "no squares of three fields"), (3, None)])
@@ -170,7 +182,7 @@ def test_other_models_keep_their_own_interaction_and_structure():
         "adam/learning_rate",
     }
     for candidate in sampled(oracle, hypermodel, 3):
-        assert "interaction" not in candidate["config"]
+        assert "interaction" not in candidate.config
         assert hypermodel.built(candidate).interaction is not None
 
 
@@ -179,9 +191,9 @@ def test_blocks_are_drawn_for_the_open_model_only(models):
     hypermodel = RankingHyperModel(FEATURES, models=models)
     oracle, _ = explored(hypermodel)
     drawn = list(sampled(oracle, hypermodel, 8))
-    assert {candidate["model"] for candidate in drawn} == set(models)
+    assert {candidate.model for candidate in drawn} == set(models)
     for candidate in drawn:
-        assert ("interaction" in candidate["config"]) == (candidate["model"] == "ranking")
+        assert ("interaction" in candidate.config) == (candidate.model == "ranking")
 
 
 def test_what_is_fixed_is_not_searched():
@@ -215,17 +227,17 @@ def test_every_tuner_of_keras_tuner_takes_it_and_keeps_no_model(make, tmp_path, 
     hypermodel = RankingHyperModel(
         FEATURES, blocks=["fm", "cross"], fixed={"embedding_dim": 4, "hidden_units": [4], "learning_rate": 0.1}
     )
-    budget = {"max_epochs": 2} if make == "Hyperband" else {"max_trials": 3}
+    budget = {"max_epochs": 2} if make == "Hyperband" else {"max_trials": 2}
     tuner = getattr(keras_tuner, make)(
         hypermodel, keras_tuner.Objective("val_auc", "max"), directory=tmp_path, seed=1, max_model_size=10_000, **budget
     )
     before = num_graphs()
-    tuner.search(data, validation_data=data, epochs=2, verbose=0)
+    tuner.search(data, validation_data=data, epochs=1, verbose=0)
     assert num_graphs() == before
     statuses = {trial.status for trial in tuner.oracle.trials.values()}
     assert statuses == {"COMPLETED"}
     best = tuner.get_best_hyperparameters()[0]
-    assert hypermodel.candidate(best)["config"]["interaction"]["name"] in ("fm", "cross")
+    assert hypermodel.candidate(best).config["interaction"]["name"] in ("fm", "cross")
 
 
 @pytest.mark.parametrize(
@@ -258,7 +270,7 @@ def test_what_there_is_not_is_refused_in_one_line(arguments, error, message):
 
 def test_what_is_fixed_is_plain_in_the_candidate():
     fixed = {"hidden_units": (4, 2), "interaction": "fm"}
-    config = RankingHyperModel(FEATURES, fixed=fixed).candidate(keras_tuner.HyperParameters())["config"]
+    config = RankingHyperModel(FEATURES, fixed=fixed).candidate(keras_tuner.HyperParameters()).config
     assert config["hidden_units"] == [4, 2]
 
 

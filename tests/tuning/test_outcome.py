@@ -10,6 +10,7 @@ import pytest
 from nfm_tfrs.evidence import Evidence
 from nfm_tfrs.features.feature import NumericFeature
 from nfm_tfrs.features.spec import FeatureSpec
+from nfm_tfrs.training.recipe import Best, Recipe
 from nfm_tfrs.tuning.outcome import FILES, write_found
 
 YESTERDAY = Path(__file__).parents[1] / "yesterday"  # what version 0.1.0 wrote
@@ -28,7 +29,10 @@ def evidence():
 
 
 def write(evidence, folder):
-    best = replace(evidence.finalists[0].candidate, passes=evidence.passes)
+    candidate = evidence.finalists[0].candidate
+    config = {**candidate.config, "features": FEATURES.to_dict()}
+    recipe = Recipe.of(replace(candidate, config=config, passes=evidence.passes))
+    best = Best(recipe=recipe, winner=evidence.winner, slices=evidence.slices, fingerprint="9f2c")
     write_found(Model(), best, FEATURES, evidence, {"seed": 0}, folder)
     return best
 
@@ -47,10 +51,13 @@ def test_every_file_is_there_and_nothing_else(evidence, tmp_path):
 def test_best_json_makes_the_model_again(evidence, tmp_path):
     best = write(evidence, tmp_path)
     written = json.loads((tmp_path / "best.json").read_text())
-    assert list(written) == ["model", "training", "config"]
+    assert list(written) == ["model", "training", "winner", "config"]
     assert list(written["config"])[-3:] == ["dtype", "task", "features"]
-    assert written["config"].pop("features") == FEATURES.to_dict()
+    assert written["config"]["features"] == FEATURES.to_dict()
     assert written == best.to_json()
+    winner = evidence.winner
+    assert written["winner"] == {**winner.to_json(), "of": evidence.slices, "data": "9f2c"}
+    assert Best.from_file(tmp_path / "best.json") == best
 
 
 def test_search_json_is_read_as_the_evidence_and_holds_the_settings(evidence, tmp_path):

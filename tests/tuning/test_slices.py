@@ -6,7 +6,7 @@ import pytest
 from nfm_tfrs.data.parts import EncodedPart
 from nfm_tfrs.features.check import Bag
 from nfm_tfrs.features.encoder import IDS
-from nfm_tfrs.tuning.search import rungs
+from nfm_tfrs.tuning.settings import Schedule
 from nfm_tfrs.tuning.slices import Slices, joined
 
 
@@ -25,7 +25,7 @@ def test_slices_of_one_pass_are_disjoint_and_cover_it(rows, count):
 
 
 def test_the_rows_of_the_rungs_of_one_pass_are_disjoint_and_cover_it():
-    cut, bounds = Slices(part(500), passes=1, count=27, seed=3), [0, *rungs(27)]
+    cut, bounds = Slices(part(500), passes=1, count=27, seed=3), [0, *Schedule().rungs]
     of_rung = [
         np.concatenate([cut.rows(number) for number in range(start, end)]) for start, end in itertools.pairwise(bounds)
     ]
@@ -86,10 +86,3 @@ def test_joined_rows_are_those_of_both():
 def test_joined_rows_need_labels():
     with pytest.raises(ValueError, match=r"Rows to train on need labels; received none\. Prepare them with a label\."):
         joined(part(2), EncodedPart(part(3).columns))
-
-
-def test_rungs_rise_to_all_slices():
-    assert rungs(27) == [9, 27]
-    assert rungs(10) == [3, 10]
-    assert rungs(3) == [1, 3]
-    assert rungs(2) == [2]

@@ -1,0 +1,171 @@
+"""Which trials are trained again, how a whole training ends, what the verdict says, and what is refused."""
+
+import itertools
+import re
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from nfm_tfrs.evidence import Configuration, Difference, Finalist, Objective, Winner
+from nfm_tfrs.tuning import Budget, Finals
+from nfm_tfrs.tuning.finalists import chosen, train_again, train_whole, verdict
+from nfm_tfrs.tuning.slices import Slices
+from nfm_tfrs.tuning.tuner import Diverged
+
+RANDOM = {"strategy": "random"}
+AUC, LOG_LOSS = Objective(name="val_auc", direction="max"), Objective(name="val_log_loss", direction="min")
+
+
+def trial(name, score, **values):
+    return SimpleNamespace(trial_id=name, score=score, hyperparameters=SimpleNamespace(values=values))
+
+
+def test_each_configuration_is_chosen_once_by_its_last_trial():
+    trials = [
+        trial("0000", 0.7, units=8, **{"tuner/epochs": 1}),
+        trial("0001", 0.9, units=16, **{"tuner/epochs": 1}),
+        trial("0002", 0.8, units=4, **{"tuner/epochs": 1}),
+        trial("0003", 0.9, units=16, **{"tuner/epochs": 3}),  # no better than where it went on from
+        trial("0004", 0.75, units=8, **{"tuner/epochs": 3}),
+    ]
+    assert [entry.trial_id for entry in chosen(trials, 9, lambda entry: entry.score)] == ["0003", "0002", "0004"]
+    assert [entry.trial_id for entry in chosen(trials, 2, lambda entry: -entry.score)] == ["0000", "0002"]
+
+
+# --- a whole training -------------------------------------------------------------------------------------------------
+
+
+class Scored:
+    """A model whose weights are the number of slices it was trained for."""
+
+    def __init__(self):
+        self.slices = 0
+
+    def fit(self, *_, **__):
+        self.slices += 1
+        return SimpleNamespace(history={"loss": [0.5]})
+
+    def get_weights(self):
+        return self.slices
+
+    def set_weights(self, weights):
+        self.slices = weights
+
+
+@pytest.mark.parametrize(
+    ("goal", "scores", "patience", "best", "trained"),
+    [
+        (AUC, [0.5, 0.7, 0.6, 0.6, 0.9], 2, 2, 4),  # ended before the last
+        (AUC, [0.5, 0.7, 0.6, 0.8, 0.7], 2, 4, 5),
+        (AUC, [0.9, 0.9, 0.9, 0.9, 0.9], 9, 1, 5),  # of equal ones the first
+        (LOG_LOSS, [0.5, 0.7, 0.4, 0.6, 0.6], 2, 3, 5),
+    ],
+)
+def test_a_whole_training_ends_with_the_weights_of_its_best_slice(
+    clicks, monkeypatch, goal, scores, patience, best, trained
+):
+    monkeypatch.setattr("nfm_tfrs.tuning.tuner.evaluate", lambda model, part: {goal.metric: scores[model.slices - 1]})
+    model, cut = Scored(), Slices(clicks.train, passes=1, count=5, seed=0)
+    found = train_whole(model, cut, clicks.valid, batch_size=64, goal=goal, patience=patience)
+    assert found == (best, [{goal.metric: score} for score in scores[:trained]])
+    assert model.slices == best
+
+
+# --- the verdict ------------------------------------------------------------------------------------------------------
+
+
+def finalist(mean=None, low=None, high=None, diverged=()):
+    gap = None if mean is None else Difference(mean=mean, low=low, high=high)
+    config = Configuration(model="nfm")
+    return Finalist(trial="0", candidate=config, runs=(), diverged=diverged, mean=0.7, sd=None, difference=gap)
+
+
+@pytest.mark.parametrize(
+    ("goal", "second", "expected"),
+    [
+        (AUC, finalist(-0.02, -0.03, -0.01), "The first finalist is better than the second: .* +0.0200"),
+        (LOG_LOSS, finalist(0.02, 0.01, 0.03), "The first finalist is better than the second: .* -0.0200"),
+        (AUC, finalist(-0.01, -0.03, 0.01), "There is no clear winner: "),
+        (AUC, finalist(0.02, 0.01, 0.03, (7,)), "The first finalist is the steadier one: .* with 1 of its seeds"),
+        (LOG_LOSS, finalist(-0.02, -0.03, -0.01, (7,)), "The first finalist is the steadier one: "),
+    ],
+)
+def test_the_verdict_says_which_way_the_difference_goes(goal, second, expected):
+    assert re.match(expected.replace("+", r"\+"), verdict([finalist(), second], goal))
+
+
+def test_the_verdict_on_one_finalist_says_why_there_is_one():
+    assert verdict([finalist()], AUC) == "There was one finalist."
+    assert verdict([finalist()], AUC, 2) == "One finalist is left: 2 diverged with all their seeds."
+
+
+# --- finalists that diverge -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("counted")
+def test_where_all_finalists_diverge_the_search_says_so(clicks, run, tmp_path, monkeypatch):
+    values = itertools.chain([0.5] * 3, itertools.repeat(float("nan")))  # the trial's slices, then the finalist's
+    monkeypatch.setattr("nfm_tfrs.tuning.tuner.evaluate", lambda model, part: {"auc": next(values)})
+    with pytest.raises(
+        ValueError, match=r"All finalists diverged when they were trained again\. Search at lower rates"
+    ):
+        run(clicks, tmp_path, one=True)
+
+
+@pytest.mark.usefixtures("counted")
+def test_a_finalist_that_always_diverges_is_named_and_so_is_a_refit(clicks, run, tmp_path, monkeypatch):
+    def refitted(*_):
+        raise Diverged("It diverged.")
+
+    values = itertools.chain([0.9] * 3, [0.8] * 3, [0.9] * 3, itertools.repeat(float("nan")))  # two trials, a finalist
+    monkeypatch.setattr("nfm_tfrs.tuning.tuner.evaluate", lambda model, part: {"auc": next(values)})
+    monkeypatch.setattr("nfm_tfrs.tuning.finalists._refitted", refitted)
+    few = {"budget": Budget(trials=2), "finals": Finals(finalists=2, seeds=1, refit=True)}
+    with pytest.warns(UserWarning, match="The model is not trained on all rows: It diverged."):
+        evidence = run(clicks, tmp_path, schedule={**RANDOM, "patience": 4}, **few).evidence
+    assert evidence.diverged == ("0001",)
+    assert evidence.verdict == "One finalist is left: 1 diverged with all their seeds."
+    assert evidence.winner.rows == "train"
+    assert "Diverged with every seed: trial 0001." in (tmp_path / "card.md").read_text()
+
+
+@pytest.mark.usefixtures("counted")
+def test_the_winner_is_trained_once_more_on_all_rows_where_that_is_asked_for(clicks, run, tmp_path):
+    few = {"budget": Budget(trials=2), "finals": Finals(finalists=2, seeds=2, refit=True)}
+    found = run(clicks.without("test"), tmp_path, schedule=RANDOM, **few)
+    assert found.evidence.test is None
+    slices = round(np.mean([made.slice for made in found.evidence.finalists[0].runs]))
+    assert found.evidence.winner == Winner(seed=0, slices=slices, rows="train and validation")
+    assert found.model.slices == slices
+    card = (tmp_path / "card.md").read_text()
+    assert f"- the model: {slices} slices of the train and validation rows, seed 0" in card
+
+
+# --- training the search's model again --------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("counted")
+def test_the_model_is_trained_again_on_the_search_s_rows_alone(clicks, run, tmp_path):
+    best = run(clicks, tmp_path, one=True).best
+    assert train_again(best, clicks.without("test")).model.slices == best.winner.slices
+    other = replace(clicks, encoded={**clicks.encoded, "train": clicks.valid, "valid": clicks.train})
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the whole line is compared
+        train_again(best, other)
+    assert re.fullmatch(
+        r"The search had other rows: their fingerprint was \w{8}…; received \w{8}…\. "
+        r"Give its data, label, split, seed and features, or leave out --repeat\.",
+        str(caught.value),
+    )
+
+
+@pytest.mark.usefixtures("counted")
+@pytest.mark.parametrize("gone", ["winner", "slices"])
+def test_a_best_json_that_does_not_say_how_its_model_was_made_is_not_repeated(clicks, run, tmp_path, gone):
+    best = replace(run(clicks, tmp_path, one=True).best, **{gone: None})
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the whole line is compared
+        train_again(best, clicks)
+    assert str(caught.value) == (
+        "This best.json does not say how the search made its model: nfm-tfrs 0.1.0 wrote it. Leave out --repeat."
+    )
