@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 
 from nfm_tfrs import optimizers
+from nfm_tfrs.configuration import Configuration
 from nfm_tfrs.data.prepare import prepare
-from nfm_tfrs.evidence import Configuration
 from nfm_tfrs.features.feature import CategoricalFeature
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import keras

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from nfm_tfrs.evidence import Configuration, Difference, Finalist, Objective, Winner
+from nfm_tfrs.configuration import Configuration
+from nfm_tfrs.evidence import Difference, Finalist, Objective, Winner
 from nfm_tfrs.tuning import Budget, Finals
 from nfm_tfrs.tuning.finalists import chosen, train_again, train_whole, verdict
 from nfm_tfrs.tuning.slices import Slices

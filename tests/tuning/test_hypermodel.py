@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nfm_tfrs.blocks.base import InteractionBlock
-from nfm_tfrs.evidence import Configuration
+from nfm_tfrs.configuration import Configuration
 from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeature, NumericFeature
 from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.tuning import RankingHyperModel, keras_tuner
