@@ -18,6 +18,7 @@ Completed = subprocess.CompletedProcess[str]
 @pytest.fixture(scope="session")
 def run_python(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Completed]:
     """Run a script in a fresh interpreter, outside the checkout and without TF_USE_LEGACY_KERAS."""
+    tmp_path_factory.getbasetemp()  # here: two threads of `start_python` would both make it, and one fail
 
     def run(script: str, *, status: int = 0, folder: Path | None = None, **variables: str) -> Completed:
         inherited = {k: v for k, v in os.environ.items() if k not in ("TF_USE_LEGACY_KERAS", "PYTHONPATH")}
