@@ -3,6 +3,7 @@
 import gc
 import itertools
 import json
+import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -77,7 +78,9 @@ def eagerly() -> Callable[[], AbstractContextManager[None]]:
     def eagerly() -> Iterator[None]:
         tf.config.run_functions_eagerly(True)
         try:
-            yield
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Even though the `tf.config", UserWarning)  # of tf.data, each time
+                yield
         finally:
             tf.config.run_functions_eagerly(False)
 
