@@ -93,31 +93,12 @@ def search(
         raise ValueError(f"seed must be a whole number from 0, below {SEEDS - finals.seeds}; received {seed!r}.")
     check_rows(data.valid, goal.name)
     cut = Slices(data.train, passes=schedule.passes, count=schedule.slices, seed=seed)
-    hypermodel = RankingHyperModel(
-        data.features,
-        models=space.models,
-        blocks=space.blocks,
-        structures=space.structures,
-        precisions=space.precisions,
-        fixed=space.fixed,
-        task=task,
-        decay_steps=cut.steps(min(space.batch_sizes)),
-    )
+    hypermodel = _hypermodel(data, space, task, cut)
     rows, folder = fingerprint(data.train, data.valid), Path(out)
     settings = _key(data, space, schedule, hypermodel, rows=rows, objective=goal.name, seed=seed)
     claim(folder, settings)
     with nullcontext() if is_worker() else held(folder):
-        halving = schedule.strategy == "halving"
-        oracle = HalvingOracle(
-            keras_tuner.Objective(goal.name, goal.direction),
-            rungs=schedule.rungs,
-            neighbours=halving,
-            balanced="interaction" if halving else "",
-            max_configurations=budget.trials,
-            seconds=budget.seconds,
-            seed=seed,
-            max_failures=MAX_FAILURES,
-        )
+        oracle = _oracle(goal, budget, schedule, seed)
         tuner = SliceTuner(
             oracle,
             hypermodel,
@@ -148,6 +129,34 @@ def search(
         finally:
             oracle.forget()
     return found
+
+
+def _hypermodel(data: Prepared, space: Space, task: str, cut: Slices) -> RankingHyperModel:
+    return RankingHyperModel(
+        data.features,
+        models=space.models,
+        blocks=space.blocks,
+        structures=space.structures,
+        precisions=space.precisions,
+        fixed=space.fixed,
+        task=task,
+        decay_steps=cut.steps(min(space.batch_sizes)),
+    )
+
+
+def _oracle(goal: Objective, budget: Budget, schedule: Schedule, seed: int) -> HalvingOracle:
+    """What proposes the trials: by halving, or at random."""
+    halving = schedule.strategy == "halving"
+    return HalvingOracle(
+        keras_tuner.Objective(goal.name, goal.direction),
+        rungs=schedule.rungs,
+        neighbours=halving,
+        balanced="interaction" if halving else "",
+        max_configurations=budget.trials,
+        seconds=budget.seconds,
+        seed=seed,
+        max_failures=MAX_FAILURES,
+    )
 
 
 def _try(tuner: SliceTuner, workers: Workers | None, watch: Watch) -> None:

@@ -160,7 +160,4 @@ def resume_key(space: Space, schedule: Schedule, **others: Any) -> dict[str, Any
         **others: Further settings, plain JSON types.
     """
     groups = {"space": asdict(space), "schedule": asdict(schedule)}
-    flat = {f"{group}.{name}": value for group, fields in groups.items() for name, value in fields.items()}
-    if flat["space.blocks"] is not None:
-        flat["space.blocks"] = sorted(flat["space.blocks"])
-    return others | flat
+    return others | {f"{group}.{name}": value for group, fields in groups.items() for name, value in fields.items()}
