@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 from nfm_tfrs.written import read, read_choice
 
-Schedule = Literal["constant", "cosine"]
+RateSchedule = Literal["constant", "cosine"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class Configuration:
     optimizer: str | None = None
     optimizer_arguments: Mapping[str, Any] = field(default_factory=dict)
     learning_rate: float | None = None
-    schedule: Schedule = "constant"
+    schedule: RateSchedule = "constant"
     batch_size: int = 256
     passes: float | None = None
     precision: str | None = None
@@ -83,7 +83,7 @@ class Configuration:
             optimizer=read(training, "optimizer", str | None, None),
             optimizer_arguments=read(training, "optimizer_arguments", Mapping, {}),
             learning_rate=read(training, "learning_rate", float | int | None, None),
-            schedule=read_choice(training, "schedule", get_args(Schedule), "constant"),
+            schedule=read_choice(training, "schedule", get_args(RateSchedule), "constant"),
             batch_size=read(training, "batch_size", int, 256),
             passes=read(training, "passes", float | int | None, None),
             jit_compile=_read_jit(training),

@@ -167,11 +167,11 @@ class Finalist:
     Args:
         trial: The trial it comes from.
         candidate: The model and its training.
-        runs: The trainings that ended well, one a seed.
+        runs: The trainings that ended well, one for each seed.
         diverged: Seeds whose training diverged.
         mean: Mean of the objective over the runs; None without one.
-        sd: Standard deviation over the runs; None of fewer than two.
-        difference: The first finalist's objective less than this one's by so much; None of the first itself.
+        sd: Standard deviation of the objective over the runs; None with fewer than two.
+        difference: This one's objective less the first finalist's; None for the first finalist itself.
     """
 
     trial: str

@@ -1,6 +1,5 @@
 """What a model learns to predict: a label, the weight of each row, and the task; parsed once, never run as code."""
 
-import operator
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -79,7 +78,7 @@ class Target:
         task: `"binary"`, for labels 0 and 1, or `"regression"`, for any finite ones.
 
     Raises:
-        ValueError: A task that there is not, or a weight that is the label's own column.
+        ValueError: A task that there is not.
 
     Example:
         >>> target = Target.parse("rating>=4", weight="trust")
@@ -189,4 +188,4 @@ class Target:
 
 
 def _short(number: float) -> int | float:
-    return operator.index(int(number)) if number.is_integer() else number
+    return int(number) if number.is_integer() else number

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from nfm_tfrs.features.check import is_text, missing_column
+from nfm_tfrs.arguments import missing_column
+from nfm_tfrs.features.check import is_text
 from nfm_tfrs.target import Label, Target
 
 _OPERATORS: dict[str, Callable[..., pa.Array]] = {

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from nfm_tfrs.features.check import missing_column
+from nfm_tfrs.arguments import missing_column
 
 FRACTIONS = (0.8, 0.1, 0.1)
 Kind = Literal["random", "time", "user-time"]

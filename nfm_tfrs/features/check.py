@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from nfm_tfrs.arguments import missing_column as missing_column
+from nfm_tfrs.arguments import missing_column
 from nfm_tfrs.features.bag import INT_MISSING, splits_of
 from nfm_tfrs.features.bag import Bag as Bag
 from nfm_tfrs.features.bag import Columns as Columns

@@ -5,10 +5,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from nfm_tfrs import arguments
-from nfm_tfrs.configuration import Configuration
+from nfm_tfrs.configuration import Configuration, RateSchedule
 from nfm_tfrs.evidence import Winner
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.runs.folder import read_features
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 EPOCHS = 50
 PATIENCE = 4
 
-SCHEDULES = ("constant", "cosine")
+SCHEDULES = get_args(RateSchedule)
 ROW_WISE = ("lazyadagrad", "lazyadam")
 OPTIMIZERS = (*ROW_WISE, "adadelta", "adagrad", "adam", "adamax", "adamw", "ftrl", "nadam", "rmsprop", "sgd")
 

@@ -15,6 +15,7 @@ from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import forgotten_gradients, load_keras_tuner
 from nfm_tfrs.models.ranking import RankingModel, Structure
 from nfm_tfrs.training.recipe import SCHEDULES, Recipe
+from nfm_tfrs.tuning.settings import TRAINING
 from tfrs_registry import PluginWarning, RegistryError, blocks
 from tfrs_registry import models as model_registry
 
@@ -23,7 +24,7 @@ keras_tuner = load_keras_tuner()
 OPEN = "ranking"  # the model whose blocks and structure are searched; every other one has its own
 OPTIMIZERS = {"lazyadagrad": "adagrad", "lazyadam": "adam", "adagrad": "adagrad", "adam": "adam"}
 RATES = {"adagrad": (0.01, 0.3, 0.05), "adam": (3e-4, 1e-2, 3e-3)}  # lowest, highest, default
-TRAINING = ("optimizer", "learning_rate", "schedule", "jit_compile")
+_TRAINING = tuple(name for name in TRAINING if name != "batch_size")  # which a tuner draws
 
 
 class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
@@ -134,7 +135,7 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
             with self._when(hp, "model", [OPEN]):
                 drawn = self._open(hp) if name == OPEN else {}
         drawn |= self._sizes(hp) | {"dtype": self._choice(hp, "dtype", self.precisions), "task": self.task}
-        drawn |= {key: value for key, value in self.fixed.items() if key not in TRAINING}
+        drawn |= {key: value for key, value in self.fixed.items() if key not in _TRAINING}
         known = _parameters(self._classes[name])
         config = {key: value for key, value in drawn.items() if "**" in known or key in known}
         return Configuration(model=name, precision=config.pop("dtype", None), config=config, **self._training(hp))
@@ -228,7 +229,7 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
     # --- checks
 
     def _check_fixed(self) -> None:
-        known = {key for cls in self._classes.values() for key in _parameters(cls)} | set(TRAINING)
+        known = {key for cls in self._classes.values() for key in _parameters(cls)} | set(_TRAINING)
         if any("**" in _parameters(cls) for cls in self._classes.values()):
             known |= set(_parameters(RankingModel))
         known -= {"features", "task", "**"}
