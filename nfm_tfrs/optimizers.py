@@ -23,8 +23,8 @@ class RowWiseOptimizer(OpenOptimizer):
         learning_rate: A rate or a schedule.
         weight_decay: Share of a weight taken off in a step, times the rate: of the rows a batch holds, and of dense
             variables, but for those given to `exclude_from_weight_decay`, which Keras does not save.
-        **kwargs: Of `tf.keras.optimizers.Optimizer`: `name`, `clipnorm`, `clipvalue`, `global_clipnorm`; `use_ema`
-            walks the whole table.
+        **kwargs: Further arguments of `tf.keras.optimizers.Optimizer`: `name`, `clipnorm`, `clipvalue`,
+            `global_clipnorm`; `use_ema` walks the whole table.
 
     Raises:
         ValueError: An argument out of range, or `jit_compile=True`.
@@ -43,8 +43,8 @@ class RowWiseOptimizer(OpenOptimizer):
         """Updates what is kept for these rows; returns their new values.
 
         Args:
-            gradient: Their gradient, `[rows, …]`.
-            rows: Their values, `[rows, …]`.
+            gradient: The gradient of these rows, `[rows, …]`.
+            rows: The values of these rows, `[rows, …]`.
             variable: What they are rows of.
             indices: Which rows of it, `[rows]`, each once.
         """

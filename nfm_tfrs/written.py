@@ -31,6 +31,12 @@ def check_format(written: Any, what: str) -> None:
 def read(written: Any, name: str, kind: Any, default: Any = _NEEDED) -> Any:
     """Returns a value of what was read, of a type or union of types.
 
+    Args:
+        written: What was read, an object of JSON.
+        name: The value's name.
+        kind: A type, or a union of types.
+        default: What a missing value is; it is an error if not given.
+
     Raises:
         KeyError: It is not there, and has no default.
         TypeError: It has another type, or what was read is no object.
@@ -50,7 +56,18 @@ def read_object(written: Any) -> Mapping[str, Any]:
 
 
 def read_choice(written: Any, name: str, options: Sequence[str], default: Any = _NEEDED) -> Any:
-    """Returns a value of what was read, one of the options; raises KeyError or TypeError as `read` does."""
+    """Returns a value of what was read, one of the options.
+
+    Args:
+        written: What was read, an object of JSON.
+        name: The value's name.
+        options: The values that it may have.
+        default: What a missing value is; it is an error if not given.
+
+    Raises:
+        KeyError: It is not there, and has no default.
+        TypeError: It is none of the options.
+    """
     value = read(written, name, str, default)
     if value not in options:
         raise TypeError(f"{name!r} is {value!r}")

@@ -83,7 +83,7 @@ class Prepared:
     Args:
         encoder: The encoder of the features.
         tables: The parts as they came, by name; from a cache, the columns that it keeps.
-        encoded: The same rows, encoded, by the same names.
+        encoded: The rows of each part, encoded, by the names of the parts.
         target: What is predicted; None where the parts have no labels.
         split: How the rows were divided, as a person writes it; None where nobody said it.
     """

@@ -14,7 +14,7 @@ class OpenOptimizer(keras.optimizers.Optimizer):
 
     Args:
         learning_rate: A rate or a schedule.
-        **kwargs: Of `tf.keras.optimizers.Optimizer`.
+        **kwargs: Further arguments of `tf.keras.optimizers.Optimizer`.
     """
 
     def __init__(self, learning_rate: Any, **kwargs: Any) -> None:

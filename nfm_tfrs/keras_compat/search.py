@@ -19,7 +19,7 @@ class OpenOracle(keras_tuner.Oracle):  # type: ignore[name-defined]
         objective: A `keras_tuner.Objective`.
         seed: Seed of the values; 0 is one too, while KerasTuner takes it for none.
         first_state: The number before the first that `next_seed` returns.
-        max_failures: Trials in a row that may fail, `max_consecutive_failed_trials`.
+        max_failures: Trials in a row that may fail, which KerasTuner calls `max_consecutive_failed_trials`.
     """
 
     def __init__(self, objective: Any, *, seed: int, first_state: int, max_failures: int) -> None:
@@ -78,8 +78,8 @@ class OpenTuner(keras_tuner.engine.base_tuner.BaseTuner):  # type: ignore[name-d
     """A `keras_tuner.engine.base_tuner.BaseTuner` whose subclass may write `try_trial` and `state_file` too.
 
     Args:
-        *args: Of `BaseTuner`.
-        **kwargs: Of `BaseTuner`.
+        *args: Positional arguments of `BaseTuner`, such as the oracle.
+        **kwargs: Keyword arguments of `BaseTuner`, such as `directory` and `project_name`.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

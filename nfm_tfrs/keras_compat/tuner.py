@@ -18,7 +18,7 @@ _RELOAD_ORDER = (
 
 
 def load_keras_tuner() -> ModuleType:
-    """KerasTuner, working with the models of this package, whether it was imported before or not.
+    """Returns KerasTuner, which takes the models of this package whether it was imported before or not.
 
     KerasTuner decides once, at import, which Keras its models come from: Keras 3 where that is installed
     (keras-tuner#1039). Where it already decides for `tf.keras`, nothing is touched.

@@ -30,7 +30,7 @@ def write_run(
     out.mkdir(exist_ok=True)
     model.save(out / "model.keras")
     (out / "features.json").write_text(model.features.to_json() + "\n", encoding="utf-8")
-    (out / "metrics.json").write_text(json.dumps(plain({**reports, "history": history}), indent=2) + "\n")
+    (out / "metrics.json").write_text(json.dumps(_with_nulls({**reports, "history": history}), indent=2) + "\n")
     (out / "run.json").write_text(json.dumps(record.to_json(), indent=2) + "\n")
     shown = ("loss", "auc", "log_loss", "rmse", "mae")
     drawn = [name for name in shown if f"val_{name}" in history]
@@ -88,10 +88,10 @@ def _model_file(path: Path) -> Path:
     return path / "model.keras" if (path / "model.keras").exists() else path
 
 
-def plain(values: Any) -> Any:
-    """Returns the values with null for NaN, which JSON does not know."""
+def _with_nulls(values: Any) -> Any:
+    """The values with null for NaN, which JSON does not know."""
     if isinstance(values, dict):
-        return {name: plain(value) for name, value in values.items()}
+        return {name: _with_nulls(value) for name, value in values.items()}
     if isinstance(values, list):
-        return [plain(value) for value in values]
+        return [_with_nulls(value) for value in values]
     return None if values != values else values

@@ -14,7 +14,7 @@ def evaluate(model: Any, part: EncodedPart, *, batch_size: int = 4096, groups: A
     Args:
         model: A `RankingModel`.
         part: The rows.
-        batch_size: Rows a prediction step.
+        batch_size: Rows of a prediction step.
         groups: `[n]`, users for the grouped AUC.
     """
     predictions = predict(model, part, batch_size=batch_size)
@@ -24,7 +24,13 @@ def evaluate(model: Any, part: EncodedPart, *, batch_size: int = 4096, groups: A
 
 
 def predict(model: Any, part: EncodedPart, *, batch_size: int = 4096) -> np.ndarray:
-    """Returns the model's logits (binary) or predictions, `[n]` float32."""
+    """Returns the model's logits (binary) or predictions, `[n]` float32.
+
+    Args:
+        model: A `RankingModel`.
+        part: The rows; their labels and weights are not read.
+        batch_size: Rows of a prediction step.
+    """
     unlabelled = EncodedPart(part.columns)
     return model.predict(unlabelled.dataset(batch_size), verbose=0)[:, 0]
 

@@ -141,6 +141,9 @@ class Recipe(Configuration):
             callbacks: Further Keras callbacks, such as one that shows progress.
             tensorboard: Folder for TensorBoard logs; none are written without it.
 
+        Returns:
+            The model with the weights of its best epoch, and the metrics of each epoch.
+
         Raises:
             ValueError: The loss became infinite or NaN, or what `build` refuses.
         """
@@ -249,7 +252,7 @@ class Best:
             path: A best.json, or the run.json of a run whose features.json lies beside.
 
         Raises:
-            ValueError: It is no such file; or a newer version wrote it.
+            ValueError: It is neither of the two, or a newer version wrote it.
         """
         try:
             written: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))

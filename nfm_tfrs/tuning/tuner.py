@@ -242,6 +242,14 @@ def train_slice(
 ) -> dict[str, float]:
     """Trains a model on a slice; returns its exact validation metrics, none without rows to judge on.
 
+    Args:
+        model: A compiled model.
+        train: The training rows in slices.
+        number: Number of the slice, from 0.
+        batch_size: Rows of a training step.
+        valid: Rows to judge on; None for a training that is not judged.
+        metric: The metric that has to be finite, such as `"auc"`.
+
     Raises:
         Diverged: The loss, or the metric, became infinite or NaN.
     """

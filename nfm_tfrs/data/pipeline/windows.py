@@ -32,7 +32,18 @@ def encode_windows(
     target: Target,
     transform: Transform,
 ) -> Iterator[EncodedPart]:
-    """Yields the rows of Parquet files in their order, encoded window by window; see `nfm_tfrs.data.stream`."""
+    """Yields the rows of Parquet files in their order, encoded window by window.
+
+    Args:
+        paths: A Parquet file, a list of them, a glob pattern or a folder.
+        spec: The features.
+        target: What is predicted.
+        transform: What encodes the arrays that `checked_arrays` returns.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: Not whole Parquet files, no rows, or a column that does not fit.
+    """
     reader = Reader(paths, spec, target, transform, SAMPLE_ROWS)
     for table, targets in reader.gathered(reader.files.row_groups, reader.window_rows):
         yield EncodedPart(reader.columns(table), targets[:, 0], targets[:, 1] if target.weight else None)
@@ -41,10 +52,16 @@ def encode_windows(
 class Reader:
     """Row groups as checked windows; each error names the file.
 
-    The arguments are those of `nfm_tfrs.data.stream`.
-
     Args:
-        sample_rows: How many rows to read at once: of what is wrong in them, the constructor tells.
+        paths: A Parquet file, a list of them, a glob pattern or a folder.
+        spec: The features.
+        target: What is predicted.
+        transform: What to make of the arrays that `checked_arrays` returns; `raw_columns` if not given.
+        sample_rows: Number of first rows that the constructor reads; it raises what is wrong in them.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: Not whole Parquet files, no rows, or first rows that do not fit.
     """
 
     def __init__(
@@ -63,12 +80,12 @@ class Reader:
         self.window_rows = max(WINDOW_BYTES * self.sample[0].num_rows // max(self.sample[0].nbytes, 1), 1)
 
     def columns(self, table: pa.Table) -> Columns:
-        """The columns of a window."""
+        """Returns the columns of a window, as the transform makes them."""
         arrays = {name: _one_chunk(table.column(name)) for name in table.column_names}
         return raw_columns(arrays, self.spec) if self.transform is None else self.transform(arrays)
 
     def gathered(self, row_groups: Iterable[RowGroup], num_rows: int) -> Iterator[Window]:
-        """Windows of `num_rows`, across row groups; the last holds what is left."""
+        """Yields windows of `num_rows`, across row groups; the last holds what is left."""
         tables: list[pa.Table] = []
         targets: list[np.ndarray] = []
         waiting = 0
@@ -87,7 +104,7 @@ class Reader:
             yield pa.concat_tables(tables), np.concatenate(targets)
 
     def windows(self, row_groups: Iterable[RowGroup], batch_rows: int) -> Iterator[Window]:
-        """Windows of at most `batch_rows`, none of two row groups."""
+        """Yields windows of at most `batch_rows`, none of two row groups."""
         for group, row, batch in self.files.batches(row_groups, batch_rows):
             try:
                 arrays = checked_arrays(batch, self.spec, first_row=row)

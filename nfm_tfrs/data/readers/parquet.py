@@ -18,7 +18,14 @@ _DICTIONARY_BYTES = 8  # strings that take fewer bytes a value in the file repea
 
 @dataclass(frozen=True)
 class RowGroup:
-    """One row group: its file, its number there, its number of rows and the first row's number in the file."""
+    """One row group of a Parquet file.
+
+    Args:
+        path: The file.
+        number: Number of the row group in its file, from 0.
+        num_rows: Number of rows.
+        first_row: Number of its first row in the file, from 0.
+    """
 
     path: Path
     number: int

@@ -102,7 +102,7 @@ def column_names(paths: Sequence[Path], *, format: str | None = None) -> list[st
 
     Args:
         paths: The files.
-        format: Their format, where their suffix does not tell.
+        format: The files' format, where their suffix does not tell.
 
     Returns:
         The names; None where the format does not say them before all rows are read (libsvm, libffm and TFRecord).
