@@ -1,4 +1,4 @@
-"""How the package is built: sizes of functions, the direction of imports, and where anything is printed."""
+"""How the package is built: sizes of functions, keys of dicts, the direction of imports, and who prints."""
 
 import ast
 import io
@@ -18,6 +18,7 @@ FILES = {
     for path in sorted(root.rglob("*.py"))
 }
 MOST_LINES, MOST_ARGUMENTS = 60, 14
+MOST_SUBSCRIPTS = 60  # by a string, in all the package: what travels has a type, not keys
 CONSTRUCTORS = {("nfm_tfrs.models.ranking", "__init__")}  # of a Keras model, with an argument for each attribute
 # From the ground up: a room imports from those before it.
 ROOMS = [
@@ -112,6 +113,35 @@ def test_large_functions_are_found(source: str) -> None:
 )
 def test_docstrings_comments_and_self_do_not_count(source: str) -> None:
     assert too_large(source) == []
+
+
+def subscripts(source: str) -> list[str]:
+    """The strings that anything is subscripted by, but for types, and for what `from_json` reads."""
+
+    def walk(node: ast.AST) -> Iterator[str]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.FunctionDef) and child.name == "from_json":
+                continue
+            if isinstance(child, ast.Subscript) and isinstance(child.slice, ast.Constant):
+                of_a_type = isinstance(child.value, ast.Name) and child.value.id[:1].isupper()
+                if isinstance(child.slice.value, str) and not of_a_type:
+                    yield child.slice.value
+            yield from walk(child)
+
+    return list(walk(ast.parse(source)))
+
+
+def test_few_dicts_are_read_by_strings() -> None:
+    assert sum(len(subscripts(path.read_text())) for path in FILES.values()) < MOST_SUBSCRIPTS
+
+
+def test_subscripts_by_strings_are_found_but_for_types_and_from_json() -> None:
+    source = (
+        'def read(found: Iterable["Table"]):\n    return found["name"][0]["kind"]\n'
+        'def from_json(written):\n    return written["label"]\n'
+    )
+
+    assert sorted(subscripts(source)) == ["kind", "name"]
 
 
 @pytest.mark.parametrize(

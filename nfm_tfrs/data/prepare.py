@@ -46,7 +46,7 @@ def prepare(
             )
     tables = {name: table.take(pa.array(rows)) for name, rows in parts.items()}
     if features is None:
-        features = FeatureSpec.from_table(tables["train"], **inference_rules(target, split.columns, **rules))
+        features = FeatureSpec.from_table(tables["train"], **_rules_beside(target, split.columns, **rules))
     return replace(encode_tables(tables, FeatureEncoder(features), target), split=str(split))
 
 
@@ -114,7 +114,7 @@ def prepare_files(
         spec = features
         if spec is None:
             batches = iterate_batches(files["data"], format="parquet") if stream else tables["train"].to_batches()
-            spec = FeatureSpec.from_batches(batches, **inference_rules(target, **rules))
+            spec = FeatureSpec.from_batches(batches, **_rules_beside(target, **rules))
         return encode_tables(tables, FeatureEncoder(spec), target)
 
     def windows(parts: Prepared) -> Iterator[EncodedPart]:
@@ -123,15 +123,19 @@ def prepare_files(
     if cache is None:
         found = prepared()
     else:
-        settings: dict[str, Any] = {**target.to_json(), "format": format, "stream": stream}
-        settings["features"] = features.to_dict() if features else rules
-        settings["split"] = asdict(split) if valid is None else None
+        settings = {
+            **target.to_json(),
+            "format": format,
+            "stream": stream,
+            "features": features.to_dict() if features else rules,
+            "split": asdict(split) if valid is None else None,
+        }
         found = cached(cache, files, settings, prepared, windows=windows if stream else None, keep=keep)
     return replace(found, target=target, split=str(split) if valid is None else "files of their own")
 
 
-def inference_rules(target: Target, split_columns: Sequence[str] = (), **rules: Any) -> dict[str, Any]:
-    """Returns the arguments of `Inference` that keep the target, and the split's time unless named, out."""
+def _rules_beside(target: Target, split_columns: Sequence[str] = (), **rules: Any) -> dict[str, Any]:
+    """The arguments of `Inference` that keep the target, and the split's time unless named, out."""
     exclude = [*rules.pop("exclude", ()), *target.columns]
     exclude += [column for column in split_columns[-1:] if column not in (rules.get("columns") or ())]
     return {"exclude": exclude, **rules}

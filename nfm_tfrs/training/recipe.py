@@ -219,10 +219,10 @@ class Best:
 
     def to_json(self) -> dict[str, Any]:
         """Returns this as plain JSON types; `get_model(best["model"], **best["config"])` makes the model again."""
-        written = self.recipe.to_json()
+        recipe = self.recipe
         made = {} if self.winner is None else {**self.winner.to_json(), "of": self.slices, "data": self.fingerprint}
         # The config last: its features are long.
-        return {"model": written["model"], "training": written["training"], "winner": made, "config": written["config"]}
+        return {"model": recipe.model, "training": recipe.training, "winner": made, "config": recipe.arguments}
 
     @classmethod
     def of_run(cls, record: RunRecord, features: FeatureSpec) -> "Best":
