@@ -61,11 +61,8 @@ class Label:
         return cls(column, compared, int(number) if whole else float(number))
 
     def __str__(self) -> str:
-        name = f"`{self.column}`" if re.search("[`\"'<>=!]", self.column) else self.column
-        if self.operator is None:
-            return name
-        value = f'"{self.value}"' if isinstance(self.value, str) and '"' not in self.value else repr(self.value)
-        return f"{name} {self.operator} {value}"
+        name = f"`{self.column}`" if re.search("[`\"'<>=!]|^\\s|\\s$", self.column) else self.column
+        return name if self.operator is None else f"{name} {self.operator} {_written(self.value)}"
 
 
 @dataclass(frozen=True)
@@ -185,6 +182,14 @@ class Target:
     def from_json(cls, written: Mapping[str, Any]) -> "Target":
         """Returns the target that `to_json` wrote."""
         return cls.parse(written["label"], weight=written.get("weight"), task=written.get("task") or "binary")
+
+
+def _written(value: Any) -> str:
+    """What a label compares with, as `Label.parse` reads it."""
+    if isinstance(value, str):
+        quote = "'" if '"' in value else '"'
+        return f"{quote}{value}{quote}"
+    return repr(value).replace("inf", "1e999")  # what float() makes an infinity of
 
 
 def _short(number: float) -> int | float:

@@ -173,6 +173,24 @@ def test_a_target_is_written_as_json_and_read_again(target):
     assert Target.from_json(json.loads(json.dumps(target.to_json()))) == target
 
 
+@pytest.mark.parametrize(
+    "label",
+    [
+        Label(" liked "),
+        Label("liked ", ">=", 1),
+        Label("\tliked"),
+        Label("say", "==", 'a\\"b'),
+        Label("say", "==", "it's\\"),
+        Label("say", "!=", "two\nlines"),
+        Label("price", "<", float("inf")),
+        Label("price", ">", float("-inf")),
+    ],
+    ids=repr,
+)
+def test_a_label_is_read_again_from_its_text(label):
+    assert Label.parse(str(label)) == label
+
+
 def test_a_task_that_there_is_not_is_refused():
     with pytest.raises(ValueError, match=r"^task must be binary or regression; received 'ranking'\.$"):
         Target.parse("click", task="ranking")
