@@ -1,6 +1,8 @@
 """What packages show lazily: the same for type checkers as at run time, never shadowed, and light to import."""
 
 import ast
+import copy
+import pickle
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -50,6 +52,13 @@ def test_type_checkers_see_what_is_shown(package: str) -> None:
             inside = node.module == package
             seen[alias.name] = f"{package}.{alias.name}" if inside else node.module
     assert seen == shown(package)
+
+
+@pytest.mark.parametrize("package", TREES)
+def test_a_package_is_pickled_and_copied_by_its_name(package: str) -> None:
+    module = import_module(package)
+    assert pickle.loads(pickle.dumps(module)) is module
+    assert copy.deepcopy(module) is module
 
 
 @pytest.mark.parametrize("package", TREES)
