@@ -14,7 +14,7 @@ from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.runs.folder import read_features
 from nfm_tfrs.runs.record import RunRecord
 from nfm_tfrs.written import check_format
-from tfrs_registry import get_model
+from tfrs_registry import get_model, models
 
 if TYPE_CHECKING:
     from nfm_tfrs.data.parts import Prepared
@@ -83,13 +83,16 @@ class Recipe(Configuration):
         return replace(self, config={name: value for name, value in self.config.items() if name != "features"})
 
     def check_arguments(self) -> None:
-        """Checks, before any row is read, that the model takes its config.
+        """Checks, before any row is read, that a model of this package takes its config.
+
+        Models of others may look at their features when they are made; `build` asks them.
 
         Raises:
             ValueError: The model has no such argument, or one is out of its range.
             LookupError: A model or a block that is not installed.
         """
-        self._made(None)
+        if models.provider(models.spec(self.model).name).startswith("nfm-tfrs "):
+            self._made(None)
 
     def build(self, features: FeatureSpec | None = None, *, steps: int | None = None) -> Any:
         """Returns the compiled model, its variables made.

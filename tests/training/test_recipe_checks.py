@@ -1,0 +1,45 @@
+"""What recipes refuse, and whose arguments they ask for before any row is read."""
+
+import sys
+from types import ModuleType
+
+import pytest
+
+from nfm_tfrs import CategoricalFeature, FeatureSpec, RankingModel
+from nfm_tfrs.training import Recipe
+from tfrs_registry import ComponentSpec, models
+
+FEATURES = FeatureSpec([CategoricalFeature(name, vocabulary_size=9) for name in ("user", "film")])
+
+
+class ByFeature(RankingModel):
+    """A model of somebody else, with a layer as wide as its features are many."""
+
+    def __init__(self, features, *, units=2, **config):
+        super().__init__(features, hidden_units=(units * len(features),), **config)
+
+
+@pytest.fixture
+def foreign(monkeypatch: pytest.MonkeyPatch) -> str:
+    module = ModuleType("by_feature")
+    module.ByFeature = ByFeature
+    monkeypatch.setitem(sys.modules, "by_feature", module)
+    monkeypatch.setattr(models, "_local", {})  # registrations stay for a whole process
+    models.register(ComponentSpec(name="by_feature", target="by_feature:ByFeature", summary="Looks at its features."))
+    return "by_feature"
+
+
+def test_a_model_of_somebody_else_is_made_with_its_features_alone(foreign):
+    recipe = Recipe(model=foreign, config={"units": 3})
+    recipe.check_arguments()
+    assert recipe.build(FEATURES).hidden_units == (6,)
+    with pytest.raises(ValueError, match=r"^by_feature cannot be made with unit=3: .*unit"):
+        Recipe(model=foreign, config={"unit": 3}).build(FEATURES)
+
+
+def test_a_model_of_this_package_is_asked_before_there_are_features():
+    Recipe(model="NFM", config={"embedding_dim": 2}).check_arguments()
+    with pytest.raises(ValueError, match=r"^embedding_dim must be a whole number of 1 or more; received 'x'\.$"):
+        Recipe(model="NFM", config={"embedding_dim": "x"}).check_arguments()
+    with pytest.raises(LookupError, match=r"^Unknown model 'nmf'\. Did you mean 'nfm'\?"):
+        Recipe(model="nmf").check_arguments()
