@@ -76,7 +76,12 @@ class Recipe(Configuration):
     def features(self) -> FeatureSpec | None:
         """The features that the config holds; None where it holds none."""
         written = self.config.get("features")
-        return None if written is None else FeatureSpec.from_dict(written)
+        if written is not None and not isinstance(written, Mapping):
+            raise ValueError(
+                f'The features in a config are an object with a list "features"; received {type(written).__name__}. '
+                "Write them with FeatureSpec.to_dict."
+            )
+        return None if written is None else FeatureSpec.from_dict(dict(written))
 
     def without_features(self) -> "Recipe":
         """Returns the recipe for any features: those in its config left out."""
@@ -148,8 +153,11 @@ class Recipe(Configuration):
             The model with the weights of its best epoch, and the metrics of each epoch.
 
         Raises:
-            ValueError: The loss became infinite or NaN, or what `build` refuses.
+            ValueError: An argument out of its range, a loss that became infinite or NaN, or what `build` refuses.
         """
+        if epochs is not None:
+            arguments.count("epochs", epochs)
+        arguments.not_negative("patience", patience)
         from nfm_tfrs.keras_compat import keras
         from nfm_tfrs.training.fit import fit
 
@@ -258,8 +266,8 @@ class Best:
             ValueError: It is neither of the two, or a newer version wrote it.
         """
         try:
-            written: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            if "recipe" in written:
+            written: Any = json.loads(path.read_text(encoding="utf-8"))
+            if isinstance(written, Mapping) and "recipe" in written:
                 return cls.of_run(RunRecord.from_file(path), read_features(path.with_name("features.json")))
             check_format(written, "best.json")
             made = written.get("winner") or {}

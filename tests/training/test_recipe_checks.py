@@ -6,7 +6,7 @@ from types import ModuleType
 import pytest
 
 from nfm_tfrs import CategoricalFeature, FeatureSpec, RankingModel
-from nfm_tfrs.training import Recipe
+from nfm_tfrs.training import Best, Recipe
 from tfrs_registry import ComponentSpec, models
 
 FEATURES = FeatureSpec([CategoricalFeature(name, vocabulary_size=9) for name in ("user", "film")])
@@ -43,3 +43,30 @@ def test_a_model_of_this_package_is_asked_before_there_are_features():
         Recipe(model="NFM", config={"embedding_dim": "x"}).check_arguments()
     with pytest.raises(LookupError, match=r"^Unknown model 'nmf'\. Did you mean 'nfm'\?"):
         Recipe(model="nmf").check_arguments()
+
+
+@pytest.mark.parametrize(
+    ("told", "line"),
+    [
+        ({"epochs": 0}, "epochs must be a whole number of 1 or more; received 0."),
+        ({"epochs": -3}, "epochs must be a whole number of 1 or more; received -3."),
+        ({"patience": -1}, "patience must be a number of 0 or more; received -1."),
+    ],
+)
+def test_a_training_of_no_epochs_is_refused(told, line):
+    with pytest.raises(ValueError, match=r".") as caught:
+        Recipe(model="nfm").fit(None, **told)  # before the data is looked at
+    assert str(caught.value) == line
+
+
+@pytest.mark.parametrize("text", ["null", "[1]", "3", '"recipe"'])
+def test_a_file_without_an_object_is_no_best_json(tmp_path, text):
+    file = tmp_path / "best.json"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=r"best\.json is no best\.json of a search: .*an object is needed; received"):
+        Best.from_file(file)
+
+
+def test_features_that_are_no_object_are_refused():
+    with pytest.raises(ValueError, match=r'^The features in a config are an object with a list "features"; received l'):
+        Recipe(model="nfm", config={"features": [1]}).features  # noqa: B018 - a property
