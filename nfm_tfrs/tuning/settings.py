@@ -1,7 +1,9 @@
 """What a search is told: its space, its budget, how trials are trained, and what becomes of the best."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from numbers import Integral, Real
 from typing import Any, Literal, get_args
 
 from nfm_tfrs import arguments
@@ -48,6 +50,10 @@ class Space:
         object.__setattr__(self, "batch_sizes", arguments.widths("batch_sizes", sizes))
         if not self.batch_sizes:
             raise ValueError("batch_sizes must hold one or more; received (). Leave it out for the default.")
+        if self.max_parameters is not None:
+            arguments.count("max_parameters", self.max_parameters)
+        if self.max_latency is not None:
+            arguments.positive("max_latency", self.max_latency)
         fixed = {name: value for name, value in self.fixed.items() if name != "batch_size"}
         object.__setattr__(self, "fixed", arguments.plain("fixed", fixed))
 
@@ -70,9 +76,10 @@ class Budget:
 
     def __post_init__(self) -> None:
         given = [value for value in (self.trials, self.minutes) if value is not None]
-        if not given or not all(value > 0 for value in given):
+        numbers = isinstance(self.trials, Integral | None) and isinstance(self.minutes, Real | None)
+        if not given or not numbers or not all(value > 0 for value in given):
             raise ValueError(
-                f"A budget needs trials or minutes above 0; received {self.trials} and {self.minutes}. "
+                f"A budget needs trials or minutes above 0; received {self.trials!r} and {self.minutes!r}. "
                 "Give one or both."
             )
 
@@ -105,9 +112,11 @@ class Schedule:
     def __post_init__(self) -> None:
         arguments.choice("strategy", self.strategy, get_args(Strategy))
         arguments.count("patience", self.patience)
-        if not self.slices >= 1 or not self.passes > 0:
+        # JSON's own numbers: they are written among the search's settings.
+        numbers = isinstance(self.slices, int) and isinstance(self.passes, int | float)
+        if not numbers or not self.slices >= 1 or not 0 < self.passes < math.inf:
             raise ValueError(
-                f"A training needs passes above 0 and a slice or more; received {self.passes} and {self.slices}."
+                f"A training needs passes above 0 and a slice or more; received {self.passes!r} and {self.slices!r}."
             )
 
     @property
