@@ -7,6 +7,8 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from nfm_tfrs.written import read
+
 Task = Literal["binary", "regression"]
 
 _GRAMMAR = re.compile(
@@ -180,8 +182,15 @@ class Target:
 
     @classmethod
     def from_json(cls, written: Mapping[str, Any]) -> "Target":
-        """Returns the target that `to_json` wrote."""
-        return cls.parse(written["label"], weight=written.get("weight"), task=written.get("task") or "binary")
+        """Returns the target that `to_json` wrote.
+
+        Raises:
+            KeyError: There is no label.
+            TypeError: The label or the weight is no text.
+            ValueError: The label is none, or there is no such task.
+        """
+        label, weight = read(written, "label", str), read(written, "weight", str | None, None)
+        return cls.parse(label, weight=weight, task=written.get("task") or "binary")
 
 
 def _written(value: Any) -> str:

@@ -173,6 +173,12 @@ def test_a_target_is_written_as_json_and_read_again(target):
     assert Target.from_json(json.loads(json.dumps(target.to_json()))) == target
 
 
+@pytest.mark.parametrize("written", [{"label": None}, {"label": 3}, {"label": "click", "weight": 3}], ids=str)
+def test_a_target_whose_names_are_no_texts_is_refused(written):
+    with pytest.raises(TypeError, match=r"^'(label|weight)' is (int|NoneType)$"):
+        Target.from_json(written)
+
+
 @pytest.mark.parametrize(
     "label",
     [

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from nfm_tfrs.tuning import Budget, Schedule, Space
+from nfm_tfrs.tuning.search import claim
 
 
 @pytest.mark.parametrize(
@@ -42,3 +43,12 @@ def test_numbers_that_are_none_or_out_of_range_are_refused(make, line):
 
 def test_a_budget_takes_numbers_of_numpy():
     assert Budget(trials=np.int64(3), minutes=np.float32(0.5)).seconds == 30
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null"])
+def test_settings_that_are_damaged_are_refused_with_their_file(tmp_path, text):
+    (tmp_path / "settings.json").write_text(text)
+    with pytest.raises(
+        ValueError, match=r"settings\.json holds no settings of a search: .*\. Choose another folder\.$"
+    ):
+        claim(tmp_path, {"seed": 0})
