@@ -257,14 +257,16 @@ class LazyAdagrad(RowWiseOptimizer):
         }
 
 
-def named_optimizer(name: str, learning_rate: Any = None, *, decay_steps: int | None = None, **arguments: Any) -> Any:
+def named_optimizer(
+    name: str, /, learning_rate: Any = None, *, decay_steps: int | None = None, **arguments: Any
+) -> Any:
     """Returns an optimizer by its name, with its default rate if none is given.
 
     Args:
         name: `"lazyadam"`, `"lazyadagrad"`, or a Keras optimizer's.
         learning_rate: A rate or a schedule.
         decay_steps: Steps over which the rate falls to 0 along a cosine; None leaves it as it is.
-        **arguments: Further arguments of the optimizer's constructor.
+        **arguments: Further arguments of the optimizer's constructor, its own `name` among them.
 
     Raises:
         ValueError: No optimizer of that name, or one that does not take these arguments.

@@ -46,8 +46,8 @@ class Recipe(Configuration):
     """A model and how it is trained; see `Configuration` for the arguments.
 
     Raises:
-        ValueError: A schedule, an optimizer, a batch size or a number of passes that there is not, or a cosine schedule
-            without a rate to begin at.
+        ValueError: A schedule, an optimizer, a rate, a batch size or a number of passes that there is not, a rate among
+            the optimizer's further arguments, or a cosine schedule without a rate to begin at.
 
     Example:
         >>> from nfm_tfrs import CategoricalFeature
@@ -59,8 +59,15 @@ class Recipe(Configuration):
 
     def __post_init__(self) -> None:
         arguments.choice("schedule", self.schedule, SCHEDULES)
-        if self.optimizer is not None and self.optimizer.lower() not in OPTIMIZERS:
+        if self.optimizer is not None and str(self.optimizer).lower() not in OPTIMIZERS:
             raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}; received {self.optimizer!r}.")
+        if self.learning_rate is not None:
+            arguments.not_negative("learning_rate", self.learning_rate)
+        if "learning_rate" in self.optimizer_arguments:
+            raise ValueError(
+                f"optimizer_arguments are those beside the rate; received learning_rate="
+                f"{self.optimizer_arguments['learning_rate']!r}. Give it as learning_rate of the recipe."
+            )
         if self.schedule == "cosine" and self.learning_rate is None:
             raise ValueError('schedule="cosine" needs a rate to begin at; received none. Give learning_rate too.')
         arguments.count("batch_size", self.batch_size)

@@ -70,3 +70,32 @@ def test_a_file_without_an_object_is_no_best_json(tmp_path, text):
 def test_features_that_are_no_object_are_refused():
     with pytest.raises(ValueError, match=r'^The features in a config are an object with a list "features"; received l'):
         Recipe(model="nfm", config={"features": [1]}).features  # noqa: B018 - a property
+
+
+@pytest.mark.parametrize(
+    ("told", "line"),
+    [
+        ({"optimizer": "adam", "learning_rate": -1}, "learning_rate must be a number of 0 or more; received -1."),
+        ({"learning_rate": "x"}, "learning_rate must be a number of 0 or more; received 'x'."),
+        (
+            {"optimizer_arguments": {"learning_rate": 0.1}},
+            "optimizer_arguments are those beside the rate; received learning_rate=0.1. "
+            "Give it as learning_rate of the recipe.",
+        ),
+    ],
+)
+def test_a_rate_that_is_none_is_refused_without_a_model(told, line):
+    with pytest.raises(ValueError, match=r".") as caught:
+        Recipe(model="nfm", **told)
+    assert str(caught.value) == line
+
+
+def test_an_optimizer_that_is_no_text_is_refused():
+    with pytest.raises(ValueError, match=r"^optimizer must be one of lazyadagrad, .*; received 3\.$"):
+        Recipe(model="nfm", optimizer=3)
+
+
+def test_an_optimizer_takes_a_name_of_its_own():
+    recipe = Recipe(model="nfm", optimizer="adam", optimizer_arguments={"name": "mine", "beta_1": 0.5})
+    optimizer = recipe.build(FEATURES).optimizer
+    assert (optimizer.name, optimizer.beta_1) == ("mine", 0.5)
