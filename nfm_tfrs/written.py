@@ -28,6 +28,11 @@ def check_format(written: Any, what: str) -> None:
         )
 
 
+def reason(error: Exception) -> str:
+    """Returns in words, without a full stop, why something that was written could not be read."""
+    return f"it has no {error.args[0]!r}" if isinstance(error, KeyError) else str(error).removesuffix(".")
+
+
 def read(written: Any, name: str, kind: Any, default: Any = _NEEDED) -> Any:
     """Returns a value of what was read, of a type or union of types.
 

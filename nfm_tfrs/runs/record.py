@@ -11,7 +11,7 @@ from typing import Any
 from nfm_tfrs.configuration import Configuration
 from nfm_tfrs.evidence import Winner
 from nfm_tfrs.target import Target
-from nfm_tfrs.written import FORMAT, check_format
+from nfm_tfrs.written import FORMAT, check_format, reason
 
 _SIGN_IN = re.compile(r"(\w+://)[^/@\s]*@")
 _QUERY = re.compile(r"(\w+://[^?\s]*)\?\S*")
@@ -138,7 +138,7 @@ class RunRecord:
                 command=written.get("command"),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            why = str(error).removesuffix(".")
+            why = reason(error)
             raise ValueError(f"{path} is no run.json of a run: {why}. Give the folder that train wrote.") from error
 
 

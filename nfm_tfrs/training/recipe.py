@@ -13,7 +13,7 @@ from nfm_tfrs.evidence import Winner
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.runs.folder import read_features
 from nfm_tfrs.runs.record import RunRecord
-from nfm_tfrs.written import check_format
+from nfm_tfrs.written import check_format, reason
 from tfrs_registry import get_model, models
 
 if TYPE_CHECKING:
@@ -285,4 +285,5 @@ class Best:
                 fingerprint=made.get("data"),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path} is no best.json of a search: {error!r}. Pass the one that tune wrote.") from error
+            why = reason(error)
+            raise ValueError(f"{path} is no best.json of a search: {why}. Pass the one that tune wrote.") from error

@@ -25,7 +25,7 @@ from nfm_tfrs.tuning.settings import Budget, Finals, Schedule, Space, resume_key
 from nfm_tfrs.tuning.slices import Slices
 from nfm_tfrs.tuning.tuner import SliceTuner
 from nfm_tfrs.tuning.workers import Workers, is_worker, serve
-from nfm_tfrs.written import read_object
+from nfm_tfrs.written import read_object, reason
 
 keras_tuner = load_keras_tuner()
 
@@ -230,7 +230,9 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
         try:
             held = read_object(json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
-            raise ValueError(f"{path} holds no settings of a search: {error}. Choose another folder.") from error
+            raise ValueError(
+                f"{path} holds no settings of a search: {reason(error)}. Choose another folder."
+            ) from error
         if isinstance(held.get("space"), list):
             raise ValueError(f"{folder} holds a search of nfm-tfrs 0.1.0, which cannot go on. Choose another folder.")
         differing = [name for name in settings if held.get(name) != settings[name]]

@@ -252,6 +252,11 @@ def test_data_without_a_row_is_refused(tmp_path):
         FeatureSpec.from_dataset(tf.data.Dataset.from_tensors({"x": tf.constant(["a"])}).take(0))
 
 
+def test_an_integer_beyond_int64_is_refused_by_the_name_of_its_column():
+    with pytest.raises(ValueError, match=r"^Column 'id': .* Turn its values into strings\.$"):
+        FeatureSpec.from_table(table(id=pa.array([2**64 - 1], pa.uint64())))
+
+
 def test_a_column_that_is_not_there_is_named():
     with pytest.raises(ValueError, match=r"There is no column 'z'\. The data has 'x', 'y'\."):
         FeatureSpec.from_table(table(x=[1], y=[2]), columns=["x", "z"])

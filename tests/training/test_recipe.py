@@ -227,13 +227,13 @@ def test_a_recipe_is_one_of_any_features_without_its_own():
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("{", "JSONDecodeError"),
+        ("{", "Expecting property name"),
         ("[]", "an object is needed; received list"),
         ('{"format": 99}', "has format 99"),
-        ('{"model": "nfm"}', "KeyError"),
-        ('{"model": "nfm", "config": {}, "training": {"schedule": "linear"}}', "TypeError"),
+        ('{"model": "nfm"}', "it has no 'training'"),
+        ('{"model": "nfm", "config": {}, "training": {"schedule": "linear"}}', "'schedule' is 'linear'"),
         ('{"model": "nfm", "config": {}, "training": {"optimizer": "sgdd"}}', "optimizer must be one of"),
-        ('{"model": "nfm", "config": {}, "training": {}, "winner": {"seed": 1}}', "KeyError"),
+        ('{"model": "nfm", "config": {}, "training": {}, "winner": {"seed": 1}}', "it has no "),
     ],
 )
 def test_what_is_no_best_json_is_refused_in_one_line(tmp_path, text, reason):

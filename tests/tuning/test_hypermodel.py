@@ -141,6 +141,11 @@ def test_schedules_follow_the_whole_training():
     assert [float(rate(step)) for step in (0, 25, 50)] == pytest.approx([0.2, 0.1, 0.0], abs=1e-7)
 
 
+def test_a_cosine_schedule_needs_to_know_over_how_many_steps():
+    with pytest.raises(ValueError, match=r"needs to know over how many steps\. Pass decay_steps too\."):
+        RankingHyperModel(FEATURES, fixed={"schedule": "cosine"})
+
+
 def test_a_block_of_another_package_takes_part_by_being_installed(third_party):
     hypermodel = RankingHyperModel(FEATURES)
     oracle, _ = explored(hypermodel)

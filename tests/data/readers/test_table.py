@@ -149,6 +149,13 @@ def test_types_are_widened_where_files_differ(tmp_path):
     assert read_table(tmp_path)["a"].to_pylist() == [1, 2**40]
 
 
+def test_files_whose_columns_differ_in_type_are_refused(tmp_path):
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "1.parquet")
+    pq.write_table(pa.table({"a": [[1]]}), tmp_path / "2.parquet")
+    with pytest.raises(ValueError, match=r"^The columns of \S+1\.parquet and the files after it differ in type: "):
+        read_table(tmp_path)
+
+
 def test_format_says_what_the_suffix_does_not(tmp_path):
     path = tmp_path / "part-0"
     pq.write_table(SMALL, path)
