@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import pyarrow as pa
 import typer
 
+from nfm_tfrs import arguments
 from nfm_tfrs.arguments import missing_column
 from nfm_tfrs.cli.settings import names_in
 from nfm_tfrs.data.readers.table import column_names, find_files
@@ -88,6 +89,7 @@ class Rows:
 
     def cut(self, seed: int) -> Split:
         """Returns the split."""
+        arguments.not_negative("--seed", seed)
         return parse_split(self.split or "random", seed)
 
     def given_features(self) -> FeatureSpec | None:

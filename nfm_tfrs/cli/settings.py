@@ -139,6 +139,14 @@ def _read(field: Field, hint: Any, given: Any) -> Any:
         return MISSING if _default(field) is not inspect.Parameter.empty else given
     if get_origin(kind) is Mapping:
         return arguments_of(given)
+    if given == "":
+        raise ValueError(f"{option_of(field.name)} is empty. Give a value, or leave it out.")
     if get_origin(kind) is tuple:
-        return tuple(get_args(kind)[0](name) for name in names_in(given))
+        of = get_args(kind)[0]
+        try:
+            return tuple(of(name) for name in names_in(given))
+        except ValueError as error:
+            raise ValueError(
+                f"{option_of(field.name)} takes {of.__name__} values, separated by commas; received {given!r}."
+            ) from error
     return given

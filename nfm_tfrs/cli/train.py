@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nfm_tfrs import arguments
 from nfm_tfrs.cli.options import Overwrite, Rows, Seed, check_arguments, column_of
 from nfm_tfrs.cli.settings import with_options
 from nfm_tfrs.cli.terminal import TrainingProgress, console, print_metrics, print_rates
@@ -52,6 +53,10 @@ class RecipeOptions:
     repeat: bool = False
 
     def __post_init__(self) -> None:
+        for option, value in (("--batch-size", self.batch_size), ("--epochs", self.epochs)):
+            if value is not None:
+                arguments.count(option, value)
+        arguments.not_negative("--patience", self.patience)
         if self.precision is not None and "dtype" in self.set:
             raise ValueError("--precision and --set dtype both say what to compute in. Pass one of them.")
         others = (self.model, self.optimizer, self.learning_rate, self.precision, self.batch_size, self.epochs)
@@ -69,21 +74,24 @@ class RecipeOptions:
             )
         return found
 
-    def recipe(self, best: Recipe, task: str) -> Recipe:
-        """Returns the recipe, options before what a best.json says."""
-        arguments = {name: value for name, value in self.set.items() if name != "dtype"}
+    def recipe(self, best: Recipe, task: str | None) -> Recipe:
+        """Returns the recipe, options before what a best.json says; its task is that one's where no option says it."""
+        known = best.config.get("task", "binary")
+        if self.repeat and task not in (None, known):
+            raise ValueError(f"--repeat trains the search's {known} model; received --task {task}. Leave out --task.")
+        config = {name: value for name, value in self.set.items() if name != "dtype"}
         optimizer, rate = self.optimizer or best.optimizer, self.learning_rate
         if rate is None and self.optimizer in (None, best.optimizer):  # the rate of another says nothing
             rate = best.learning_rate
         return replace(
             best,
             model=self.model or best.model,
-            config={**best.without_features().config, "task": task, **arguments},
+            config={**best.without_features().config, "task": task or known, **config},
             optimizer=optimizer,
             learning_rate=rate,
             schedule=best.schedule if rate is not None else "constant",
             precision=self.precision or self.set.get("dtype") or best.precision,
-            batch_size=self.batch_size or best.batch_size,
+            batch_size=best.batch_size if self.batch_size is None else self.batch_size,
         )
 
 
@@ -108,7 +116,7 @@ def train(
     if recipe.repeat and (stream or tensorboard):
         raise ValueError("--repeat trains as a search did, in memory and without logs. Leave out the other option.")
     best = recipe.best()
-    told = recipe.recipe(best.recipe, rows.task or best.recipe.config.get("task", "binary"))
+    told = recipe.recipe(best.recipe, rows.task)
     target, split = rows.target(told.config["task"]), rows.cut(seed)
     check_arguments([told.model], recipe.set)
     features = rows.given_features()

@@ -102,17 +102,25 @@ class Prepared:
     @property
     def train(self) -> EncodedPart:
         """The rows to train on."""
-        return self.encoded["train"]
+        return self._part("train")
 
     @property
     def valid(self) -> EncodedPart:
         """The rows to choose on."""
-        return self.encoded["valid"]
+        return self._part("valid")
 
     @property
     def test(self) -> EncodedPart:
         """The rows to judge on, once."""
-        return self.encoded["test"]
+        return self._part("test")
+
+    def _part(self, name: str) -> EncodedPart:
+        if name not in self.encoded:
+            raise ValueError(
+                f"There are no encoded {name} rows; the parts are {', '.join(self.encoded) or 'none'}. "
+                "Prepare with a split that gives them."
+            )
+        return self.encoded[name]
 
     def without(self, part: str) -> "Prepared":
         """Returns the same without one part: rows that nobody may look at yet."""

@@ -221,8 +221,15 @@ class FeatureSpec:
 
     @classmethod
     def from_dict(cls, config: dict[str, Any]) -> "FeatureSpec":
-        """Returns the spec that `to_dict` wrote."""
-        return cls(tuple(feature_from_dict(feature) for feature in config["features"]))
+        """Returns the spec that `to_dict` wrote.
+
+        Raises:
+            ValueError: It is no such thing.
+        """
+        listed = config.get("features")
+        if not isinstance(listed, list | tuple):
+            raise ValueError(f'A feature spec is an object with a list "features"; received {listed!r:.60} instead.')
+        return cls(tuple(feature_from_dict(feature) for feature in listed))
 
     def to_json(self, indent: int | None = 2) -> str:
         """Returns the spec as JSON that a person can edit."""

@@ -11,7 +11,7 @@ from typing import Any
 from nfm_tfrs.configuration import Configuration
 from nfm_tfrs.evidence import Winner
 from nfm_tfrs.target import Target
-from nfm_tfrs.written import FORMAT, check_format, reason
+from nfm_tfrs.written import FORMAT, check_format, read, reason
 
 _SIGN_IN = re.compile(r"(\w+://)[^/@\s]*@")
 _QUERY = re.compile(r"(\w+://[^?\s]*)\?\S*")
@@ -124,18 +124,18 @@ class RunRecord:
             made = written.get("winner") or {}
             return cls(
                 target=Target.from_json(written),
-                seed=written.get("seed", 0),
-                split=written.get("split"),
-                groups=written.get("groups"),
+                seed=read(written, "seed", int, 0),
+                split=read(written, "split", str | None, None),
+                groups=read(written, "groups", str | None, None),
                 recipe=Configuration.from_json(written["recipe"]) if written.get("recipe") else None,
-                epochs=written.get("epochs"),
-                patience=written.get("patience"),
+                epochs=read(written, "epochs", int | None, None),
+                patience=read(written, "patience", int | None, None),
                 winner=Winner.from_json(made) if made else None,
-                slices=made.get("of"),
+                slices=read(made, "of", int | None, None),
                 source=Source.from_json(written["data"]) if written.get("data") else None,
-                versions=written.get("versions") or {},
-                date=written.get("date"),
-                command=written.get("command"),
+                versions=read(written, "versions", Mapping, {}),
+                date=read(written, "date", str | None, None),
+                command=read(written, "command", str | None, None),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             why = reason(error)

@@ -9,7 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from nfm_tfrs.cli.train import RecipeOptions
 from nfm_tfrs.runs.saving import load_model
+from nfm_tfrs.training import Best
 
 FOUR = ("--columns", "user_id,film,genres,price")
 TWO = ("--columns", "user_id,film", "--set", "embedding_dim=4", "--epochs", 1)
@@ -243,3 +245,12 @@ def test_a_search_of_version_0_1_0_is_trained_with_its_features(yesterday, ratin
     recipe = read_json(tmp_path / "run" / "run.json")["recipe"]
     assert recipe["training"] == best["training"]
     assert recipe["config"] == {name: value for name, value in best["config"].items() if name != "features"}
+
+
+def test_a_repeated_search_keeps_its_task(yesterday):
+    best = Best.from_file(yesterday / "best_of_ratings.json").recipe
+    repeating = RecipeOptions(config=yesterday / "best_of_ratings.json", repeat=True)
+    for task in (None, "binary"):
+        assert repeating.recipe(best, task).config["task"] == "binary"
+    with pytest.raises(ValueError, match=r"^--repeat trains the search's binary model; received --task regression\. "):
+        repeating.recipe(best, "regression")

@@ -99,3 +99,10 @@ def test_rows_of_one_class_are_refused_where_they_train_or_choose():
     table = pa.table({"a": [0, 1] * 50, "time": np.arange(100), "y": [0, 1] * 40 + [1] * 20})
     with pytest.raises(ValueError, match=r"The valid rows need positives and negatives of a weight above 0; label 'y'"):
         prepare(table, "y", parse_split("time:time"))
+
+
+def test_a_part_that_is_not_there_is_named():
+    table = pa.table({"shop": [1, 2] * 20, "click": [0, 1] * 20})
+    data = prepare(table, "click", "random").without("valid")
+    with pytest.raises(ValueError, match=r"^There are no encoded valid rows; the parts are train, test\. "):
+        _ = data.valid

@@ -112,3 +112,9 @@ def test_json_that_is_no_spec_is_refused(text):
 def test_broken_json_says_where():
     with pytest.raises(ValueError, match="line 1 column 14"):
         FeatureSpec.from_json('{"features": ]')
+
+
+@pytest.mark.parametrize("config", [{}, {"features": None}, {"features": {"name": "x"}}])
+def test_a_dict_that_is_no_spec_is_refused(config):
+    with pytest.raises(ValueError, match=r'^A feature spec is an object with a list "features"; received '):
+        FeatureSpec.from_dict(config)

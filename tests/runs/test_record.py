@@ -54,7 +54,17 @@ def test_a_record_of_version_0_1_0_says_what_it_knows(tmp_path):
     assert found == RunRecord(target=Target.parse("rating>=4"), seed=2, split="random", groups="user")
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"label": "a>>b"}', '{"label": "a", "recipe": {"model": "nfm"}}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"label": "a>>b"}',
+        '{"label": "a", "recipe": {"model": "nfm"}}',
+        *(f'{{"label": "a", "{name}": [4]}}' for name in ("seed", "split", "groups", "epochs", "patience", "versions")),
+    ],
+)
 def test_what_is_no_record_is_named(tmp_path, text):
     path = tmp_path / "run.json"
     path.write_text(text)

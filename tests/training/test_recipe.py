@@ -228,6 +228,7 @@ def test_a_recipe_is_one_of_any_features_without_its_own():
     ("text", "reason"),
     [
         ("{", "Expecting property name"),
+        ("\udcff", "codec can't decode"),
         ("[]", "an object is needed; received list"),
         ('{"format": 99}', "has format 99"),
         ('{"model": "nfm"}', "it has no 'training'"),
@@ -238,7 +239,7 @@ def test_a_recipe_is_one_of_any_features_without_its_own():
 )
 def test_what_is_no_best_json_is_refused_in_one_line(tmp_path, text, reason):
     path = tmp_path / "best.json"
-    path.write_text(text)
+    path.write_text(text, errors="surrogateescape")
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the line is compared below
         Best.from_file(path)
     message = str(caught.value)
