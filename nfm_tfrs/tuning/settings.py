@@ -168,5 +168,6 @@ def resume_key(space: Space, schedule: Schedule, **others: Any) -> dict[str, Any
         schedule: The search's schedule.
         **others: Further settings, plain JSON types.
     """
-    groups = {"space": asdict(space), "schedule": asdict(schedule)}
+    blocks = space.blocks and sorted(space.blocks)  # their order decides nothing
+    groups = {"space": {**asdict(space), "blocks": blocks}, "schedule": asdict(schedule)}
     return others | {f"{group}.{name}": value for group, fields in groups.items() for name, value in fields.items()}
