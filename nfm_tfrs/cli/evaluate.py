@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from nfm_tfrs.cli.options import Data, Format, ModelFile, check_columns, column_of, named_columns
+from nfm_tfrs.cli.options import Data, Format, ModelFile, Trust, check_columns, column_of, named_columns
 from nfm_tfrs.cli.terminal import print_metrics, print_rates
 from nfm_tfrs.data.readers.table import read_table
 from nfm_tfrs.runs.folder import open_run, read_run
@@ -18,6 +18,7 @@ def evaluate(
     weight: Annotated[str | None, typer.Option(help="Column of example weights; the run's if not given.")] = None,
     groups: Annotated[str | None, typer.Option(help="Column of users; the run's if not given.")] = None,
     format: Format = None,
+    trust: Trust = False,
 ) -> None:
     """Judge a saved model on every row of a file."""
     given = None if label is None else Target.parse(label)
@@ -28,7 +29,7 @@ def evaluate(
         raise ValueError(f"There is no run.json beside {model} that names the label. Pass --label.")
     read = [(None, column) for column in (features.columns if features else ())]
     check_columns(data, [*named_columns(Target(given.label, weight), groups), *read], format=format)
-    opened, _ = open_run(model)
+    opened, _ = open_run(model, trust=trust)
     target = Target(given.label, weight, "binary" if opened.is_binary else "regression")
     table = read_table(data, format=format, types=opened.features.dtypes)
     from nfm_tfrs.data.parts import encode_part

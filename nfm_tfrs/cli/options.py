@@ -29,6 +29,9 @@ Data = Annotated[
 ModelFile = Annotated[Path, typer.Option(help="model.keras, or the folder that train wrote.")]
 Format = Annotated[str | None, typer.Option(help="The files' format, where their suffix does not tell.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Import and run whatever the file names. Only for files of your own.")
+]
 Seed = Annotated[
     int, typer.Option(help="Seed of the random split, of the weights, of dropout and of the order of rows.")
 ]

@@ -7,7 +7,7 @@ import pyarrow as pa
 import typer
 from pyarrow import csv, parquet
 
-from nfm_tfrs.cli.options import Data, Format, ModelFile, Overwrite, check_columns
+from nfm_tfrs.cli.options import Data, Format, ModelFile, Overwrite, Trust, check_columns
 from nfm_tfrs.cli.terminal import console, print_rates
 from nfm_tfrs.data.readers.table import read_table
 from nfm_tfrs.runs.files import check_output, writing
@@ -19,6 +19,7 @@ def predict(
     data: Data,
     out: Annotated[Path, typer.Option(help="New .parquet or .csv file: the rows with a column `prediction`.")],
     format: Format = None,
+    trust: Trust = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Write a file's rows with the model's prediction: a probability for a binary model."""
@@ -27,7 +28,7 @@ def predict(
     check_output(out, overwrite, folder=False)
     _, features = read_run(model)
     check_columns(data, [(None, column) for column in (features.columns if features else ())], format=format)
-    opened, _ = open_run(model)
+    opened, _ = open_run(model, trust=trust)
     table = read_table(data, format=format, types=opened.features.dtypes)
     if "prediction" in table.schema.names:
         raise ValueError("The data has a column 'prediction' already. Rename it.")

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nfm_tfrs import arguments
-from nfm_tfrs.cli.options import Overwrite, Rows, Seed, check_arguments, column_of
+from nfm_tfrs.cli.options import Overwrite, Rows, Seed, Trust, check_arguments, column_of
 from nfm_tfrs.cli.settings import with_options
 from nfm_tfrs.cli.terminal import TrainingProgress, console, print_metrics, print_rates
 from nfm_tfrs.runs.files import FILES, check_output, writing
 from nfm_tfrs.runs.folder import write_run
 from nfm_tfrs.runs.record import RunRecord, Source, as_command
 from nfm_tfrs.training.recipe import PATIENCE, Best, Recipe, Trained
+from nfm_tfrs.trust import trusting
 from nfm_tfrs.versions import versions
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ def train(
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard logs.")] = False,
     seed: Seed = 0,
     overwrite: Overwrite = False,
+    trust: Trust = False,
 ) -> None:
     """Train a model on a file: infer its features, stop early on validation, judge once on the test rows."""
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -123,11 +125,12 @@ def train(
     if features is None and not rows.rules():
         features = best.recipe.features
     rows.check_columns(target, split, features, groups=groups, stream=stream)
-    told.check_arguments()  # imports TensorFlow
+    with trusting(trust):
+        told.check_arguments()  # imports TensorFlow
     data = rows.prepare(target, split, features, keep=[groups] if groups else [], stream=stream)
     console.print(str(data.features))
     users = {} if groups is None else {name: column_of(part, groups, "--groups") for name, part in data.tables.items()}
-    with writing(out, overwrite=overwrite) as folder:
+    with trusting(trust), writing(out, overwrite=overwrite) as folder:
         if recipe.repeat:
             trained = _repeated(best, data)
         else:

@@ -1,11 +1,15 @@
 """Each name that TensorFlow, its Keras and TFRS keep to themselves and this package needs, behind one function each."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal, TypeGuard, TypeVar
 
+from google.protobuf.message import DecodeError
 from tensorflow.python.framework.ops import gradient_registry
 from tensorflow.python.ops import control_flow_util
+from tf_keras.protobuf import saved_metadata_pb2
 
 from nfm_tfrs.keras_compat.packages import tf
 
@@ -86,6 +90,25 @@ def loss_scale_state(optimizer: Any) -> tuple[Any, Any]:
     """Returns the variables of a dynamic loss scale, the scale and its count of good steps; public are its values."""
     state = optimizer._loss_scale
     return state.current_loss_scale, state.counter
+
+
+def saved_model_metadata(folder: Path) -> dict[str, Any]:
+    """Returns what Keras wrote of a SavedModel's model: its class, `config` and `training_config`, plain JSON types.
+
+    Publicly Keras reads it on the way to objects, and makes those that it names.
+
+    Raises:
+        ValueError: There is none, or it is damaged.
+    """
+    metadata = saved_metadata_pb2.SavedMetadata()
+    try:
+        metadata.ParseFromString((folder / "keras_metadata.pb").read_bytes())
+        written = next(json.loads(node.metadata) for node in metadata.nodes if node.node_path == "root")
+    except (OSError, DecodeError, ValueError, StopIteration, RecursionError) as error:
+        raise ValueError("it holds no Keras model, or is damaged. Give a model that nfm-tfrs saved.") from error
+    name = written.get("class_name")
+    found = {key: written.get(key) for key in ("config", "training_config")}
+    return {"class_name": name, "registered_name": name, **found}
 
 
 # --- TFRS

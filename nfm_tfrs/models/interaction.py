@@ -6,7 +6,7 @@ from typing import Any
 
 from nfm_tfrs.blocks.base import InteractionBlock
 from nfm_tfrs.keras_compat import keras
-from nfm_tfrs.models.tasks import deserialized, serialized
+from nfm_tfrs.models.serial import deserialized, serialized
 from tfrs_registry import UnknownComponentError, blocks, list_blocks
 
 Interaction = str | Mapping[str, Any] | InteractionBlock

@@ -1,13 +1,12 @@
 """Ranking tasks on logits, checked: TFRS's own default expects probabilities."""
 
-import importlib
-from collections.abc import Mapping
 from inspect import signature
 from typing import Any, get_args
 
 from nfm_tfrs.keras_compat import keras, tfrs
 from nfm_tfrs.keras_compat.private import Metrics, task_loss, task_metrics, wrapped_function
 from nfm_tfrs.metrics.streaming import AUC, LogLoss
+from nfm_tfrs.models.serial import deserialized, is_keras, serialized
 
 _LISTS = get_args(Metrics)
 
@@ -43,35 +42,6 @@ def ranking_task(task: Any) -> Any:
     for metric in task_metrics(task):
         _check_metric(metric)
     return task
-
-
-def serialized(thing: Any, kind: Any) -> dict[str, Any]:
-    """Returns a layer, loss or metric as plain JSON types, so that a class that can be imported need not be registered.
-
-    Args:
-        thing: What to write.
-        kind: `keras.layers`, `keras.losses` or `keras.metrics`.
-    """
-    cls = type(thing)
-    if _is_keras(cls.__module__):
-        return kind.serialize(thing)
-    # Not by Keras, which leaves the module out while it writes a SavedModel.
-    name = keras.saving.get_registered_name(cls)
-    return {"module": cls.__module__, "class_name": cls.__name__, "registered_name": name, "config": thing.get_config()}
-
-
-def deserialized(config: Mapping[str, Any], kind: Any) -> Any:
-    """Returns what `serialized` wrote."""
-    if _is_keras(config.get("module", "keras")):
-        return kind.deserialize(dict(config))
-    registered = keras.saving.get_registered_object(config["registered_name"])
-    return (registered or getattr(importlib.import_module(config["module"]), config["class_name"])).from_config(
-        config["config"]
-    )
-
-
-def _is_keras(module: str) -> bool:
-    return module.partition(".")[0] in ("builtins", "keras", "tf_keras")
 
 
 def task_config(task: Any) -> dict[str, Any]:
@@ -111,7 +81,7 @@ def _check_metric(metric: Any) -> None:
             f"A task's metrics must be tf.keras.metrics; received {metric!r}. "
             "Write tf.keras.metrics.AUC(from_logits=True), for instance."
         )
-    if not _is_keras(type(metric).update_state.__module__):
+    if not is_keras(type(metric).update_state.__module__):
         return  # its own, which may take logits
     name, arguments = type(metric).__name__, metric.get_config()
     if isinstance(metric, keras.metrics.MeanMetricWrapper):  # with the defaults of its function

@@ -38,8 +38,12 @@ def write_run(
         draw_curves(history, out / "curves.png", drawn)
 
 
-def open_run(path: Path) -> tuple[Any, RunRecord | None]:
+def open_run(path: Path, *, trust: bool = False) -> tuple[Any, RunRecord | None]:
     """Returns the model of a run's folder, or of a model file, and the record of its run; None without a run.
+
+    Args:
+        path: A run's folder, or a model file.
+        trust: Whether to import and run whatever the model's file names; see `load_model`.
 
     Raises:
         FileNotFoundError: There is no model.
@@ -48,7 +52,7 @@ def open_run(path: Path) -> tuple[Any, RunRecord | None]:
     from nfm_tfrs.runs.saving import load_model
 
     record, _ = read_run(path)
-    return load_model(_model_file(path), compile=False), record
+    return load_model(_model_file(path), compile=False, trust=trust), record
 
 
 def read_run(path: Path) -> tuple[RunRecord | None, FeatureSpec | None]:

@@ -1,15 +1,17 @@
-"""Opens what was saved, in a fresh process."""
+"""Opens what was saved, in a fresh process; what a file names is looked up, never run."""
 
 import importlib
-import importlib.util
-import json
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from nfm_tfrs.keras_compat import keras
+from nfm_tfrs.keras_compat.private import saved_model_metadata
 from nfm_tfrs.models import nfm, presets
+from nfm_tfrs.models.serial import check_known, class_of, is_keras
+from nfm_tfrs.runs.contents import first_line, read_contents
+from nfm_tfrs.trust import trusting
+from tfrs_registry import RegistryError
 
 # Modules of version 0.1.0 whose classes Keras writes with their module, and where these classes are now.
 _MOVED = {
@@ -18,15 +20,21 @@ _MOVED = {
     "nfm_tfrs.training_metrics": "nfm_tfrs.metrics.streaming",
 }
 
-__all__ = ["load_model", "nfm", "presets"]  # imported so that Keras finds the models by their registered names
+__all__ = ["load_model", "nfm", "presets"]  # imported so that the models are registered
 
 
-def load_model(path: str | Path, **kwargs: Any) -> Any:
+def load_model(path: str | Path, *, compile: bool = True, trust: bool = False) -> Any:
     """Opens a model saved as a `.keras` file or as a SavedModel folder, blocks of other packages included.
+
+    A file is data: nothing in it is run, and no module that it names is imported. Its classes are looked up: models and
+    blocks in the registry, what else there is among Keras' own initializers, losses, metrics and optimizers. A class of
+    your own is known once it is registered (`@tf.keras.saving.register_keras_serializable()`), by importing its module.
 
     Args:
         path: The file or folder.
-        **kwargs: As for `tf.keras.models.load_model`, `compile=False` for instance.
+        compile: Whether to compile the model as it was, where it was.
+        trust: Whether to import and run whatever the file names. Only for files of your own: one by somebody else can
+            then do with your machine whatever you can.
 
     Returns:
         The model, with its weights and, if it was compiled, its optimizer; of a `.keras` file with the optimizer's
@@ -34,32 +42,73 @@ def load_model(path: str | Path, **kwargs: Any) -> Any:
 
     Raises:
         FileNotFoundError: There is nothing at `path`.
-        ValueError: It is neither of the two.
-        ModuleNotFoundError: A package that the model needs is not installed.
+        ValueError: It is neither of the two, is damaged, declares more weights than it has, or names what is not known.
+        ModuleNotFoundError: With `trust`, a package that the model needs is not installed.
         LookupError: The model's block is not installed; the message says which package brought it.
     """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"There is no saved model at {path}. Check the path.")
-    if path.is_dir():
-        if not (path / "saved_model.pb").exists():
-            raise ValueError(
-                f"{path} is not a saved model: it has no saved_model.pb. Give a .keras file or a SavedModel."
-            )
-    else:
-        for module in _modules(_config(path)):
-            _import(module, path)
-    return keras.models.load_model(path, **kwargs)
+    if path.is_dir() and not (path / "saved_model.pb").exists():
+        raise ValueError(f"{path} is not a saved model: it has no saved_model.pb. Give a .keras file or a SavedModel.")
+    if trust:
+        return _trusted(path, compile)
+    return _rebuilt(path, compile) if path.is_dir() else _opened(path, compile)
 
 
-def _config(path: Path) -> Any:
+def _opened(path: Path, compile: bool) -> Any:
+    """The model of a `.keras` file."""
+    config = read_contents(path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            return json.loads(archive.read("config.json"))
-    except (zipfile.BadZipFile, KeyError) as error:
+        _check_model(config)
+        check_known(config)
+        return keras.models.load_model(path, compile=compile)
+    except RegistryError:  # which says what to install
+        raise
+    except Exception as error:  # of a damaged file Keras raises anything
+        raise _damaged(path, error) from error
+
+
+def _rebuilt(path: Path, compile: bool) -> Any:
+    """The model of a SavedModel folder, made from its config: the graphs and code that the folder holds stay unread."""
+    try:
+        config = saved_model_metadata(path)
+        _check_model(config)
+        check_known(config)
+        model = class_of(config).from_config(config["config"])
+        model.load_weights(path / "variables" / "variables").expect_partial()
+    except RegistryError:
+        raise
+    except Exception as error:  # of a damaged file Keras raises anything
+        raise _damaged(path, error) from error
+    training = config.get("training_config")
+    if compile and training:
+        model.compile(keras.optimizers.deserialize(training["optimizer_config"]))
+    return model
+
+
+def _trusted(path: Path, compile: bool) -> Any:
+    with trusting(True):
+        if path.is_file():
+            for module in _modules(read_contents(path)):
+                _import(module, path)
+        return keras.models.load_model(path, compile=compile)
+
+
+def _check_model(config: Any) -> None:
+    if not isinstance(config, Mapping) or not isinstance(config.get("config"), Mapping):
+        raise ValueError("it holds no model. Give a model that nfm-tfrs saved.")
+    found = class_of(config)
+    if not (isinstance(found, type) and issubclass(found, keras.Model)):
         raise ValueError(
-            f"{path} is not a saved model, or it is cut short ({error}). Give a whole .keras file."
-        ) from error
+            f"its model is a {config.get('class_name')!r}, which is neither registered in this process nor offered by "
+            "an installed package. Import what registers it first, or say trust=True (--trust) if you know where the "
+            "file comes from."
+        )
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    return ValueError(f"{path} is not opened: {first_line(error)}.")
 
 
 def _modules(config: Any) -> Iterator[str]:
@@ -77,7 +126,7 @@ def _modules(config: Any) -> Iterator[str]:
 def _import(module: str, path: Path) -> None:
     module = _MOVED.get(module, module)
     package = module.partition(".")[0]
-    if package in ("builtins", "keras", "tf_keras"):
+    if is_keras(package):
         return
     if package != "__main__" and importlib.util.find_spec(package) is None:
         raise ModuleNotFoundError(

@@ -254,3 +254,18 @@ def test_a_repeated_search_keeps_its_task(yesterday):
         assert repeating.recipe(best, task).config["task"] == "binary"
     with pytest.raises(ValueError, match=r"^--repeat trains the search's binary model; received --task regression\. "):
         repeating.recipe(best, "regression")
+
+
+def test_a_config_is_not_imported_unless_it_is_trusted(header_alone, yesterday, refused, tmp_path, monkeypatch):
+    (tmp_path / "theirs.py").write_text("import pathlib\npathlib.Path(__file__).with_name('ran').touch()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    written = read_json(yesterday / "best_of_ratings.json")
+    names = {"module": "theirs", "class_name": "Block", "registered_name": "Block", "config": {}}
+    written["config"]["interaction"] = names
+    (tmp_path / "best.json").write_text(json.dumps(written))
+    config = ("--config", tmp_path / "best.json", "--out", tmp_path / "run")
+    command = ("train", "--data", header_alone, "--label", "rating>=4", *config)
+    assert "The config names theirs.Block, which is not registered in this process" in refused(*command)
+    assert not (tmp_path / "ran").exists()
+    refused(*command, "--trust")  # it holds no such class
+    assert (tmp_path / "ran").exists()

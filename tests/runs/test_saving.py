@@ -163,7 +163,7 @@ def error_of(open):
     return None
 
 for name in ("plugin", "module"):
-    found["missing " + name] = error_of(lambda: load_model(folder / f"{name}.keras"))
+    found["missing " + name] = error_of(lambda: load_model(folder / f"{name}.keras", trust=name == "module"))
 sys.path.insert(0, str(folder / "site"))
 import tfrs_registry
 tfrs_registry.refresh()
@@ -176,8 +176,11 @@ columns, labels = rows.rich_rows()
 
 from nfm_tfrs.keras_compat import tf
 data = tf.data.Dataset.from_tensors((columns, labels))
-for name in ("nfm", "half", "plugin", "module", "task", "inferred", "encoded"):
-    model = load_model(folder / f"{name}.keras")
+for name in ("nfm", "half", "module", "plugin", "task", "inferred", "encoded"):
+    if name == "module":
+        found["not trusted"] = [error_of(lambda: load_model(path)) for path in (folder / "module.keras", folder / name)]
+        found["imported"] = "acme_blocks" in sys.modules
+    model = load_model(folder / f"{name}.keras", trust=name == "module")
     stored = zip(model.optimizer.variables, np.load(folder / f"{name}.npz").values(), strict=True)
     found[name] = {
         "type": type(model).__name__,
@@ -194,7 +197,7 @@ for name in ("nfm", "half", "plugin", "module", "task", "inferred", "encoded"):
             rebuilt.load_weights(folder / weights)
             found[weights] = bool(np.array_equal(rebuilt(columns).numpy(), np.load(folder / "nfm.npy")))
 for name in ("nfm", "module", "task", "encoded"):
-    model = load_model(folder / name)
+    model = load_model(folder / name, trust=name == "module")
     # It takes what the model was called with last before it was saved.
     batch = nfm_tfrs.FeatureEncoder(nfm_tfrs.FeatureSpec(rows.RICH))(columns) if name == "encoded" else columns
     if name != "encoded":
@@ -253,6 +256,15 @@ def test_a_missing_plugin_is_named_by_the_package_that_brought_it(opened):
     kind, message = opened["missing plugin"]
     assert kind == "UnknownComponentError"
     assert "The model's block 'field_sum' is not installed. Install acme-blocks 1.2, which it came with." in message
+
+
+def test_a_class_that_nobody_registered_is_not_imported_unless_the_file_is_trusted(opened):
+    for kind, message in opened["not trusted"]:
+        assert kind == "ValueError"
+        assert "names acme_blocks.Unregistered, which is not registered in this process, offered by" in message
+        assert "trust=True (--trust)" in message
+        assert "\n" not in message
+    assert not opened["imported"]
 
 
 def test_a_missing_module_is_named(opened):

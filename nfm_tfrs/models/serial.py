@@ -1,0 +1,157 @@
+"""Objects as plain JSON and back: of what a file names only what is known is made, and nothing is imported for it."""
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Any
+
+from nfm_tfrs.blocks.base import InteractionBlock
+from nfm_tfrs.keras_compat import keras
+from nfm_tfrs.trust import is_trusted
+from tfrs_registry import Registry, RegistryError, blocks, models
+
+DEPTH = 64  # of lists and dicts in each other; a config of ours has seven
+_FAMILIES = (
+    *("initializers", "regularizers", "constraints", "losses", "metrics", "optimizers", "mixed_precision"),
+    *("optimizers.schedules", "optimizers.legacy", "optimizers.experimental", "activations"),
+)
+_SPECIAL = ("__tensor__", "__numpy__", "__bytes__")  # data alone
+
+
+def serialized(thing: Any, kind: Any) -> dict[str, Any]:
+    """Returns a layer, loss or metric as plain JSON types.
+
+    Args:
+        thing: What to write.
+        kind: `keras.layers`, `keras.losses` or `keras.metrics`.
+    """
+    cls = type(thing)
+    if is_keras(cls.__module__):
+        written: dict[str, Any] = kind.serialize(thing)
+        return written
+    # Not by Keras, which leaves the module out while it writes a SavedModel.
+    name = keras.saving.get_registered_name(cls)
+    return {"module": cls.__module__, "class_name": cls.__name__, "registered_name": name, "config": thing.get_config()}
+
+
+def deserialized(config: Mapping[str, Any], kind: Any) -> Any:
+    """Returns what `serialized` wrote.
+
+    Raises:
+        ValueError: It names what is not known; see `check_known`.
+    """
+    check_known(config)
+    if is_keras(config.get("module") or "keras"):
+        return kind.deserialize(dict(config))
+    return class_of(config).from_config(config["config"])
+
+
+def check_known(written: Any) -> None:
+    """Checks that a config names only what is known: nothing is made or imported for that but installed plugins.
+
+    Known are classes that are registered with Keras in this process, blocks that it has defined, what an installed
+    package offers in the registry, and Keras' own initializers, regularizers, constraints, losses, metrics, optimizers,
+    their schedules and dtype policies. Inside `trusting(True)` everything is.
+
+    Args:
+        written: What was read, plain JSON types.
+
+    Raises:
+        ValueError: It names anything else, or is nested too deeply.
+    """
+    if not is_trusted():
+        _check(written, 0)
+
+
+def is_keras(module: str) -> bool:
+    """Returns whether a module is of Keras itself, as it writes its modules."""
+    return module.partition(".")[0] in ("builtins", "keras", "tf_keras")
+
+
+def _check(written: Any, depth: int) -> None:
+    if depth > DEPTH:
+        raise ValueError(f"A config is nested more than {DEPTH} levels deep. Save the model again.")
+    if isinstance(written, Mapping):
+        if "class_name" in written or "registered_name" in written:
+            _check_class(written)
+        inside: Any = written.values()
+    else:
+        inside = written if isinstance(written, list | tuple) else ()
+    for part in inside:
+        if isinstance(part, Mapping | list | tuple):
+            _check(part, depth + 1)
+
+
+def _check_class(written: Mapping[str, Any]) -> None:
+    module, name = written.get("module"), written.get("class_name")
+    if name in _SPECIAL or _registered(written) is not None or _offered(module, name) is not None:
+        return
+    if isinstance(name, str) and _of_keras(module, name, written.get("config")):
+        return
+    raise ValueError(
+        f"The config names {_shown(module)}.{_shown(name)}, which is not registered in this process, offered by an "
+        "installed package, or one of Keras' own that may be loaded. Import what registers it first, or say trust=True "
+        "(--trust) if you know where the file comes from."
+    )
+
+
+def _registered(written: Mapping[str, Any]) -> Any:
+    name = written.get("registered_name") or written.get("class_name")
+    found = keras.saving.get_registered_object(name) if isinstance(name, str) else None
+    if found is not None:
+        return found
+    address = (written.get("module"), written.get("class_name"))
+    return next((cls for cls in _defined(InteractionBlock) if (cls.__module__, cls.__name__) == address), None)
+
+
+def _defined(cls: Any) -> Iterator[type]:
+    """Every class that this process has derived from one, which needs no import."""
+    for derived in cls.__subclasses__():
+        yield derived
+        yield from _defined(derived)
+
+
+def _offered(module: Any, name: Any) -> Any:
+    """The class of this address, if an installed package offers it as a model or block; it is imported by that name."""
+    for registry in (models, blocks):
+        if (found := _component(registry, f"{module}:{name}")) is not None:
+            return registry.load(found)
+    return None
+
+
+def _component(registry: Registry, target: str) -> str | None:
+    for name in registry.names():
+        try:
+            if registry.spec(name).target == target:
+                return name
+        except RegistryError:  # of a broken plugin, which is not asked for
+            continue
+    return None
+
+
+def _of_keras(module: Any, name: str, config: Any) -> bool:
+    """Whether Keras has such a class among those that may be loaded, or such an activation, loss or metric."""
+    family = str(module or "builtins").removeprefix("keras.")
+    if family not in ("builtins", *_FAMILIES):  # Keras would import any other module, of its own or not
+        return False
+    if name == "function":
+        functions = (keras.activations, keras.losses, keras.metrics)
+        return isinstance(config, str) and any(callable(vars(place).get(config)) for place in functions)
+    places = [getattr(keras, family) for family in _FAMILIES if "." not in family]
+    places += [keras.optimizers.schedules, keras.optimizers.legacy]
+    return any(isinstance(vars(place).get(name), type) for place in places)
+
+
+def class_of(config: Mapping[str, Any]) -> Any:
+    """Returns the class that a config names, if it is registered or offered by a package; else None."""
+    found = _registered(config) or _offered(config.get("module"), config.get("class_name"))
+    if found is None and is_trusted():
+        try:
+            found = getattr(import_module(config["module"]), config["class_name"])
+        except (ImportError, AttributeError, KeyError) as error:
+            raise ValueError(f"What the config names is not there: {error}. Install or correct its package.") from error
+    return found
+
+
+def _shown(name: Any) -> str:
+    text = name if isinstance(name, str) else repr(name)
+    return text if len(text) <= 60 else text[:60] + "…"

@@ -1,0 +1,128 @@
+"""What a `.keras` file holds, looked at before anything is made of it: a config whose sizes go with its weights."""
+
+import json
+import zipfile
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+_PACKED = 20  # times its size that a file may unpack to: Keras packs nothing, somebody who zips it again does
+_SMALL = 2**20  # numbers that any model may hold, whatever its file does
+_DATA = ("vocabulary", "boundaries")  # values, not sizes
+_WEIGHTS = "model.weights.h5"
+
+
+def read_contents(path: Path) -> dict[str, Any]:
+    """Returns the config of a `.keras` file whose parts go with each other.
+
+    Keras makes what a config says before it looks for weights: a small file that says so would take all memory. A model
+    that is honest has weights for whatever its config declares.
+
+    Raises:
+        ValueError: It is no such file, is damaged, unpacks to far more than it is, or its config declares more weights
+            than it holds.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_members(archive, path.stat().st_size)
+            config = json.loads(archive.read("config.json"))
+            held = _numbers_held(archive)
+    except (
+        zipfile.BadZipFile,
+        KeyError,
+        ValueError,
+        OSError,
+        RecursionError,
+        RuntimeError,
+        NotImplementedError,
+    ) as error:
+        raise ValueError(
+            f"{path} is not a saved model, or it is cut short ({first_line(error)}). Give a whole .keras file."
+        ) from error
+    if isinstance(config, dict) and isinstance(config.get("config"), dict):
+        _check_declared(config["config"], max(held, _SMALL), path)
+    return config
+
+
+def first_line(error: BaseException) -> str:
+    """Returns the first line of what an error says, without its full stop; its type where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].removesuffix(".")
+
+
+def _check_members(archive: zipfile.ZipFile, size: int) -> None:
+    unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > _PACKED * size + _SMALL:
+        raise ValueError(f"{size:,} bytes unpack to {unpacked:,}")
+
+
+def _numbers_held(archive: zipfile.ZipFile) -> int:
+    """How many numbers the weights are; what they are stays unread."""
+    import h5py
+
+    with archive.open(_WEIGHTS) as member, h5py.File(member, "r") as weights:
+        held = [(dataset.size, dataset.nbytes) for dataset in _datasets(weights)]
+    if sum(size for _, size in held) > _PACKED * archive.getinfo(_WEIGHTS).file_size + _SMALL:
+        raise ValueError(f"{_WEIGHTS} declares more than it holds")
+    return sum(count for count, _ in held)
+
+
+def _datasets(group: Any, depth: int = 0) -> Iterator[Any]:
+    """The datasets of a group of an HDF5 file; links to anywhere else are refused, for they name other files."""
+    import h5py
+
+    if depth > 64:
+        raise ValueError(f"{_WEIGHTS} is nested more than 64 levels deep")
+    for name in group:
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise ValueError(f"{_WEIGHTS} has a link at {name!r}")
+        part = group[name]
+        if isinstance(part, h5py.Group):
+            yield from _datasets(part, depth + 1)
+        elif part.external or part.is_virtual:
+            raise ValueError(f"{_WEIGHTS} has a part of another file at {name!r}")
+        else:
+            yield part
+
+
+def _check_declared(config: Mapping[str, Any], most: int, path: Path) -> None:
+    """Checks that no table and no layer that a model's config declares has more weights than the file."""
+    declared = list(_sizes(config))
+    if isinstance(config.get("embedding_dim"), int):
+        declared.append(("features", _rows(config.get("features")) * config["embedding_dim"]))
+    for name, size in declared:
+        if size > most:
+            raise ValueError(
+                f"{path} is not opened: its config declares {size:,} weights at {name}, and it holds {most:,} at most. "
+                "Save the model again."
+            )
+
+
+def _rows(features: Any) -> int:
+    """Rows of all tables that features declare, a shared one once; 0 of what is no features."""
+    listed = features.get("features") if isinstance(features, Mapping) else None
+    tables: dict[Any, int] = {}
+    for feature in listed if isinstance(listed, list) else ():
+        if isinstance(feature, Mapping):
+            sizes = [feature.get(name) for name in ("vocabulary_size", "num_hash_buckets")]
+            known = feature.get("vocabulary")
+            rows = max([size for size in sizes if isinstance(size, int)], default=len(known) if known else 0)
+            name = str(feature.get("embedding_name") or feature.get("name"))
+            tables[name] = max(tables.get(name, 0), rows)
+    return sum(tables.values())
+
+
+def _sizes(written: Any, name: str = "") -> Iterator[tuple[str, int]]:
+    """Every whole number that a config gives, and the product of two that follow each other, as widths of layers do."""
+    if isinstance(written, bool) or name in _DATA or name.endswith("seed"):
+        return
+    if isinstance(written, int):
+        yield name, written
+    elif isinstance(written, Mapping):
+        for key, value in written.items():
+            yield from _sizes(value, str(key))
+    elif isinstance(written, list | tuple):
+        numbers = [value for value in written if isinstance(value, int)]
+        yield from ((name, one * following) for one, following in pairwise(numbers))
+        for value in written:
+            yield from _sizes(value, name)

@@ -1,0 +1,228 @@
+"""Files that somebody else wrote: each value of what a file says is replaced by something that would run code."""
+
+import json
+import sys
+import zipfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from nfm_tfrs import CategoricalFeature, NumericFeature
+from nfm_tfrs.models.ranking import RankingModel
+from nfm_tfrs.models.serial import DEPTH, check_known
+from nfm_tfrs.runs.saving import load_model
+from nfm_tfrs.training import Best
+from nfm_tfrs.trust import trusting
+
+EVIL = """
+import pathlib
+
+pathlib.Path(__file__).with_name("ran").touch()
+
+
+class Evil:
+    from_config = __init__ = print
+"""
+YESTERDAY = Path(__file__).parents[1] / "yesterday"
+HOSTILE = {
+    "class": {"module": "evil_module", "class_name": "Evil", "registered_name": "evil>Evil", "config": {}},
+    "imported": {"module": "subprocess", "class_name": "Popen", "registered_name": None, "config": {"args": "true"}},
+    "function": {"module": "os", "class_name": "function", "registered_name": "system", "config": "system"},
+    "code": {"class_name": "__lambda__", "config": {"value": "4wEAAAA="}},
+    "layer": {
+        "module": "keras.layers",
+        "class_name": "Lambda",
+        "registered_name": None,
+        "config": {"name": "l", "function": ["4wEAAAA=", None, None], "function_type": "lambda", "arguments": {}},
+    },
+    "operation": {
+        "module": "keras.src.layers.core.tf_op_layer",
+        "class_name": "TFOpLambda",
+        "registered_name": "TFOpLambda",
+        "config": {"name": "io.write_file", "function": "io.write_file"},
+    },
+}
+
+
+def paths(written, path=()):
+    """The place of each value of JSON, lists and objects themselves too."""
+    if path:
+        yield path
+    parts = written.items() if isinstance(written, dict) else enumerate(written) if isinstance(written, list) else ()
+    for key, value in parts:
+        yield from paths(value, (*path, key))
+
+
+def replaced(written, path, value):
+    found = json.loads(json.dumps(written))
+    place = found
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    return found
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory):
+    """A small model's file."""
+    path = tmp_path_factory.mktemp("honest") / "model.keras"
+    features = [CategoricalFeature("user", vocabulary_size=3), NumericFeature("price")]
+    model = RankingModel(features, interaction=["fm"], embedding_dim=2, hidden_units=(2,), task="regression")
+    model.compile("adam")
+    model.save(path)
+    return path
+
+
+@pytest.fixture
+def evil(tmp_path, monkeypatch):
+    """A folder on the path with a module whose import is seen; returns whether it was imported."""
+    (tmp_path / "evil_module.py").write_text(EVIL)
+    monkeypatch.syspath_prepend(tmp_path)
+    return lambda: (tmp_path / "ran").exists() or "evil_module" in sys.modules
+
+
+def members(path):
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def config_of(path):
+    return json.loads(members(path)["config.json"])
+
+
+def written_again(path, out, **changed):
+    parts = {**members(path), **changed}
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, data in parts.items():
+            archive.writestr(name, data)
+    return out
+
+
+def refusal(opened):
+    """What is said where something is refused; None where it opens."""
+    try:
+        opened()
+    except (ValueError, LookupError) as error:
+        said = str(error.args[0])
+        assert "\n" not in said
+        return said
+    return None
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_no_value_of_a_model_runs_code(honest, evil, tmp_path, kind):
+    config = config_of(honest)
+    refused = 0
+    for path in paths(config):
+        hostile = replaced(config, path, HOSTILE[kind])
+        file = written_again(honest, tmp_path / "hostile.keras", **{"config.json": json.dumps(hostile)})
+        said = refusal(lambda file=file: load_model(file))
+        assert not evil(), path
+        refused += said is not None
+        assert said is None or "hostile.keras" in said
+    assert refused > 0.9 * len(list(paths(config)))
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_no_value_of_a_best_json_runs_code(evil, tmp_path, kind):
+    written = json.loads((YESTERDAY / "best_of_ratings.json").read_text())
+    written["config"]["features"]["features"] = written["config"]["features"]["features"][:1]
+    for path in paths(written):
+        (tmp_path / "best.json").write_text(json.dumps(replaced(written, path, HOSTILE[kind])))
+
+        def opened():
+            Best.from_file(tmp_path / "best.json").recipe.check_arguments()
+
+        refusal(opened)
+        assert not evil(), path
+
+
+def test_what_is_trusted_is_imported(evil, honest, tmp_path):
+    """What the tests above would see if code ran."""
+    hostile = replaced(config_of(honest), ("config", "interaction"), [HOSTILE["class"]])
+    file = written_again(honest, tmp_path / "hostile.keras", **{"config.json": json.dumps(hostile)})
+    with pytest.raises(Exception):  # noqa: B017, PT011 - the module holds no block
+        load_model(file, trust=True)
+    assert evil()
+    sys.modules.pop("evil_module")
+
+
+def test_a_config_may_be_nested_so_deeply():
+    nested = []
+    for _ in range(DEPTH + 1):
+        nested = [nested]
+    with pytest.raises(ValueError, match=f"A config is nested more than {DEPTH} levels deep"):
+        check_known(nested)
+    with trusting(True):
+        check_known(nested)
+    check_known(nested[0])
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "name"),
+    [
+        (("config", "features", "features", 0, "vocabulary_size"), 10**9, "vocabulary_size"),
+        (("config", "embedding_dim"), 10**9, "embedding_dim"),
+        (("config", "hidden_units"), [10**5, 10**5], "hidden_units"),
+    ],
+)
+def test_a_config_that_declares_more_than_the_file_holds_is_refused(honest, tmp_path, path, value, name):
+    hostile = replaced(config_of(honest), path, value)
+    file = written_again(honest, tmp_path / "large.keras", **{"config.json": json.dumps(hostile)})
+    with pytest.raises(
+        ValueError, match=f"large.keras is not opened: its config declares .* weights at {name}, and it"
+    ):
+        load_model(file)
+
+
+def test_a_table_in_proportion_to_its_weights_opens(tmp_path):
+    features = [CategoricalFeature("user", vocabulary_size=300_000), CategoricalFeature("film", vocabulary_size=3)]
+    model = RankingModel(features, embedding_dim=4, hidden_units=())
+    model.save(tmp_path / "large.keras")
+    assert load_model(tmp_path / "large.keras").count_params() == model.count_params()
+
+
+def test_a_file_that_unpacks_to_far_more_is_refused(honest, tmp_path):
+    with zipfile.ZipFile(tmp_path / "packed.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members(honest).items():
+            archive.writestr(name, data)
+        archive.writestr("zeros", bytes(10_000_000))
+    with pytest.raises(ValueError, match=r"packed\.keras is not a saved model, .* bytes unpack to 10,"):
+        load_model(tmp_path / "packed.keras")
+
+
+def with_weights(honest, out, change):
+    """The file with its weights changed."""
+    weights = out.with_suffix(".h5")
+    weights.write_bytes(members(honest)["model.weights.h5"])
+    with h5py.File(weights, "a") as file:
+        change(file)
+    return written_again(honest, out, **{"model.weights.h5": weights.read_bytes()})
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda file: file.update({"other": h5py.ExternalLink("other.h5", "/")}), "has a link at 'other'"),
+        (lambda file: file.update({"other": h5py.SoftLink("/layers")}), "has a link at 'other'"),
+        (lambda file: file.create_dataset("x", (9,), "u1", external=[("o", 0, 9)]), "a part of another file at 'x'"),
+        (lambda file: file.create_dataset("x", (10**10,), "f4"), "declares more than it holds"),
+    ],
+    ids=["external", "soft", "raw", "sparse"],
+)
+def test_weights_that_name_other_files_or_declare_what_is_not_there_are_refused(honest, tmp_path, change, line):
+    file = with_weights(honest, tmp_path / "links.keras", change)
+    with pytest.raises(ValueError, match=f"links.keras is not a saved model, .*{line}"):
+        load_model(file)
+
+
+@pytest.mark.parametrize("share", np.linspace(0.02, 0.98, 25).round(2).tolist())
+def test_a_flipped_byte_is_refused_in_one_line(honest, tmp_path, share):
+    data = bytearray(honest.read_bytes())
+    data[int(share * len(data))] ^= 0x5A
+    (tmp_path / "flipped.keras").write_bytes(data)
+    said = refusal(lambda: load_model(tmp_path / "flipped.keras"))
+    assert said is not None
+    assert "flipped.keras" in said
