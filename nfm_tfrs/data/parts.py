@@ -11,6 +11,7 @@ from nfm_tfrs.data.labels import read_labels, read_weights
 from nfm_tfrs.data.pipeline.batches import batches
 from nfm_tfrs.features.check import Bag, Columns, checked_arrays
 from nfm_tfrs.features.encoder import IDS, NUMBERS, FeatureEncoder, bag_key
+from nfm_tfrs.features.host import means_missing
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import tf
 from nfm_tfrs.target import Target
@@ -191,11 +192,9 @@ def _shares(name: str, values: int, missing: int, unknown: int) -> Rates:
 
 
 def _count_missing(array: pa.Array) -> int:
-    """Values that are there but mean missing: empty strings, negative integers, NaN."""
+    """Values that are there but mean missing: empty strings, negative integers, 2⁶⁴ - 1, NaN."""
     if pa.types.is_dictionary(array.type):
-        meant = pc.equal(array.dictionary, "").take(array.indices)
-    elif pa.types.is_string(array.type):
-        meant = pc.equal(array, "")
+        meant = means_missing(array.dictionary).take(array.indices)
     else:
-        meant = pc.is_nan(array) if pa.types.is_floating(array.type) else pc.less(array, 0)
+        meant = pc.is_nan(array) if pa.types.is_floating(array.type) else means_missing(array)
     return pc.sum(meant).as_py() or 0

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 INT_MISSING = -1
+UINT64_MISSING = 2**64 - 1  # what -1 becomes in unsigned integers of 64 bits
 WEIGHTS_OF = b"weights_of"  # metadata of an Arrow field: the bag column whose weights a column holds
 
 

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from nfm_tfrs.arguments import missing_column
-from nfm_tfrs.features.bag import INT_MISSING, splits_of
+from nfm_tfrs.features.bag import INT_MISSING, UINT64_MISSING, splits_of
 from nfm_tfrs.features.bag import Bag as Bag
 from nfm_tfrs.features.bag import Columns as Columns
 from nfm_tfrs.features.feature import Feature, MultiCategoricalFeature, NumericFeature
@@ -35,9 +35,9 @@ def checked_arrays(table: pa.Table | pa.RecordBatch, spec: "FeatureSpec", *, fir
 
     | declared | normal type |
     |---|---|
-    | category | int64, string or dictionary of string; floats must be whole numbers, their NaN become null |
+    | category | int64, uint64, string or dictionary of string; floats must be whole numbers, their NaN become null |
     | number | float32 without nulls: null and NaN are both NaN |
-    | bag | list of int64 or string; a scalar column is taken as bags of one; nulls inside are kept |
+    | bag | list of int64, uint64 or string; a scalar column is taken as bags of one; nulls inside are kept |
     | weights of a bag | list of float32, shaped as the bag; NaN only beside a null value |
 
     Args:
@@ -68,11 +68,11 @@ def checked_arrays(table: pa.Table | pa.RecordBatch, spec: "FeatureSpec", *, fir
 def raw_columns(arrays: dict[str, pa.Array], spec: "FeatureSpec") -> Columns:
     """Returns the arrays of `checked_arrays` as NumPy, for a model that encodes in its graph.
 
-    Missing categories are -1 or `b""`, missing numbers NaN. A null bag is empty; nulls inside a bag are dropped
-    together with their weights.
+    Missing categories are -1 (2⁶⁴ - 1 of uint64) or `b""`, missing numbers NaN. A null bag is empty; nulls inside a
+    bag are dropped together with their weights.
 
     Returns:
-        Categories `[n]` int64, or object holding bytes; numbers `[n]` float32; bags and their weights as `Bag`.
+        Categories `[n]` int64, uint64, or object holding bytes; numbers `[n]` float32; bags and their weights as `Bag`.
     """
     columns: Columns = {}
     for feature in spec:
@@ -95,7 +95,7 @@ def raw_columns(arrays: dict[str, pa.Array], spec: "FeatureSpec") -> Columns:
 
 def _plain(array: pa.Array) -> np.ndarray:
     if types.is_integer(array.type):
-        return array.fill_null(INT_MISSING).to_numpy()
+        return array.fill_null(UINT64_MISSING if types.is_uint64(array.type) else INT_MISSING).to_numpy()
     # By the distinct values: equal rows then share one bytes object.
     encoded = array.dictionary_encode()
     distinct: np.ndarray = np.empty(len(encoded.dictionary) + 1, dtype=object)
@@ -130,7 +130,7 @@ def _dense(feature: Feature, array: pa.Array) -> pa.Array:
 
 
 def _categories(feature: Feature, array: pa.Array, rows: np.ndarray) -> pa.Array:
-    """Returns int64, string or dictionary of string; `rows` holds the row of each value, for messages."""
+    """Returns int64, uint64, string or dictionary of string; `rows` holds the row of each value, for messages."""
     name, declared = feature.name, getattr(feature, "dtype", None)
     if types.is_dictionary(array.type):
         if is_text(array.type.value_type) and not array.dictionary.null_count:
@@ -154,6 +154,8 @@ def _categories(feature: Feature, array: pa.Array, rows: np.ndarray) -> pa.Array
         raise _another_type(name, array.type, declared)
     if types.is_floating(array.type):
         array = whole_numbers(name, array, rows)
+    if types.is_uint64(array.type):
+        return array  # as it is: half of such ids, where a hash made them, are beyond int64
     try:
         return array.cast(pa.int64())
     except pa.ArrowInvalid as error:

@@ -15,6 +15,7 @@ from nfm_tfrs.features.feature import (
     MultiCategoricalFeature,
     NumericFeature,
 )
+from nfm_tfrs.features.host import means_missing
 
 Kind = Literal["category", "number", "bag"]
 
@@ -81,9 +82,15 @@ class ColumnCounts:
             self.raw.update(numbers)
             self.logged.update(np.sign(numbers) * np.log1p(np.abs(numbers)))
 
+    @property
+    def _counted_type(self) -> pa.DataType:
+        if self.is_string:
+            return pa.string()
+        return pa.uint64() if pa.types.is_uint64(self.type) else pa.int64()
+
     def _cast(self, values: pa.Array) -> pa.Array:
         try:
-            return values.cast(pa.string() if self.is_string else pa.int64())
+            return values.cast(self._counted_type)
         except pa.ArrowInvalid as error:
             raise ValueError(f"Column {self.field.name!r}: {error}. Turn its values into strings.") from error
 
@@ -102,10 +109,7 @@ class ColumnCounts:
         if not (self.is_string or self.is_integer):
             return f"its type {self.field.type} is not a string, a number or a list of them"
         table = self._counted()
-        known = (
-            pc.not_equal(table.column("value"), "") if self.is_string else pc.greater_equal(table.column("value"), 0)
-        )
-        table = table.filter(known)
+        table = table.filter(pc.invert(means_missing(table.column("value"))))
         if len(table) == 0:
             return "every value is missing"
         mostly_unique = self.rows >= 100 and len(table) > self.rows / 2
@@ -136,7 +140,7 @@ class ColumnCounts:
         if not self.counts:
             return pa.table(
                 {
-                    "value": pa.array([], pa.string() if self.is_string else pa.int64()),
+                    "value": pa.array([], self._counted_type),
                     "count": pa.array([], pa.int64()),
                 }
             )

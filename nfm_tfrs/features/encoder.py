@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from nfm_tfrs.arguments import missing_column
-from nfm_tfrs.features.bag import Bag, Columns
+from nfm_tfrs.features.bag import INT_MISSING, UINT64_MISSING, Bag, Columns
 from nfm_tfrs.features.feature import (
     RESERVED_PREFIX,
     CategoricalFeature,
@@ -134,12 +134,13 @@ class FeatureEncoder(keras.layers.Layer):
             local = 1 + tf.searchsorted(limits, tf.reshape(values, [-1]), side="right", out_type=tf.int64)
             local = tf.reshape(local, tf.shape(values))
         elif feature.vocabulary is not None:
-            local = self._tables[feature.table].lookup(values)
+            local = self._tables[feature.table].lookup(_signed(values))
         elif feature.num_hash_buckets is not None:
             text = values if values.dtype == tf.string else tf.as_string(values)
             local = 1 + tf.strings.to_hash_bucket_fast(text, feature.num_hash_buckets)
         else:
-            local = tf.where(values < feature.vocabulary_size, values + 1, 0)
+            signed = _signed(values)
+            local = tf.where((signed >= 0) & (signed < feature.vocabulary_size), signed + 1, 0)
         return self.features.offsets[feature.name] + tf.where(_present(values), local, 0)
 
     def _bag(self, feature: MultiCategoricalFeature, columns: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -171,13 +172,18 @@ class FeatureEncoder(keras.layers.Layer):
             return rows
         encoded = array.dictionary_encode()  # a dictionary stays as it is
         distinct = encoded.dictionary.to_numpy(zero_copy_only=False)
-        kind = tf.string if feature.dtype == "string" or distinct.dtype == object else tf.int64
+        kind = tf.uint64 if distinct.dtype == np.uint64 else tf.int64
+        if feature.dtype == "string" or distinct.dtype == object:
+            kind = tf.string
         rows = np.append(self._rows(feature, tf.constant(distinct, kind)).numpy(), offset)
         return rows[encoded.indices.fill_null(len(distinct)).to_numpy(zero_copy_only=False)]
 
 
 def _lookup_table(feature: CategoricalFeature | MultiCategoricalFeature) -> Any:
-    keys = tf.constant(feature.vocabulary, tf.string if feature.dtype == "string" else tf.int64)
+    if feature.dtype == "string":
+        keys = tf.constant(feature.vocabulary, tf.string)
+    else:
+        keys = tf.constant(np.array(feature.vocabulary, np.uint64).view(np.int64))
     ids = tf.range(1, feature.num_ids + 1, dtype=tf.int64)
     return tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, ids), default_value=0)
 
@@ -211,7 +217,7 @@ def _dense(feature: Feature, column: Any) -> tf.Tensor:
                 f"{column.shape}. Declare a MultiCategoricalFeature."
             )
         column = column.with_values(_of_declared_type(feature, column.values))
-        missing = {tf.string: "", tf.float32: np.nan}.get(column.dtype, -1)
+        missing = {tf.string: "", tf.float32: np.nan, tf.uint64: UINT64_MISSING}.get(column.dtype, INT_MISSING)
         column = tf.sparse.to_dense(column, default_value=missing)
     if column.shape.rank == 2 and column.shape[1] in (1, None):
         column = tf.reshape(column, [tf.shape(column)[0]])  # not [-1]: a bag of a length known too late shall fail
@@ -266,12 +272,19 @@ def _of_declared_type(feature: Feature, values: tf.Tensor) -> tf.Tensor:
             f"Feature {feature.name!r} was declared {feature.dtype}; received {values.dtype.name}. "
             "Convert the column, or declare the feature anew."
         )
-    return values if received == "string" else tf.cast(values, tf.int64)
+    return values if values.dtype in (tf.string, tf.uint64) else tf.cast(values, tf.int64)
+
+
+def _signed(values: tf.Tensor) -> tf.Tensor:
+    """The bits of uint64 as int64, whose kernels there are: ids from 2⁶³ on are the negative numbers then."""
+    return tf.bitcast(values, tf.int64) if values.dtype == tf.uint64 else values
 
 
 def _present(values: tf.Tensor) -> tf.Tensor:
     if values.dtype == tf.string:
         return tf.not_equal(values, "")
+    if values.dtype == tf.uint64:
+        return tf.not_equal(values, tf.constant(UINT64_MISSING, tf.uint64))
     return tf.logical_not(tf.math.is_nan(values)) if values.dtype.is_floating else values >= 0
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any, Literal
 
+from nfm_tfrs.features.bag import UINT64_MISSING
+
 RESERVED_PREFIX = "encoded/"  # keys of batches that are encoded already
 
 DType = Literal["string", "int64"]
@@ -19,15 +21,16 @@ class Categories:
     """What single and multi-valued categories share: how a value becomes one of n ids.
 
     Exactly one of `vocabulary`, `num_hash_buckets` and `vocabulary_size` says how. The ids 0 … n-1 live in
-    rows 1 … n of the feature; row 0 stands for unknown and missing values. Missing are `""`, null and every
-    negative integer.
+    rows 1 … n of the feature; row 0 stands for unknown and missing values. Missing are `""`, null, every negative
+    integer, and 2⁶⁴ - 1, which is -1 in unsigned integers of 64 bits.
 
     Args:
         name: Name of the input column.
-        vocabulary: The known values, strings or non-negative integers; value i has id i.
+        vocabulary: The known values, strings or integers from 0 to 2⁶⁴ - 2; value i has id i.
         num_hash_buckets: Number of buckets; the id is FarmHash64 of the value's decimal or UTF-8 form, modulo this.
         vocabulary_size: The values are ids already, 0 … vocabulary_size - 1; others are unknown.
-        dtype: `"string"` or `"int64"`; only hash buckets need it said, and only to refuse the other type.
+        dtype: `"string"` or `"int64"`, which stands for integers of any type; only hash buckets need it said, and only
+            to refuse the other type.
         embedding_name: Name of the rows in the embedding table. Features of one name share their rows, and must have
             the same categories.
 
@@ -243,9 +246,14 @@ def _vocabulary_dtype(name: str, vocabulary: tuple[Any, ...]) -> DType:
         )
     if len(set(vocabulary)) < len(vocabulary):
         raise ValueError(f"The vocabulary of feature {name!r} repeats a value. Give each value once.")
-    missing = [value for value in vocabulary if value == "" or (isinstance(value, int) and value < 0)]
+    missing = [value for value in vocabulary if value in ("", UINT64_MISSING) or (isinstance(value, int) and value < 0)]
     if missing:
         raise ValueError(
             f"The vocabulary of feature {name!r} contains {missing[0]!r}, which means missing. Leave it out."
+        )
+    if types == {int} and max(vocabulary) > UINT64_MISSING:
+        raise ValueError(
+            f"The vocabulary of feature {name!r} contains {max(vocabulary)}, an integer of more than 64 bits. "
+            "Make the column strings."
         )
     return "string" if types == {str} else "int64"

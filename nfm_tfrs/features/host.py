@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nfm_tfrs.features.bag import INT_MISSING, Bag
+from nfm_tfrs.features.bag import INT_MISSING, UINT64_MISSING, Bag
 from nfm_tfrs.features.feature import Feature, MultiCategoricalFeature, NumericFeature
 
 if TYPE_CHECKING:
@@ -21,10 +21,10 @@ def rows_of_integers(feature: Feature) -> np.ndarray | None:
     """
     if isinstance(feature, NumericFeature) or feature.vocabulary is None or feature.dtype != "int64":
         return None
-    vocabulary = np.array(feature.vocabulary, np.int64)
+    vocabulary = np.array(feature.vocabulary, np.uint64)
     if vocabulary.max() >= _DENSE * len(vocabulary):
         return None
-    rows: np.ndarray = np.zeros(vocabulary.max() + 2, np.int64)
+    rows: np.ndarray = np.zeros(int(vocabulary.max()) + 2, np.int64)
     rows[vocabulary] = np.arange(1, len(vocabulary) + 1)
     return rows
 
@@ -40,8 +40,7 @@ def host_bag(feature: MultiCategoricalFeature, arrays: Mapping[str, Any]) -> tup
     rows: np.ndarray = np.repeat(
         np.arange(len(lists)), pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
     )
-    present = pc.not_equal(values, "") if pa.types.is_string(values.type) else pc.greater_equal(values, 0)
-    kept = np.flatnonzero(present.fill_null(False).to_numpy(zero_copy_only=False))
+    kept = np.flatnonzero(pc.invert(means_missing(values)).fill_null(False).to_numpy(zero_copy_only=False))
     splits = _row_splits(rows[kept], len(lists))
     if feature.max_length is not None:
         kept = kept[np.arange(len(kept)) - splits[rows[kept]] < feature.max_length]
@@ -54,13 +53,26 @@ def _row_splits(rows: np.ndarray, num_rows: int) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=num_rows))]).astype(np.int64)
 
 
+def means_missing(array: Any) -> Any:
+    """Returns booleans `[n]`: whether a category that is there means missing; null where it is not there."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_string(array.type):
+        return pc.equal(array, "")
+    if pa.types.is_uint64(array.type):
+        return pc.equal(array, pa.scalar(UINT64_MISSING, pa.uint64()))
+    return pc.less(array, 0)
+
+
 def integers(array: Any) -> np.ndarray:
-    """Returns int64 `[n]`, missing ones negative."""
-    return array.fill_null(INT_MISSING).to_numpy(zero_copy_only=False)
+    """Returns the bits of int64 or uint64 `[n]` as int64, missing ones as those of a negative number."""
+    missing = INT_MISSING if str(array.type) == "int64" else UINT64_MISSING
+    return array.fill_null(missing).to_numpy(zero_copy_only=False).view(np.int64)
 
 
 def unsigned(values: np.ndarray) -> np.ndarray:
-    """Returns the same integers as uint64, negative ones from 2⁶³ on: beyond every limit."""
+    """Returns the same bits as uint64, those of negative integers from 2⁶³ on: beyond every limit."""
     return values.view(np.uint64)
 
 

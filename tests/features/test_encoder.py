@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nfm_tfrs.features.check import Bag, checked_arrays
+from nfm_tfrs.features.check import Bag, checked_arrays, raw_columns
 from nfm_tfrs.features.encoder import IDS, NUMBERS, FeatureEncoder, bag_key, weights_key
 from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeature, NumericFeature
 from nfm_tfrs.features.host import rows_of_integers
@@ -520,3 +520,44 @@ def test_sparse_weights_are_read_by_index_and_other_layouts_must_agree():
     assert encoder({"x": ids, "w": weights})["encoded/weights/x"].to_list() == [[0.5], [0.0, 0.75]]
     with pytest.raises(ValueError, match=r"Weights 'w' must be laid out as the bag 'x'.*Convert one of them\."):
         encoder({"x": tf.ragged.constant([[1], [2, 3]]), "w": tf.constant([[0.5, 0.0], [0.25, 0.75]])})
+
+
+# --- ids beyond int64 ------------------------------------------------------------------------------------------------
+
+BEYOND = [2**63 + 5, 3, 2**64 - 2, 2**63, 2**64 - 1]  # the last one means missing
+
+
+@pytest.mark.parametrize(
+    "how", [{"vocabulary": [3, 2**63 + 5, 2**64 - 2]}, {"vocabulary_size": 10}, {"num_hash_buckets": 1000}], ids=str
+)
+def test_unsigned_ids_of_64_bits_have_rows_of_their_own_in_graph_and_reader_alike(how):
+    feature = CategoricalFeature("a", **how)
+    expected = {
+        "vocabulary": [2, 1, 3, 0, 0],
+        "vocabulary_size": [0, 4, 0, 0, 0],
+        "num_hash_buckets": [1 + bucket(str(value), 1000) for value in BEYOND[:-1]] + [0],
+    }[next(iter(how))]
+    column = np.array(BEYOND, np.uint64)
+    encoder = FeatureEncoder(FeatureSpec([feature]))
+    assert local_ids(feature, tf.constant(column)) == expected
+    arrays = checked_arrays(pa.table({"a": column}), encoder.features)
+    assert encoder.encode_arrays(arrays)[IDS][:, 0].tolist() == expected
+    raw = raw_columns(arrays, encoder.features)
+    assert encoder({"a": tf.constant(raw["a"])})[IDS].numpy()[:, 0].tolist() == expected
+
+
+def test_bags_of_unsigned_ids_of_64_bits_agree_in_graph_and_reader():
+    bag = MultiCategoricalFeature("a", vocabulary=[2**63 + 5, 3])
+    column = pa.array([BEYOND[:2], BEYOND[2:], None, [None]], pa.list_(pa.uint64()))
+    encoder = FeatureEncoder(FeatureSpec([bag]))
+    arrays = checked_arrays(pa.table({"a": column}), encoder.features)
+    encoded = encoder.encode_arrays(arrays)[bag_key("a")]
+    assert (encoded.values.tolist(), encoded.row_splits.tolist()) == ([1, 2, 0, 0], [0, 2, 4, 4, 4])
+    assert encoded.values.dtype == np.int64
+    ragged = tf.RaggedTensor.from_row_splits(np.array(BEYOND, np.uint64), [0, 2, 5, 5, 5])
+    assert bag_ids(bag, a=ragged) == [[1, 2], [0, 0], [], []]
+
+
+def test_a_hole_among_sparse_unsigned_ids_of_64_bits_is_missing():
+    sparse = tf.SparseTensor([[0, 0], [2, 0]], tf.constant(np.array([2**63 + 5, 3], np.uint64)), [3, 1])
+    assert local_ids(CategoricalFeature("a", vocabulary=[2**63 + 5, 3]), sparse) == [1, 0, 2]

@@ -93,6 +93,11 @@ def test_the_table_is_the_feature_unless_embedding_name_shares_one():
         ({"vocabulary": ["x", "x"]}, "vocabulary of feature 'a' repeats a value"),
         ({"vocabulary": ["x", ""]}, "vocabulary of feature 'a' contains '', which means missing"),
         ({"vocabulary": [0, -1]}, "vocabulary of feature 'a' contains -1, which means missing"),
+        ({"vocabulary": [2**64 - 1]}, "vocabulary of feature 'a' contains 18446744073709551615, which means missing"),
+        (
+            {"vocabulary": [2**64]},
+            "vocabulary of feature 'a' contains 18446744073709551616, an integer of more than 64 bits. Make the column",
+        ),
         ({"vocabulary_size": 0}, "vocabulary_size of feature 'a' must be a whole number of 1 or more; received 0"),
         ({"vocabulary_size": True}, "vocabulary_size of feature 'a' must be a whole number .* received True"),
         ({"vocabulary_size": 2.0}, "vocabulary_size of feature 'a' must be a whole number .* received 2.0"),

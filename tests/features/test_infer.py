@@ -1,4 +1,5 @@
 import re
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from nfm_tfrs.data.prepare import prepare
 from nfm_tfrs.data.split import Split
 from nfm_tfrs.features.bag import WEIGHTS_OF
 from nfm_tfrs.features.check import checked_arrays
+from nfm_tfrs.features.encoder import IDS, FeatureEncoder
 from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeature, NumericFeature
 from nfm_tfrs.features.infer import infer_features
 from nfm_tfrs.features.spec import FeatureSpec
@@ -129,6 +131,18 @@ def test_nullable_integers_stay_integers():
 def test_ids_beyond_what_float64_can_hold_are_told_apart():
     ids = [2**60 + 1, 2**60 + 3]
     assert FeatureSpec.from_table(table(x=ids * 5))["x"].vocabulary == tuple(ids)
+
+
+@pytest.mark.parametrize("how", [{"min_count": 1}, {"min_count": 1, "max_vocabulary": 2}], ids=str)
+def test_ids_beyond_int64_are_a_category(how):
+    ids = pa.array([2**63, 2**64 - 2, 7, 2**64 - 1, None], pa.uint64())
+    (feature,) = FeatureSpec.from_table(table(x=ids), **how)
+    rows = FeatureEncoder(FeatureSpec((feature,))).encode_arrays(checked_arrays(table(x=ids), FeatureSpec((feature,))))
+    found = rows[IDS][:, 0].tolist()
+    assert feature.dtype == "int64"
+    assert feature.vocabulary == (None if "max_vocabulary" in how else (7, 2**63, 2**64 - 2))
+    assert min(found[:3]) > 0
+    assert found[3:] == [0, 0]  # 2⁶⁴ - 1 is -1 there, and a null is missing too
 
 
 def test_dictionary_columns_are_read_as_their_values():
@@ -252,9 +266,9 @@ def test_data_without_a_row_is_refused(tmp_path):
         FeatureSpec.from_dataset(tf.data.Dataset.from_tensors({"x": tf.constant(["a"])}).take(0))
 
 
-def test_an_integer_beyond_int64_is_refused_by_the_name_of_its_column():
+def test_a_value_of_a_category_that_is_no_integer_is_refused_by_the_name_of_its_column():
     with pytest.raises(ValueError, match=r"^Column 'id': .* Turn its values into strings\.$"):
-        FeatureSpec.from_table(table(id=pa.array([2**64 - 1], pa.uint64())))
+        FeatureSpec.from_table(table(id=[Decimal("1.5")]), kinds={"id": "category"})
 
 
 def test_a_column_that_is_not_there_is_named():

@@ -1,17 +1,23 @@
 """CSV and TSV files as Arrow tables, read whole."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import csv
 
 from nfm_tfrs.arguments import missing_column
 
+_BEYOND_INT64 = re.compile(r"CSV column #(\d+): .*error to int64: invalid value '\d{19,20}'")
+
 
 def read_csv(path: Path, delimiter: str, columns: Sequence[str] | None, types: Mapping[str, str]) -> pa.Table:
     """Returns the rows of a file with a header line, compressed or not.
+
+    Whole numbers from 2⁶³ to 2⁶⁴ - 1 are uint64.
 
     Args:
         path: The file.
@@ -22,16 +28,38 @@ def read_csv(path: Path, delimiter: str, columns: Sequence[str] | None, types: M
     Raises:
         ValueError: It is empty, lacks a column, or is no table.
     """
-    parse = csv.ParseOptions(delimiter=delimiter)
-    column_types = {name: pa.string() if kind == "string" else pa.int64() for name, kind in types.items()}
-    convert = csv.ConvertOptions(include_columns=columns, column_types=column_types)
-    if columns is not None:
-        names = csv_names(path, delimiter)
-        for name in columns:
-            if name not in names:
-                raise ValueError(f"{path}: {missing_column(name, names)}")
+    names = csv_names(path, delimiter)
+    for name in columns or ():
+        if name not in names:
+            raise ValueError(f"{path}: {missing_column(name, names)}")
+    arrow_types = {name: pa.string() if kind == "string" else pa.int64() for name, kind in types.items()}
     with _plain_errors(path):
-        return csv.read_csv(path, parse_options=parse, convert_options=convert)
+        table = _read(path, delimiter, columns, arrow_types)
+        for position, field in enumerate(table.schema):
+            if pa.types.is_float64(field.type) and _beyond_int64(table.column(position)):
+                with suppress(pa.ArrowInvalid):  # other numbers stay what they are
+                    ids = _read(path, delimiter, [field.name], {field.name: pa.uint64()})
+                    table = table.set_column(position, field.name, ids.column(0))
+    return table
+
+
+def _read(path: Path, delimiter: str, columns: Sequence[str] | None, types: Mapping[str, pa.DataType]) -> pa.Table:
+    convert = csv.ConvertOptions(include_columns=columns, column_types=dict(types))
+    try:
+        return csv.read_csv(path, parse_options=csv.ParseOptions(delimiter=delimiter), convert_options=convert)
+    except pa.ArrowInvalid as error:
+        found = _BEYOND_INT64.search(str(error))
+        name = csv_names(path, delimiter)[int(found[1])] if found else ""
+        if types.get(name) != pa.int64():
+            raise
+        # Only after an error: what is int64 in all other files stays int64.
+        return _read(path, delimiter, columns, {**types, name: pa.uint64()})
+
+
+def _beyond_int64(column: pa.ChunkedArray) -> bool:
+    """Whether numbers that Arrow guessed to be float64 may be whole ones that int64 does not hold."""
+    low, high = pc.min_max(column).values()
+    return low.is_valid and low.as_py() >= 0 and 2.0**63 <= high.as_py() <= 2.0**64
 
 
 def csv_names(path: Path, delimiter: str) -> list[str]:

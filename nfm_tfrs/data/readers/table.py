@@ -220,6 +220,13 @@ def as_table(source: Any) -> pa.Table:
     )
 
 
+def _values(value: Any) -> pa.Array:
+    try:
+        return pa.array(value, from_pandas=True)
+    except OverflowError:  # Arrow takes whole numbers of Python for int64
+        return pa.array(value, pa.uint64(), from_pandas=True)
+
+
 def _array(name: str, value: Any) -> pa.Array | pa.ChunkedArray:
     if isinstance(value, pa.Array | pa.ChunkedArray):
         return value
@@ -231,7 +238,7 @@ def _array(name: str, value: Any) -> pa.Array | pa.ChunkedArray:
             value = np.asarray(value)
         if isinstance(value, np.ndarray) and value.ndim == 2:
             return pa.FixedSizeListArray.from_arrays(pa.array(value.reshape(-1)), value.shape[1])
-        return pa.array(value, from_pandas=True)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, TypeError) as error:
+        return _values(value)
+    except (OverflowError, pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"Column {name!r} is not of one type: {reason}. Give it one type.") from error

@@ -255,6 +255,17 @@ def test_columns_of_different_length_or_mixed_type_are_one_clear_line():
     )
 
 
+@pytest.mark.parametrize("source", [dict, pd.DataFrame])
+def test_whole_numbers_of_python_beyond_int64_are_uint64(source):
+    table = read_table(source({"id": [2**63 + 1, 3]}))
+    assert (table["id"].type, table["id"].to_pylist()) == (pa.uint64(), [2**63 + 1, 3])
+
+
+def test_whole_numbers_of_python_of_more_than_64_bits_are_refused():
+    with pytest.raises(ValueError, match=r"^Column 'id' is not of one type: .* Give it one type\.$"):
+        read_table({"id": [2**64, 3]})
+
+
 def test_find_files_opens_the_home_folder(tmp_path, monkeypatch, parquet):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert find_files("~/small.parquet") == [parquet]
