@@ -14,13 +14,12 @@ from nfm_tfrs.arguments import missing_column
 from nfm_tfrs.features.bag import INT_MISSING, UINT64_MISSING, splits_of
 from nfm_tfrs.features.bag import Bag as Bag
 from nfm_tfrs.features.bag import Columns as Columns
-from nfm_tfrs.features.feature import Feature, MultiCategoricalFeature, NumericFeature
+from nfm_tfrs.features.feature import FLOAT32_MAX, Feature, MultiCategoricalFeature, NumericFeature
 
 if TYPE_CHECKING:
     from nfm_tfrs.features.spec import FeatureSpec
 
 STRING_MISSING = b""
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
 _LISTS = (
     types.is_list,
     types.is_large_list,
@@ -36,7 +35,7 @@ def checked_arrays(table: pa.Table | pa.RecordBatch, spec: "FeatureSpec", *, fir
     | declared | normal type |
     |---|---|
     | category | int64, uint64, string or dictionary of string; floats must be whole numbers, their NaN become null |
-    | number | float32 without nulls: null and NaN are both NaN |
+    | number | float32 without nulls: null, NaN and the feature's missing values are NaN |
     | bag | list of int64, uint64 or string; a scalar column is taken as bags of one; nulls inside are kept |
     | weights of a bag | list of float32, shaped as the bag; NaN only beside a null value |
 
@@ -53,7 +52,7 @@ def checked_arrays(table: pa.Table | pa.RecordBatch, spec: "FeatureSpec", *, fir
     for feature in spec:
         array = _column(table, feature.name)
         if isinstance(feature, NumericFeature):
-            arrays[feature.name] = _numbers(feature.name, _dense(feature, decoded(array)), first_row)
+            arrays[feature.name] = _numbers(feature, _dense(feature, decoded(array)), first_row)
         elif isinstance(feature, MultiCategoricalFeature):
             arrays[feature.name] = _bag(feature, decoded(array), first_row)
         else:
@@ -187,7 +186,8 @@ def whole_numbers(name: str, array: pa.Array, rows: np.ndarray) -> pa.Array:
     return pa.array(np.where(missing, 0, values).astype(np.int64), mask=missing)
 
 
-def _numbers(name: str, array: pa.Array, first_row: int) -> pa.Array:
+def _numbers(feature: NumericFeature, array: pa.Array, first_row: int) -> pa.Array:
+    name = feature.name
     if types.is_null(array.type):
         return pa.array(np.full(len(array), np.nan, np.float32))
     if not is_real(array.type):
@@ -197,7 +197,12 @@ def _numbers(name: str, array: pa.Array, first_row: int) -> pa.Array:
             "Turn the column into a number first."
         )
     values = array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)  # null becomes NaN
-    beyond = np.abs(values) > _FLOAT32_MAX
+    if feature.missing_values:
+        narrow = [np.float32(mark) for mark in feature.missing_values if abs(mark) <= FLOAT32_MAX]
+        with np.errstate(over="ignore"):
+            marked = np.isin(values, feature.missing_values) | np.isin(values.astype(np.float32), narrow)
+        values = np.where(marked, np.nan, values)
+    beyond = np.abs(values) > FLOAT32_MAX
     if beyond.any():
         at = int(np.argmax(beyond))
         what = "infinite" if np.isinf(values[at]) else "beyond float32"
@@ -242,7 +247,7 @@ def _weights(feature: MultiCategoricalFeature, array: pa.Array, bag: pa.Array, f
     if not (is_real(values.type) or types.is_null(values.type)):
         raise ValueError(f"Column {name!r} is {array.type}, but weights are numbers. Cast the column first.")
     numbers = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-    wrong = ~(np.abs(numbers) <= _FLOAT32_MAX) & np.asarray(_rows_of(bag)[1].is_valid())
+    wrong = ~(np.abs(numbers) <= FLOAT32_MAX) & np.asarray(_rows_of(bag)[1].is_valid())
     if wrong.any():
         at = int(np.argmax(wrong))
         row = first_row + int(np.repeat(np.arange(len(lengths)), lengths)[at])

@@ -18,6 +18,8 @@ from nfm_tfrs.features.feature import (
 from nfm_tfrs.features.host import means_missing
 
 Kind = Literal["category", "number", "bag"]
+_MARK = 1e30  # nothing that is measured is this large: such a number stands for a missing one
+_MOST_MARKS = 8
 
 
 class ColumnCounts:
@@ -45,6 +47,8 @@ class ColumnCounts:
         self.is_number = pa.types.is_floating(self.type) or pa.types.is_decimal(self.type)
         self.counts: list[pa.Table] = []
         self.raw, self.logged = _Moments(), _Moments()
+        self.marks: dict[float, int] = {}  # numbers that may stand for a missing one, and how often they do
+        self.logged_with_marks = _Moments()
         if kind is not None and not pa.types.is_null(self.type) and not self._can_be(kind):
             raise ValueError(
                 f"Column {field.name!r} is {field.type}, but kinds calls it a {kind}. Cast it, or name another kind."
@@ -78,9 +82,19 @@ class ColumnCounts:
                 self.counts = [self._counted()]
         if self.is_integer or self.is_number:
             numbers = values.cast(pa.float64(), safe=False).drop_null().to_numpy(zero_copy_only=False)
-            numbers = numbers[np.isfinite(numbers)]
-            self.raw.update(numbers)
-            self.logged.update(np.sign(numbers) * np.log1p(np.abs(numbers)))
+            self._measure(numbers[np.isfinite(numbers)])
+
+    def _measure(self, numbers: np.ndarray) -> None:
+        logged = np.sign(numbers) * np.log1p(np.abs(numbers))
+        self.logged_with_marks.update(logged)
+        marked = np.abs(numbers) >= _MARK
+        if marked.any():
+            for mark, times in zip(*np.unique(numbers[marked], return_counts=True), strict=True):
+                if len(self.marks) <= _MOST_MARKS:
+                    self.marks[float(mark)] = self.marks.get(float(mark), 0) + int(times)
+            numbers, logged = numbers[~marked], logged[~marked]
+        self.raw.update(numbers)
+        self.logged.update(logged)
 
     @property
     def _counted_type(self) -> pa.DataType:
@@ -130,11 +144,14 @@ class ColumnCounts:
         return CategoricalFeature(self.field.name, **how)
 
     def _numeric(self) -> Feature | str:
+        if len(self.marks) > _MOST_MARKS:  # too many different ones: numbers of this size are what the column holds
+            moments = self.logged_with_marks
+            return NumericFeature(self.field.name, mean=moments.mean, std=moments.std, log=True)
         if not self.raw.count or self.raw.std == 0:
             return "every value is missing" if not self.raw.count else "every value is the same"
         log = self.raw.low >= 0 and self.raw.std > 2 * self.raw.mean
-        moments = self.logged if log else self.raw
-        return NumericFeature(self.field.name, mean=moments.mean, std=moments.std, log=log)
+        moments, marks = self.logged if log else self.raw, tuple(sorted(self.marks))
+        return NumericFeature(self.field.name, mean=moments.mean, std=moments.std, log=log, missing_values=marks)
 
     def _counted(self) -> pa.Table:
         if not self.counts:

@@ -8,6 +8,7 @@ import numpy as np
 from nfm_tfrs.arguments import missing_column
 from nfm_tfrs.features.bag import INT_MISSING, UINT64_MISSING, Bag, Columns
 from nfm_tfrs.features.feature import (
+    FLOAT32_MAX,
     RESERVED_PREFIX,
     CategoricalFeature,
     Feature,
@@ -20,6 +21,9 @@ from nfm_tfrs.keras_compat import keras, tf
 
 IDS = f"{RESERVED_PREFIX}ids"
 NUMBERS = f"{RESERVED_PREFIX}numbers"
+# Larger standardised numbers x become L (2 - L / |x|), in their order and below 2 L: three layers of `cross` take a
+# number to the fourth power, and float32 ends at 3e38.
+LARGEST_UNBENT = 1e7
 
 
 def bag_key(name: str) -> str:
@@ -216,8 +220,12 @@ def _dense(feature: Feature, column: Any) -> tf.Tensor:
                 f"Feature {feature.name!r} takes one value an example; received a sparse column of shape "
                 f"{column.shape}. Declare a MultiCategoricalFeature."
             )
-        column = column.with_values(_of_declared_type(feature, column.values))
-        missing = {tf.string: "", tf.float32: np.nan, tf.uint64: UINT64_MISSING}.get(column.dtype, INT_MISSING)
+        values = _of_declared_type(feature, column.values)
+        wide = column.values.dtype == tf.float64  # stays it: finite numbers beyond float32 shall not become infinite
+        column = column.with_values(column.values if wide else values)
+        missing = {tf.string: "", tf.float32: np.nan, tf.float64: np.nan, tf.uint64: UINT64_MISSING}.get(
+            column.dtype, INT_MISSING
+        )
         column = tf.sparse.to_dense(column, default_value=missing)
     if column.shape.rank == 2 and column.shape[1] in (1, None):
         column = tf.reshape(column, [tf.shape(column)[0]])  # not [-1]: a bag of a length known too late shall fail
@@ -261,7 +269,13 @@ def _of_declared_type(feature: Feature, values: tf.Tensor) -> tf.Tensor:
     if isinstance(feature, NumericFeature):
         if values.dtype == tf.string:
             raise ValueError(f"Feature {feature.name!r} is a number; received strings. Convert the column.")
-        return tf.cast(values, tf.float32)
+        numbers = tf.cast(values, tf.float32)
+        for mark in feature.missing_values:
+            marked = tf.cast(values, tf.float64) == mark
+            if abs(mark) <= FLOAT32_MAX:  # the column may have been written in float32
+                marked = tf.logical_or(marked, numbers == tf.cast(mark, tf.float32))
+            numbers = tf.where(marked, np.nan, numbers)
+        return numbers
     received = "string" if values.dtype == tf.string else "int64"
     if values.dtype.is_floating:
         raise ValueError(
@@ -290,14 +304,23 @@ def _present(values: tf.Tensor) -> tf.Tensor:
 
 def _standardised(feature: NumericFeature, values: tf.Tensor) -> tf.Tensor:
     # float64: in float32 the last bit follows from the batch a value is in, and from whether a graph is optimised.
-    values = tf.cast(_of_declared_type(feature, values), tf.float64)
+    narrow = tf.cast(_of_declared_type(feature, values), tf.float64)
+    values = tf.where(
+        tf.math.is_inf(narrow), tf.cast(values, tf.float64), narrow
+    )  # a finite number beyond float32 is no infinity
+    infinite = tf.math.is_inf(values)
     if feature.log:
         values = tf.sign(values) * tf.math.log1p(tf.abs(values))
-    return tf.cast((values - feature.mean) / feature.std, tf.float32)
+    values = (values - feature.mean) / feature.std
+    beyond = tf.sign(values) * LARGEST_UNBENT * (2 - LARGEST_UNBENT / tf.maximum(tf.abs(values), LARGEST_UNBENT))
+    bent = tf.logical_and(tf.abs(values) > LARGEST_UNBENT, tf.logical_not(infinite))
+    return tf.cast(tf.where(bent, beyond, values), tf.float32)
 
 
 def _standardised_array(feature: NumericFeature, values: np.ndarray) -> np.ndarray:
     if feature.log:  # NumPy's log1p and TensorFlow's differ in the last bit
         return _standardised(feature, tf.constant(values)).numpy()
-    with np.errstate(over="ignore"):
-        return ((values.astype(np.float64) - feature.mean) / feature.std).astype(np.float32)
+    standardised = (values.astype(np.float64) - feature.mean) / feature.std
+    if (np.abs(standardised) > LARGEST_UNBENT).any():
+        return _standardised(feature, tf.constant(values)).numpy()
+    return standardised.astype(np.float32)

@@ -5,11 +5,14 @@ import math
 import operator
 from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass, fields
+from numbers import Real
 from typing import Any, Literal
 
 from nfm_tfrs.features.bag import UINT64_MISSING
 
 RESERVED_PREFIX = "encoded/"  # keys of batches that are encoded already
+
+FLOAT32_MAX = (2 - 2.0**-23) * 2.0**127
 
 DType = Literal["string", "int64"]
 Combiner = Literal["sum", "mean", "sqrtn", "max"]
@@ -129,8 +132,9 @@ class MultiCategoricalFeature(Categories):
 class NumericFeature:
     """One number an example, `[batch]` or `[batch, 1]`, any real dtype; NaN and null are missing.
 
-    x ← sign(x)·ln(1 + |x|) if `log`, then (x - mean) / std. With `boundaries` the number becomes a category:
-    id i for boundaries[i-1] ≤ x < boundaries[i], taken from the raw number.
+    x ← sign(x)·ln(1 + |x|) if `log`, then (x - mean) / std; beyond ±10⁷ this grows ever more slowly, up to ±2·10⁷.
+    With `boundaries` the number becomes a category: id i for boundaries[i-1] ≤ x < boundaries[i], taken from the raw
+    number.
 
     Args:
         name: Name of the input column.
@@ -138,6 +142,11 @@ class NumericFeature:
         std: Standard deviation of the (logged) column, above 0.
         log: Whether to take the signed logarithm first.
         boundaries: Increasing bucket limits; one id more than there are limits.
+        missing_values: Numbers that stand for a missing one, such as the largest float32.
+
+    Raises:
+        ValueError: A mean, std, limit or missing value that is not finite, a std of 0 or less, or limits that do not
+            increase.
     """
 
     name: str
@@ -146,6 +155,7 @@ class NumericFeature:
     std: float = 1.0
     log: bool = False
     boundaries: tuple[float, ...] | None = None
+    missing_values: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         _check_name(self.name)
@@ -156,6 +166,10 @@ class NumericFeature:
                 f"Feature {self.name!r} needs a finite mean and a std above 0; "
                 f"received mean {self.mean}, std {self.std}."
             )
+        marks = _listed(self.name, self.missing_values)
+        if not all(isinstance(mark, Real) and math.isfinite(mark) for mark in marks):
+            raise ValueError(f"missing_values of feature {self.name!r} must be finite numbers; received {marks!r}.")
+        object.__setattr__(self, "missing_values", tuple(float(mark) for mark in marks))
         if self.boundaries is not None:
             boundaries = tuple(float(limit) for limit in _listed(self.name, self.boundaries))
             increasing = all(low < high for low, high in itertools.pairwise(boundaries))

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from nfm_tfrs import arguments
 from nfm_tfrs.features.bag import WEIGHTS_OF
 from nfm_tfrs.features.column import ColumnCounts, Kind
-from nfm_tfrs.features.feature import Feature
+from nfm_tfrs.features.feature import Feature, NumericFeature
 from nfm_tfrs.features.spec import FeatureSpec
 
 MIN_COUNT = 5  # chosen on validation: benchmarks/quality/movielens.py
@@ -94,7 +94,8 @@ def infer_features(
 
     Strings, integers and booleans are categories (an integer column whose values are mostly unique is a number),
     floats are standardised numbers (logged when non-negative and skewed), lists are mean-pooled bags. A column that
-    cannot be used is left out with a warning.
+    cannot be used is left out with a warning. Numbers of 10³⁰ or more, such as the largest float32, are missing ones,
+    with a warning too, unless the column has more than 8 different ones.
 
     Args:
         source: What `nfm_tfrs.data.read_table` takes (files of any format, a pandas DataFrame, a dict of arrays, an
@@ -181,8 +182,15 @@ def _features(batches: Iterable[pa.RecordBatch], rules: Inference) -> list[Featu
         )
         if isinstance(feature, str):
             warnings.warn(f"Column {name!r} is left out: {feature}.", stacklevel=2)
-        else:
-            features.append(feature)
+            continue
+        features.append(feature)
+        if isinstance(feature, NumericFeature) and feature.missing_values:
+            marks = ", ".join(f"{mark:.9g} ({column.marks[mark]:,} times)" for mark in feature.missing_values)
+            warnings.warn(
+                f"Column {name!r} holds {marks} in {column.rows:,} rows, which is taken as missing. Set it to null, or "
+                "give the column's feature without missing_values.",
+                stacklevel=2,
+            )
     if not features:
         raise ValueError(f"None of the columns {', '.join(columns)} can be used. Lower min_count, or give features=.")
     return features

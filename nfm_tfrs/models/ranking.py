@@ -8,6 +8,7 @@ from nfm_tfrs.blocks.base import by_sums, flat
 from nfm_tfrs.embedding.table import FieldSums, FusedEmbedding
 from nfm_tfrs.features.encoder import NUMBERS, FeatureEncoder, encoded_signature
 from nfm_tfrs.features.feature import Feature
+from nfm_tfrs.features.scale import warn_of_raw_numbers
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.keras_compat.private import clear_losses, has_losses, untracked
@@ -131,6 +132,7 @@ class RankingModel(TaskModel):
         self._num_logits = len(logits)
         self._blocks = logits + [block for block in blocks if block not in logits]
         self.features: FeatureSpec | None = None
+        self._numbers_seen = False  # by `fit`, which warns of their size once
         self._set_xla(False)
         if features is not None:
             self._set_features(features)
@@ -318,8 +320,14 @@ class RankingModel(TaskModel):
                 self._set_features(FeatureSpec.from_dataset(dataset, label=self.label))
 
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Trains as Keras' `fit` does; a model without features infers them from `x` first."""
+        """Trains as Keras' `fit` does; a model without features infers them from `x` first.
+
+        Warns, the first time that `x` is a dict of columns, of numbers that are large and not standardised.
+        """
         self.adapt(x)
+        if isinstance(x, Mapping) and not self._numbers_seen:
+            warn_of_raw_numbers(self._known_features(), x)
+            self._numbers_seen = True
         return super().fit(x, *args, **kwargs)
 
     def compile(

@@ -561,3 +561,60 @@ def test_bags_of_unsigned_ids_of_64_bits_agree_in_graph_and_reader():
 def test_a_hole_among_sparse_unsigned_ids_of_64_bits_is_missing():
     sparse = tf.SparseTensor([[0, 0], [2, 0]], tf.constant(np.array([2**63 + 5, 3], np.uint64)), [3, 1])
     assert local_ids(CategoricalFeature("a", vocabulary=[2**63 + 5, 3]), sparse) == [1, 0, 2]
+
+
+# --- numbers of any size ---------------------------------------------------------------------------------------------
+
+SIZES = [0.0, 1e3, 1e7, 2e7, 1e20, 3.4e38, 1e300, 1.7e308]
+
+
+@pytest.mark.parametrize("feature", [NumericFeature("x"), NumericFeature("x", mean=-1.0, std=1e-3)], ids=str)
+@pytest.mark.parametrize("sparse", [False, True])
+def test_finite_numbers_of_any_size_keep_their_order_and_stay_below_twice_1e7(feature, sparse):
+    values = np.array([-size for size in SIZES[:0:-1]] + SIZES)
+    column = tf.constant(values)
+    if sparse:
+        column = tf.sparse.from_dense(tf.constant(values + 0.0)[:, None])
+    got = encode([feature], x=column)[NUMBERS].numpy()[:, 0]
+    got = got[np.isfinite(got)]
+    assert len(got) == len(values) - sparse  # 0 is a hole of a sparse column
+    assert (np.diff(got) >= 0).all()
+    assert np.abs(got).max() <= 2e7
+
+
+def test_numbers_up_to_1e7_are_standardised_bit_for_bit_as_they_ever_were():
+    values = np.float32([0.1, -3.7, 12345.678, 9.9e6, -1e7])
+    got = encode([NumericFeature("x", mean=0.25, std=1.5)], x=values / 2)[NUMBERS].numpy()[:, 0]
+    np.testing.assert_array_equal(got, (((values / 2).astype(np.float64) - 0.25) / 1.5).astype(np.float32))
+
+
+def test_infinity_stays_infinite():
+    assert encode([NumericFeature("x")], x=[np.inf, -np.inf])[NUMBERS].numpy()[:, 0].tolist() == [np.inf, -np.inf]
+
+
+def test_large_numbers_are_the_same_in_graph_and_reader():
+    values = np.float32([1.0, 3e7, -3.4e38, np.nan])
+    encoder = FeatureEncoder(FeatureSpec([NumericFeature("x")]))
+    host = encoder.encode_arrays(checked_arrays(pa.table({"x": values}), encoder.features))[NUMBERS]
+    np.testing.assert_array_equal(host, encoder({"x": tf.constant(values)})[NUMBERS].numpy())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("boundaries", [None, [0.0]])
+def test_missing_values_of_a_number_are_missing_in_graph_and_reader(dtype, boundaries):
+    values = np.array([-999, 2.5, 3.4e38], dtype)
+    encoder = FeatureEncoder(FeatureSpec([NumericFeature("x", missing_values=[3.4e38, -999], boundaries=boundaries)]))
+    key, missing = (NUMBERS, [True, False, True]) if boundaries is None else (IDS, [0, 2, 0])
+    arrays = encoder.encode_arrays(checked_arrays(pa.table({"x": values}), encoder.features))
+    for encoded in (arrays[key], encoder({"x": tf.constant(values)})[key].numpy()):
+        found = np.isnan(encoded[:, 0]) if boundaries is None else encoded[:, 0]
+        assert found.tolist() == missing
+
+
+def test_a_missing_value_beyond_float32_is_missing_and_others_stay_refused():
+    encoder = FeatureEncoder(FeatureSpec([NumericFeature("x", missing_values=[1.7e308])]))
+    values = np.array([1.7e308, 2.0])
+    assert checked_arrays(pa.table({"x": values}), encoder.features)["x"].to_pylist()[1] == 2.0
+    assert np.isnan(encoder({"x": tf.constant(values)})[NUMBERS].numpy()[:, 0]).tolist() == [True, False]
+    with pytest.raises(ValueError, match="beyond float32"):
+        checked_arrays(pa.table({"x": [1.6e308]}), encoder.features)

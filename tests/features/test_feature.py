@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 
 import numpy as np
 import pytest
@@ -111,6 +112,19 @@ def test_the_table_is_the_feature_unless_embedding_name_shares_one():
 def test_categories_that_cannot_be_are_refused(kind, arguments, message):
     with pytest.raises(ValueError, match=message):
         kind("a", **arguments)
+
+
+@pytest.mark.parametrize("marks", [[math.inf], [math.nan], ["-"]], ids=str)
+def test_missing_values_of_a_number_are_finite_numbers(marks):
+    with pytest.raises(ValueError, match="missing_values of feature 'a' must be finite numbers; received "):
+        NumericFeature("a", missing_values=marks)
+
+
+def test_missing_values_of_a_number_survive_json_and_old_features_have_none():
+    feature = NumericFeature("a", missing_values=[-999, 3.4e38])
+    assert feature_from_dict(json.loads(json.dumps(feature_to_dict(feature)))) == feature
+    assert feature_from_dict({"type": "numeric", "name": "a"}).missing_values == ()
+    assert "missing_values" not in feature_to_dict(NumericFeature("a"))
 
 
 @pytest.mark.parametrize("name", ["", None, 3])

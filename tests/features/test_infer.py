@@ -91,6 +91,25 @@ def test_skewed_non_negative_numbers_are_logged():
     assert not FeatureSpec.from_table(table(x=-numbers))["x"].log
 
 
+@pytest.mark.parametrize("mark", [np.finfo(np.float32).max, -np.finfo(np.float32).max, np.finfo(np.float64).max, 1e30])
+def test_a_mark_of_a_missing_number_is_said_and_missing(mark):
+    numbers = np.r_[1.0, 3.0, mark, mark]
+    line = re.escape(
+        f"Column 'x' holds {float(mark):.9g} (2 times) in 4 rows, which is taken as missing. Set it to null"
+    )
+    with pytest.warns(UserWarning, match=line):
+        feature = FeatureSpec.from_table(table(x=numbers))["x"]
+    assert feature == NumericFeature("x", mean=2.0, std=1.0, missing_values=(float(mark),))
+
+
+def test_a_column_of_many_huge_numbers_is_logged_and_holds_no_marks():
+    numbers = np.geomspace(1.0, 1e300, 301)
+    feature = FeatureSpec.from_table(table(x=numbers))["x"]
+    assert (feature.log, feature.missing_values) == (True, ())
+    assert feature.mean == pytest.approx(np.log1p(numbers).mean())
+    assert feature.std == pytest.approx(np.log1p(numbers).std())
+
+
 def test_missing_and_infinite_numbers_do_not_count():
     feature = FeatureSpec.from_table(table(x=pa.array([1.0, None, 3.0, float("nan"), float("inf")])))["x"]
     assert (feature.mean, feature.std) == (2.0, 1.0)
