@@ -1,6 +1,7 @@
 """One column as it is read: counts of its values, its moments, and the plain decision what it becomes."""
 
 import math
+import re
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from nfm_tfrs.features.feature import (
 from nfm_tfrs.features.host import means_missing
 
 Kind = Literal["category", "number", "bag"]
+_ID = re.compile(r"(?i:id|uid|.*_id|.*_key)|.*[a-z0-9]I[dD]")  # names of columns that are ids
 _MARK = 1e30  # nothing that is measured is this large: such a number stands for a missing one
 _MOST_MARKS = 8
 
@@ -45,6 +47,7 @@ class ColumnCounts:
         self.is_string = is_text(self.type)
         self.is_integer = pa.types.is_integer(self.type) or pa.types.is_boolean(self.type)
         self.is_number = pa.types.is_floating(self.type) or pa.types.is_decimal(self.type)
+        self.guessed_number = False  # whether integers became a number because most of them differ
         self.counts: list[pa.Table] = []
         self.raw, self.logged = _Moments(), _Moments()
         self.marks: dict[float, int] = {}  # numbers that may stand for a missing one, and how often they do
@@ -126,8 +129,10 @@ class ColumnCounts:
         table = table.filter(pc.invert(means_missing(table.column("value"))))
         if len(table) == 0:
             return "every value is missing"
+        may_be_a_number = self.kind is None and self.is_integer and not self.is_bag
         mostly_unique = self.rows >= 100 and len(table) > self.rows / 2
-        if self.kind is None and self.is_integer and not self.is_bag and mostly_unique:
+        if may_be_a_number and mostly_unique and not _ID.fullmatch(self.field.name):
+            self.guessed_number = True
             return self._numeric()
         kept = table.filter(pc.greater_equal(table.column("count"), min_count))
         if len(kept) == 0:

@@ -92,10 +92,11 @@ def infer_features(
 ) -> FeatureSpec:
     """Returns the features of any data, found in one pass over it.
 
-    Strings, integers and booleans are categories (an integer column whose values are mostly unique is a number),
-    floats are standardised numbers (logged when non-negative and skewed), lists are mean-pooled bags. A column that
-    cannot be used is left out with a warning. Numbers of 10³⁰ or more, such as the largest float32, are missing ones,
-    with a warning too, unless the column has more than 8 different ones.
+    Strings, integers and booleans are categories (an integer column whose values are mostly unique is a number, with a
+    warning, unless its name says that it holds ids: `id`, `uid`, `user_id`, `userId`, `item_key`), floats are
+    standardised numbers (logged when non-negative and skewed), lists are mean-pooled bags. A column that cannot be used
+    is left out with a warning. Numbers of 10³⁰ or more, such as the largest float32, are missing ones, with a warning
+    too, unless the column has more than 8 different ones.
 
     Args:
         source: What `nfm_tfrs.data.read_table` takes (files of any format, a pandas DataFrame, a dict of arrays, an
@@ -191,6 +192,14 @@ def _features(batches: Iterable[pa.RecordBatch], rules: Inference) -> list[Featu
                 "give the column's feature without missing_values.",
                 stacklevel=2,
             )
+    guessed = [repr(feature.name) for feature in features if columns[feature.name].guessed_number]
+    if guessed:
+        warnings.warn(
+            f"{'Column' if len(guessed) == 1 else 'Columns'} {', '.join(guessed)} of integers became "
+            f"{'a number' if len(guessed) == 1 else 'numbers'}, because most values differ. Say what each is with "
+            "--category and --number, or kinds=.",
+            stacklevel=2,
+        )
     if not features:
         raise ValueError(f"None of the columns {', '.join(columns)} can be used. Lower min_count, or give features=.")
     return features

@@ -136,10 +136,39 @@ def test_more_values_than_max_vocabulary_are_hashed():
     assert spec["n"] == CategoricalFeature("n", num_hash_buckets=6, dtype="int64")
 
 
-def test_mostly_unique_integers_are_a_number():
-    spec = FeatureSpec.from_table(table(x=np.arange(100), y=np.arange(100) % 50), min_count=1)
-    assert isinstance(spec["x"], NumericFeature)
-    assert isinstance(spec["y"], CategoricalFeature)
+def test_mostly_unique_integers_are_a_number_and_one_warning_names_them_all():
+    columns = table(x=np.arange(100), y=np.arange(100) % 50, z=3 * np.arange(100), u=np.arange(100) / 2)
+    line = (
+        r"^Columns 'x', 'z' of integers became numbers, because most values differ\. Say what each is with "
+        r"--category and --number, or kinds=\.$"
+    )
+    with pytest.warns(UserWarning, match=line) as said:
+        spec = FeatureSpec.from_table(columns, min_count=1)
+    assert len(said) == 1
+    assert [type(feature) for feature in spec] == [NumericFeature, CategoricalFeature, NumericFeature, NumericFeature]
+
+
+def test_nothing_is_said_of_integers_whose_kind_the_user_says():
+    columns = table(x=np.arange(100), y=np.arange(100))
+    spec = FeatureSpec.from_table(columns, min_count=1, kinds={"x": "number", "y": "category"})
+    assert [type(feature) for feature in spec] == [NumericFeature, CategoricalFeature]
+
+
+@pytest.mark.parametrize("name", ["id", "ID", "uid", "user_id", "USER_ID", "userId", "itemID", "item_key", "a1Id"])
+def test_a_column_whose_name_says_id_is_a_category_whatever_its_values(name):
+    assert FeatureSpec.from_table(table(**{name: np.arange(100)}), min_count=1)[name].vocabulary == tuple(range(100))
+
+
+@pytest.mark.parametrize("name", ["paid", "grid", "key", "idle", "id_count", "userid_age", "GRID", "monkey"])
+def test_a_name_that_only_sounds_like_id_says_nothing(name):
+    with pytest.warns(UserWarning, match=f"^Column '{name}' of integers became a number, because most values differ"):
+        spec = FeatureSpec.from_table(table(**{name: np.arange(100)}), min_count=1)
+    assert isinstance(spec[name], NumericFeature)
+
+
+def test_a_column_whose_name_says_id_may_be_called_a_number():
+    spec = FeatureSpec.from_table(table(user_id=np.arange(100)), kinds={"user_id": "number"})
+    assert isinstance(spec["user_id"], NumericFeature)
 
 
 def test_nullable_integers_stay_integers():
