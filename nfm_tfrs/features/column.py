@@ -115,7 +115,7 @@ class ColumnCounts:
         """Returns the column's feature, or why it has none; see `Inference` for the limits.
 
         Args:
-            min_count: Values seen less often become unknown.
+            min_count: Values seen less often become unknown; where all are, they are hashed.
             max_vocabulary: Most values that are kept as a vocabulary.
             weights: The column of the weights of a bag.
         """
@@ -135,11 +135,9 @@ class ColumnCounts:
             self.guessed_number = True
             return self._numeric()
         kept = table.filter(pc.greater_equal(table.column("count"), min_count))
-        if len(kept) == 0:
-            return (
-                f"no value is seen {min_count} times (the most frequent {pc.max(table.column('count'))} times in "
-                f"{self.rows} rows); lower min_count"
-            )
+        if len(kept) == 0:  # all are rare: hashed, they share rows instead of one row
+            kept = table.slice(0, max_vocabulary)
+            max_vocabulary = 0
         kept = kept.sort_by([("count", "descending"), ("value", "ascending")])
         how: dict[str, Any] = {"vocabulary": tuple(kept.column("value").to_pylist())}
         if len(kept) > max_vocabulary:

@@ -27,7 +27,8 @@ class Inference:
     Args:
         columns: The columns to use, in order; all that are not excluded if not given.
         exclude: Columns to leave out: labels, weights, what a split needs.
-        min_count: Values seen less often become unknown.
+        min_count: Values seen less often become unknown; a column that has no other is hashed into twice as many
+            buckets as it has values, at most twice `max_vocabulary`.
         max_vocabulary: A column with more kept values than this is hashed into twice as many buckets.
         kinds: `"category"`, `"number"` or `"bag"` by column, where the column's type does not tell what it means: a
             year may be a category, an id that is unique in most rows as well. A bag of scalars has one value a row.
@@ -104,7 +105,8 @@ def infer_features(
             begin with one. Parquet files and datasets are read batch by batch.
         columns: The columns to use, in order; all that are not excluded if not given.
         exclude: Columns to leave out, such as weights.
-        min_count: Values seen less often become unknown.
+        min_count: Values seen less often become unknown; a column that has no other is hashed into twice as many
+            buckets as it has values, at most twice `max_vocabulary`.
         max_vocabulary: A column with more kept values than this is hashed into twice as many buckets.
         kinds: `"category"`, `"number"` or `"bag"` by column, where the column's type does not tell what it means.
         label: The column that is the label; left out.
@@ -201,7 +203,7 @@ def _features(batches: Iterable[pa.RecordBatch], rules: Inference) -> list[Featu
             stacklevel=2,
         )
     if not features:
-        raise ValueError(f"None of the columns {', '.join(columns)} can be used. Lower min_count, or give features=.")
+        raise ValueError(f"None of the columns {', '.join(columns)} can be used. Give others, or features=.")
     return features
 
 
