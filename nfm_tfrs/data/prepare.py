@@ -12,6 +12,7 @@ from nfm_tfrs.data.parts import EncodedPart, Prepared, encode_tables
 from nfm_tfrs.data.pipeline.windows import Paths, encode_windows
 from nfm_tfrs.data.readers.table import find_files, iterate_batches, read_table
 from nfm_tfrs.data.split import Split
+from nfm_tfrs.features.check import check_text_of_number, is_text
 from nfm_tfrs.features.encoder import FeatureEncoder
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.target import Target
@@ -38,6 +39,9 @@ def prepare(
         ValueError: The split leaves no row to train or validate on, or a column does not fit; see `encode_part`.
     """
     target, split = Target.of(target), Split.of(split)
+    for number in features.numbers if features else ():  # here, where the rows still have the numbers of the file's
+        if number.name in table.column_names and is_text(table.schema.field(number.name).type):
+            check_text_of_number(number.name, table.column(number.name))
     parts = split.parts(table)._asdict()
     for name in ("train", "valid"):
         if not len(parts[name]):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nfm_tfrs.features.spec import FeatureSpec
 
 STRING_MISSING = b""
+_NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
 _LISTS = (
     types.is_list,
     types.is_large_list,
@@ -190,6 +191,8 @@ def _numbers(feature: NumericFeature, array: pa.Array, first_row: int) -> pa.Arr
     name = feature.name
     if types.is_null(array.type):
         return pa.array(np.full(len(array), np.nan, np.float32))
+    if is_text(array.type):
+        check_text_of_number(name, array, first_row)
     if not is_real(array.type):
         what = "a date or time" if types.is_temporal(array.type) else "not a number"
         raise ValueError(
@@ -210,6 +213,29 @@ def _numbers(feature: NumericFeature, array: pa.Array, first_row: int) -> pa.Arr
             f"Column {name!r} is {what} ({values[at]}) in row {first_row + at}. Clip it, or set it to null for missing."
         )
     return pa.array(values.astype(np.float32))
+
+
+def check_text_of_number(name: str, array: pa.Array | pa.ChunkedArray, first_row: int = 0) -> None:
+    """Checks that a column of strings is not one of numbers but for a few values, as a CSV file with a `-` gives it.
+
+    Args:
+        name: Name of the column, which was declared a number.
+        array: Its strings, `[n]`.
+        first_row: Row of the file, from 0, at which the column begins, for the message.
+
+    Raises:
+        ValueError: More than half of its values are numbers; the line names the first that is none, and its row.
+    """
+    text = array.cast(pa.binary()).cast(pa.large_binary())
+    number = pc.match_substring_regex(text, _NUMBER).fill_null(True).to_numpy(zero_copy_only=False)
+    odd = ~number & (pc.binary_length(text).fill_null(0).to_numpy(zero_copy_only=False) > 0)
+    if odd.any() and odd.mean() < 0.5:
+        at = int(np.argmax(odd))
+        value = text[at].as_py().decode(errors="replace")
+        raise ValueError(
+            f"Column {name!r} is {value!r} in row {first_row + at}, but feature {name!r} was declared numeric. "
+            "Leave the value empty where it means missing, or write a number."
+        )
 
 
 def _bag(feature: MultiCategoricalFeature, array: pa.Array, first_row: int) -> pa.Array:

@@ -170,3 +170,13 @@ def test_rules_need_not_be_json(paths, tmp_path, rules):
 
     assert once().features == once().features
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_text_among_the_numbers_of_a_csv_is_named_with_its_row_in_the_file(tmp_path):
+    rows = [f"x,{number / 2},{number % 2}" for number in range(60)]
+    rows[41] = "x,-,1"
+    (tmp_path / "rows.csv").write_text("film,price,click\n" + "\n".join(rows) + "\n")
+    with pytest.raises(
+        ValueError, match=r"^Column 'price' is '-' in row 41, but feature 'price' was declared numeric\."
+    ):
+        prepare_files(tmp_path / "rows.csv", "click", "random", features=SPEC)

@@ -235,6 +235,13 @@ def test_missing_weights_are_named():
         (ANY, [[1, 2]], "Column 'a' holds lists (list<item: int64>), but a CategoricalFeature has one value a row."),
         (NUMBER, [[1.0]], "Column 'a' holds lists (list<item: double>), but a NumericFeature has one value a row."),
         (NUMBER, ["1"], "Column 'a' is string, not a number, but feature 'a' was declared numeric."),
+        (
+            NUMBER,
+            ["1", "2.5e3", "", None, "-", "x"],
+            "Column 'a' is '-' in row 4, but feature 'a' was declared numeric.",
+        ),
+        (NUMBER, ["1", "n/a", "."], "Column 'a' is string, not a number, but feature 'a' was declared numeric."),
+        (NUMBER, [b"1", b"2", b"\xff"], "Column 'a' is '\ufffd' in row 2, but feature 'a' was declared numeric. Leave"),
         (NUMBER, [datetime.datetime(2020, 1, 1)], "Column 'a' is timestamp[us], a date or time, but feature 'a'"),
         (NUMBER, [1.0, float("-inf")], "Column 'a' is infinite (-inf) in row 1. Clip it, or set it to null"),
         (NUMBER, [1.0, 2.0, 1e39], "Column 'a' is beyond float32 (1e+39) in row 2. Clip it"),
