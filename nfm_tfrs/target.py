@@ -59,8 +59,9 @@ class Label:
             return cls(column)
         if number is None:
             return cls(column, compared, double if double is not None else single)
-        whole = re.fullmatch(r"[+-]?\d{1,18}", number)  # 18 digits always fit int64
-        return cls(column, compared, int(number) if whole else float(number))
+        if re.fullmatch(r"[+-]?\d{1,20}", number) and -(2**63) <= int(number) < 2**64:
+            return cls(column, compared, int(number))  # a float would round those beyond 2^53
+        return cls(column, compared, float(number))
 
     def __str__(self) -> str:
         name = f"`{self.column}`" if re.search("[`\"'<>=!]|^\\s|\\s$", self.column) else self.column
@@ -133,7 +134,8 @@ class Target:
             return
         distinct = np.unique(values)
         shown = ", ".join(f"{value:g}" for value in distinct[:5]) + (", …" if len(distinct) > 5 else "")
-        threshold = next(value for value in [*distinct[distinct >= np.median(values)], distinct[-1]])
+        above = distinct[1:] if len(distinct) > 1 else distinct  # at the lowest, every row would be positive
+        threshold = next(value for value in [*above[above >= np.median(values)], above[-1]])
         raise ValueError(
             f"Label {str(self)!r} is not binary: it holds {shown} ({len(distinct)} distinct values). Write an "
             f"expression such as {Label(self.label.column, '>=', _short(float(threshold)))}, or use the regression "

@@ -85,6 +85,9 @@ def test_a_comparison_gives_zero_and_one_as_python_does(symbol, numbers, limit):
         pa.array(["yes", "no"]),
         pa.array(["yes", "no"], pa.large_string()),
         pa.array([b"yes", b"no"]),
+        pa.array([b"yes", b"no"], pa.large_binary()),
+        pa.array(["yes", "no"], pa.string_view()),
+        pa.array([b"yes", b"no"], pa.binary_view()),
         pa.array(["yes", "no"]).dictionary_encode(),
         pa.chunked_array([["yes"], ["no"]]),
     ],
@@ -106,6 +109,26 @@ def test_a_plain_column_is_its_own_value(column):
 
 def test_large_integers_compare_exactly():
     assert values(f"a=={2**53 + 1}", a=[2**53, 2**53 + 1]).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("kind", [pa.int8(), pa.int64(), pa.uint64()], ids=str)
+@pytest.mark.parametrize(
+    "limit", ["0.5", "-0.5", "-1", "300", "9007199254740992.5", f"{2**63 - 1}", f"{2**64 - 1}", "1e30"]
+)
+@pytest.mark.parametrize("symbol", OPERATORS)
+def test_integers_compare_with_any_number_as_python_does(symbol, limit, kind):
+    limits = np.iinfo(kind.to_pandas_dtype())
+    numbers = [int(limits.max), 0, 1, 100, int(limits.min)]
+    numbers += [2**53, 2**53 + 1] if limits.bits == 64 else []
+    number = Label.parse(f"a>{limit}").value
+    expected = [float(OPERATORS[symbol](one, number)) for one in numbers]
+    assert values(f"a{symbol}{limit}", a=pa.array(numbers, kind)).tolist() == expected
+
+
+def test_half_precision_compares_in_its_own_precision():
+    column = pa.array(np.array([3.2, 3.3, 3.4], np.float16))
+    assert values("a>=3.3", a=column).tolist() == [0, 1, 1]
+    assert values("a<1e9", a=column).tolist() == [1, 1, 1]
 
 
 def test_a_record_batch_is_taken_too():
@@ -130,6 +153,7 @@ def test_a_record_batch_is_taken_too():
         ("a", [datetime.date(2020, 1, 1)], "Label column 'a' is date32[day], neither numbers nor strings."),
         ("a", [[1]], "Label column 'a' is list<item: int64>, neither numbers nor strings."),
         ("b", [1], "There is no column 'b'. The data has 'a'."),
+        ("a=='x'", [b"\xff"], "Label column 'a' holds bytes that are not UTF-8. Decode it first."),
     ],
 )
 def test_a_column_that_cannot_be_the_label_is_one_clear_line(text, column, line):
@@ -151,6 +175,12 @@ def test_a_label_that_is_not_binary_shows_its_values_and_an_expression():
         "Label 'rating' is not binary: it holds 0.5, 1, 2, 4, 4.5, … (6 distinct values). "
         "Write an expression such as rating >= 4, or use the regression task."
     )
+
+
+@pytest.mark.parametrize("labels", [[-1, -1, 1], [-1, 1], [-1, 1, 1]])
+def test_labels_of_minus_one_and_one_suggest_what_tells_them_apart(labels):
+    with pytest.raises(ValueError, match=r"it holds -1, 1 .* such as label >= 1, or"):
+        read_labels(pa.table({"label": labels}), Target.parse("label"))
 
 
 def test_a_target_says_which_columns_it_reads():

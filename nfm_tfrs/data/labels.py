@@ -1,5 +1,6 @@
 """The labels and weights of a table, as a target has them."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -69,7 +70,7 @@ def read_weights(table: pa.Table | pa.RecordBatch, target: Target, *, first_row:
 def _values(table: pa.Table | pa.RecordBatch, label: Label, first_row: int) -> np.ndarray:
     if label.column not in table.schema.names:
         raise missing_column(label.column, table.schema.names)
-    array = _decoded(table.column(label.column))
+    array = _decoded(label.column, table.column(label.column))
     text = is_text(array.type)
     if not text and not _is_number(array.type):
         raise ValueError(
@@ -95,10 +96,35 @@ def _values(table: pa.Table | pa.RecordBatch, label: Label, first_row: int) -> n
             f"Label column {label.column!r} holds {kinds[0]}, but {label} compares it with {kinds[1]}. "
             f"Write {Label(label.column, label.operator, example)}, for example."
         )
-    # In the column's own precision: 3.3 as float64 is above the 3.3 of a float32 column.
-    value = pa.scalar(label.value, array.type) if types.is_floating(array.type) else pa.scalar(label.value)
-    compared = _OPERATORS[label.operator](array, value)
-    return np.asarray(compared).astype(np.float32)
+    return np.asarray(_compared(array, label.operator, label.value)).astype(np.float32)
+
+
+def _compared(array: pa.ChunkedArray, operator: str, value: int | float | str | None) -> pa.Array:
+    """Compares text with a string, or numbers with a number that may be none of their type."""
+    kind = array.type
+    if isinstance(value, int | float):
+        if types.is_integer(kind):
+            return _compared_whole(array, operator, value)
+        # In the column's own precision: 3.3 as float64 is above the 3.3 of a float32 column.
+        with np.errstate(over="ignore"):
+            value = float(kind.to_pandas_dtype()(value))
+        if types.is_float16(kind):  # which Arrow does not compare
+            array, kind = array.cast(pa.float32()), pa.float32()
+    return _OPERATORS[operator](array, pa.scalar(value, kind))
+
+
+def _compared_whole(array: pa.ChunkedArray, operator: str, value: int | float) -> pa.Array:
+    """Compares integers exactly: as floats, those beyond 2^53 would be rounded."""
+    limits = np.iinfo(array.type.to_pandas_dtype())
+    if limits.min <= value <= limits.max:
+        floor = math.floor(value)
+        if operator not in ("==", "!=") or floor == value:
+            whole = floor + (floor != value and operator in (">=", "<"))
+            return _OPERATORS[operator](array, pa.scalar(whole, array.type))
+        always = operator == "!="
+    else:
+        always = operator in (("!=", ">=", ">") if value < 0 else ("!=", "<=", "<"))
+    return pa.array(np.full(len(array), always))
 
 
 def _finite(name: str, array: pa.ChunkedArray, first_row: int) -> np.ndarray:
@@ -111,7 +137,7 @@ def _finite(name: str, array: pa.ChunkedArray, first_row: int) -> np.ndarray:
     return values
 
 
-def _decoded(array: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
+def _decoded(name: str, array: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
     array = array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array])
     if types.is_dictionary(array.type):
         array = array.cast(array.type.value_type)
@@ -119,7 +145,12 @@ def _decoded(array: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
         return array.cast(pa.int64())
     if types.is_decimal(array.type) or types.is_null(array.type):
         return array.cast(pa.float64(), safe=False)
-    return array.cast(pa.string()) if types.is_binary(array.type) else array
+    if is_text(array.type) and not types.is_string(array.type) and not types.is_large_string(array.type):
+        try:
+            return array.cast(pa.large_string())  # Arrow compares no views
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"Label column {name!r} holds bytes that are not UTF-8. Decode it first.") from error
+    return array
 
 
 def _is_number(kind: pa.DataType) -> bool:
