@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from nfm_tfrs.arguments import missing_column
+from nfm_tfrs.data.readers.refusals import check_names, damaged_gzip
 
 _BEYOND_INT64 = re.compile(r"CSV column #(\d+): .*error to int64: invalid value '\d{19,20}'")
 
@@ -26,12 +27,16 @@ def read_csv(path: Path, delimiter: str, columns: Sequence[str] | None, types: M
         types: `"string"` or `"int64"` by column; the others are guessed.
 
     Raises:
-        ValueError: It is empty, lacks a column, or is no table.
+        ValueError: It is empty, lacks a column, has two of a name that is read, is no table, or is compressed and
+            damaged.
     """
     names = csv_names(path, delimiter)
-    for name in columns or ():
-        if name not in names:
-            raise ValueError(f"{path}: {missing_column(name, names)}")
+    if columns is not None:
+        present, read = set(names), set(columns)
+        for name in columns:
+            if name not in present:
+                raise ValueError(f"{path}: {missing_column(name, names)}")
+        check_names(path, (name for name in names if name in read))
     arrow_types = {name: pa.string() if kind == "string" else pa.int64() for name, kind in types.items()}
     with _plain_errors(path):
         table = _read(path, delimiter, columns, arrow_types)
@@ -77,3 +82,7 @@ def _plain_errors(path: Path) -> Iterator[None]:
         if "Empty CSV" in str(error):
             raise ValueError(f"{path} has no rows. Give a file with at least one.") from error
         raise ValueError(f"{path} is not a table: {str(error).splitlines()[0]}") from error
+    except OSError as error:
+        if error.errno is not None:  # the system's, which names the file; Arrow's has no number
+            raise
+        raise damaged_gzip(path, error) from error

@@ -1,7 +1,9 @@
 """libsvm and libffm text as Arrow tables, parsed by columns; a wrong line is named by file and number."""
 
 import gzip
+import zlib
 from collections.abc import Iterator, Sequence
+from io import BufferedReader
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from nfm_tfrs.data.readers.refusals import damaged_gzip
 from nfm_tfrs.features.bag import WEIGHTS_OF
 
 _BLOCK_BYTES = 1 << 25
@@ -31,7 +34,7 @@ def read_libsvm(paths: Sequence[Path]) -> pa.Table:
     Indices stay as they are written, from 0 or from 1. Comments behind `#` and blank lines are skipped.
 
     Raises:
-        ValueError: A line is not libsvm; names file and line.
+        ValueError: A line is not libsvm, names file and line; or a compressed file is damaged.
     """
     parsed = _read(paths, 2)
     return _table([("label", pa.array(parsed.labels), None), *_bag("indices", "values", parsed)])
@@ -43,7 +46,7 @@ def read_libffm(paths: Sequence[Path]) -> pa.Table:
     A row without entries of a field has an empty list there. The fields stand in the order of their numbers.
 
     Raises:
-        ValueError: A line is not libffm; names file and line.
+        ValueError: A line is not libffm, names file and line; or a compressed file is damaged.
     """
     parsed = _read(paths, 3)
     columns: list[tuple[str, pa.Array, str | None]] = [("label", pa.array(parsed.labels), None)]
@@ -85,10 +88,16 @@ def _blocks(path: Path) -> Iterator[tuple[int, bytes]]:
     """Yields (number of the first line, block of whole lines)."""
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
         line = 1
-        while block := file.read(_BLOCK_BYTES):
-            block += file.readline()
+        while block := _block(path, file):
             yield line, block
             line += block.count(b"\n")
+
+
+def _block(path: Path, file: gzip.GzipFile | BufferedReader) -> bytes:
+    try:
+        return file.read(_BLOCK_BYTES) + file.readline()
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise damaged_gzip(path, error) from error
 
 
 def _parse_block(path: Path, first_line: int, block: bytes, num_parts: int) -> _Parsed:

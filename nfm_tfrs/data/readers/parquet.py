@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from pyarrow import types
 
 from nfm_tfrs.arguments import missing_column
+from nfm_tfrs.data.readers.refusals import check_names, damaged_parquet
 
 # Pages are read through a buffer of this size: without one, Arrow holds all the bytes of a row group's columns,
 # and one row group may be the whole file.
@@ -41,7 +42,8 @@ class ParquetFiles:
         columns: The columns to read; all if None.
 
     Raises:
-        ValueError: A file is not a whole Parquet file, lacks a column, or no file has a row.
+        ValueError: A file is not a whole Parquet file, lacks a column, has two of a name that is read, or no file has
+            a row.
     """
 
     def __init__(self, paths: Sequence[Path], columns: Iterable[str] | None = None) -> None:
@@ -53,11 +55,13 @@ class ParquetFiles:
             try:
                 metadata = self._metadata[path] = pq.read_metadata(path)
             except (pa.ArrowInvalid, OSError) as error:
-                raise _broken(path, error) from error
+                raise damaged_parquet(path, error) from error
             names = metadata.schema.to_arrow_schema().names
+            present, read = set(names), set(names if self.columns is None else self.columns)
             for name in self.columns or ():
-                if name not in names:
+                if name not in present:
                     raise ValueError(f"{path}: {missing_column(name, names)}")
+            check_names(path, (name for name in names if name in read))
             first_row = 0
             for number in range(metadata.num_row_groups):
                 num_rows = metadata.row_group(number).num_rows
@@ -81,9 +85,9 @@ class ParquetFiles:
             try:
                 repeating = _repeating_strings(self._metadata[path])
                 with pq.ParquetFile(path, metadata=self._metadata[path], read_dictionary=repeating) as file:
-                    tables.append(file.read(columns=self.columns))
+                    tables.append(without_views(file.read(columns=self.columns)))
             except (pa.ArrowInvalid, OSError) as error:
-                raise _broken(path, error) from error
+                raise damaged_parquet(path, error) from error
         return one_table(tables, self.paths)
 
     def batches(
@@ -100,7 +104,7 @@ class ParquetFiles:
                         yield group, row, batch
                         row += batch.num_rows
             except (pa.ArrowInvalid, OSError) as error:
-                raise _broken(group.path, error) from error
+                raise damaged_parquet(group.path, error) from error
 
 
 def one_table(tables: Sequence[pa.Table], paths: Sequence[Path]) -> pa.Table:
@@ -109,11 +113,10 @@ def one_table(tables: Sequence[pa.Table], paths: Sequence[Path]) -> pa.Table:
     Raises:
         ValueError: A column's types have nothing in common, files differ in their columns, or a name comes twice.
     """
+    names = set(tables[0].column_names)
     for path, table in zip(paths, tables, strict=True):
-        repeated = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
-        if repeated:
-            raise ValueError(f"{path} has two columns {', '.join(map(repr, repeated))}. Give each a name of its own.")
-        differing = sorted(set(table.column_names) ^ set(tables[0].column_names))
+        check_names(path, table.column_names)
+        differing = sorted(names ^ set(table.column_names))
         if differing:
             raise ValueError(
                 f"{path} and {paths[0]} differ in the columns {', '.join(map(repr, differing))}. "
@@ -127,26 +130,40 @@ def one_table(tables: Sequence[pa.Table], paths: Sequence[Path]) -> pa.Table:
         raise ValueError(f"The columns of {paths[0]} and the files after it differ in type: {error}") from error
 
 
+def without_views(table: pa.Table) -> pa.Table:
+    """Returns the table with `large_string` for `string_view`, whose rows Arrow cannot take; inside lists too."""
+    schema = pa.schema([field.with_type(_without_views(field.type)) for field in table.schema], table.schema.metadata)
+    return table if schema.equals(table.schema) else table.cast(schema)
+
+
+def _without_views(kind: pa.DataType) -> pa.DataType:
+    if kind == pa.string_view():
+        return pa.large_string()
+    if kind == pa.binary_view():
+        return pa.large_binary()
+    if types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_without_views(kind.value_type)))
+    if types.is_large_list(kind):
+        return pa.large_list(kind.value_field.with_type(_without_views(kind.value_type)))
+    return kind
+
+
 def _repeating_strings(metadata: pq.FileMetaData) -> list[str]:
     """Returns the names of plain string columns that the file holds as dictionary and that repeat."""
     if not metadata.num_row_groups:
         return []
     schema = metadata.schema.to_arrow_schema()
+    kinds = {field.name: field.type for field in schema}
     group = metadata.row_group(0)
     repeating = []
     for number in range(group.num_columns):
         column = group.column(number)
         name = column.path_in_schema
         if (
-            name in schema.names
-            and (types.is_string(schema.field(name).type) or types.is_large_string(schema.field(name).type))
+            name in kinds
+            and (types.is_string(kinds[name]) or types.is_large_string(kinds[name]))
             and column.has_dictionary_page
             and column.total_uncompressed_size < _DICTIONARY_BYTES * column.num_values
         ):
             repeating.append(name)
     return repeating
-
-
-def _broken(path: Path, error: Exception) -> ValueError:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return ValueError(f"{path} is not a whole Parquet file; it may be truncated. Write it again. ({reason})")

@@ -12,7 +12,8 @@ import pyarrow as pa
 from nfm_tfrs.arguments import missing_column
 from nfm_tfrs.data.readers.csv import csv_names, read_csv
 from nfm_tfrs.data.readers.libsvm import read_libffm, read_libsvm
-from nfm_tfrs.data.readers.parquet import ParquetFiles, one_table
+from nfm_tfrs.data.readers.parquet import ParquetFiles, one_table, without_views
+from nfm_tfrs.data.readers.refusals import check_names
 from nfm_tfrs.data.readers.tfrecord import read_tfrecord
 from nfm_tfrs.features.bag import Bag
 
@@ -69,8 +70,9 @@ def read_table(
         where = f"The {type(source).__name__}"
     if not table.num_rows:
         raise ValueError(f"{where} has no rows. Give data with at least one.")
+    present = set(table.column_names)
     for name in wanted or ():
-        if name not in table.column_names:
+        if name not in present:
             raise missing_column(name, table.column_names)
     return table if wanted is None else table.select(wanted)
 
@@ -198,10 +200,9 @@ def as_table(source: Any) -> pa.Table:
     Raises:
         ValueError: It is none of these, a name comes twice, or a column is not of one type or of another length.
     """
-    if isinstance(source, pa.Table):
-        return source
-    if isinstance(source, pa.RecordBatch):
-        return pa.Table.from_batches([source])
+    if isinstance(source, pa.Table | pa.RecordBatch):
+        check_names(f"The {type(source).__name__}", source.schema.names)
+        return without_views(source if isinstance(source, pa.Table) else pa.Table.from_batches([source]))
     pandas = sys.modules.get("pandas")  # whoever hands over a DataFrame has imported it
     if pandas is not None and isinstance(source, pandas.DataFrame):
         if not source.columns.is_unique:

@@ -213,6 +213,53 @@ def test_a_parquet_damaged_behind_its_footer_is_said_to_be_one(tmp_path):
         list(iterate_batches(path))
 
 
+@pytest.mark.parametrize("kind", ["csv", "tsv", "libsvm", "libffm", "tfrecord"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "plain"])
+def test_a_damaged_compressed_file_is_one_line_that_names_it(tmp_path, kind, damage):
+    path = tmp_path / f"a.{kind}.gz"
+    rows = {"csv": "u,y\n" + "3,1\n5,0\n" * 99, "tsv": "u\ty\n" + "3\t1\n" * 99}
+    text = rows.get(kind, ("1 0:3:1\n0 0:5:1\n" if kind == "libffm" else "1 3:1\n0 5:0.5\n") * 99).encode()
+    whole = gzip.compress(text, mtime=0)
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 255
+    path.write_bytes({"cut": whole[:-9], "flipped": bytes(flipped), "plain": text}[damage])
+    line = error(ValueError, path)
+    assert line.startswith(
+        f"{path} is not a whole {'TFRecord' if kind == 'tfrecord' else 'gzip'} file; it may be trunc"
+    )
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_two_columns_of_a_name_are_refused_where_they_are_read(tmp_path, kind):
+    path = tmp_path / f"a.{kind}"
+    table = pa.table([["a"] * 9, ["b"] * 9, [3] * 9], names=["user", "user", "item"])
+    pq.write_table(table, path) if kind == "parquet" else csv.write_csv(table, path)
+    line = f"{path} has two columns 'user'. Give each a name of its own."
+    assert error(ValueError, path) == line
+    assert error(ValueError, path, ["user"]) == line
+    assert read_table(path, ["item"]).to_pydict() == {"item": [3] * 9}
+
+
+def test_a_table_with_two_columns_of_a_name_is_refused():
+    batch = pa.RecordBatch.from_arrays([pa.array([1]), pa.array([2])], names=["user", "user"])
+    for data in (batch, pa.Table.from_batches([batch])):
+        line = f"The {type(data).__name__} has two columns 'user'. Give each a name of its own."
+        assert error(ValueError, data) == line
+
+
+@pytest.mark.parametrize("from_file", [True, False])
+def test_views_of_strings_are_read_as_strings(tmp_path, from_file):
+    rows = {"s": ["a", None], "b": [b"a", b"b"], "l": [["a"], []], "i": [1, 2]}
+    kinds = {"s": pa.string_view(), "b": pa.binary_view(), "l": pa.list_(pa.string_view()), "i": pa.int64()}
+    table = pa.table({name: pa.array(values, kinds[name]) for name, values in rows.items()})
+    pq.write_table(table, tmp_path / "a.parquet")
+    read = read_table(tmp_path / "a.parquet" if from_file else table)
+    expected = [pa.large_string(), pa.large_binary(), pa.list_(pa.field("element", pa.large_string())), pa.int64()]
+    assert [field.type for field in read.schema] == expected
+    assert read.take([1, 0]).to_pydict() == {name: values[::-1] for name, values in rows.items()}
+
+
 @pytest.mark.parametrize("name", ["a.parquet", "a.csv", "b.csv", "a.libsvm", "a.libffm"])
 def test_a_file_without_rows_is_refused(tmp_path, name):
     path = tmp_path / name
