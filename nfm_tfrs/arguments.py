@@ -2,7 +2,7 @@
 
 import difflib
 import json
-import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
@@ -13,7 +13,7 @@ _LISTED = 20  # columns that a message names
 def count(argument: str, value: Any) -> int:
     """Returns a whole number of 1 or more; raises ValueError for anything else."""
     if not _is_whole(value) or value < 1:
-        raise ValueError(f"{argument} must be a whole number of 1 or more; received {value!r}.")
+        raise ValueError(f"{argument} must be a whole number of 1 or more; received {value!r:.60}.")
     return value
 
 
@@ -39,35 +39,36 @@ def choice(argument: str, value: Any, options: Sequence[str]) -> Any:
     """Returns one of the options; raises ValueError for anything else."""
     if value not in options:
         *others, last = (f'"{option}"' for option in options)
-        raise ValueError(f"{argument} must be {', '.join(others)} or {last}; received {value!r}.")
+        raise ValueError(f"{argument} must be {', '.join(others)} or {last}; received {value!r:.60}.")
     return value
 
 
 def share(argument: str, value: Any) -> float:
     """Returns a number of at least 0 and below 1; raises ValueError for anything else."""
     if not isinstance(value, int | float) or not 0 <= value < 1:
-        raise ValueError(f"{argument} must be at least 0 and below 1; received {value!r}.")
+        raise ValueError(f"{argument} must be at least 0 and below 1; received {value!r:.60}.")
     return value
 
 
 def positive(argument: str, value: Any) -> float:
     """Returns a finite number above 0; raises ValueError for anything else."""
-    if not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise ValueError(f"{argument} must be a number above 0; received {value!r}.")
+    if not isinstance(value, int | float) or not 0 < value <= sys.float_info.max:
+        raise ValueError(f"{argument} must be a number above 0; received {value!r:.60}.")
     return value
 
 
 def not_negative(argument: str, value: Any) -> float:
     """Returns a finite number of 0 or more, also NumPy's; raises ValueError for anything else."""
-    if not isinstance(value, Real) or not 0 <= float(value) < math.inf:
-        raise ValueError(f"{argument} must be a number of 0 or more; received {value!r}.")
+    is_real = isinstance(value, Real)
+    if not is_real or not 0 <= value <= sys.float_info.max:  # an integer may be beyond
+        raise ValueError(f"{argument} must be a number of 0 or more; received {value!r:.60}.")
     return float(value)
 
 
 def switch(argument: str, value: Any) -> bool:
     """Returns a bool; raises ValueError for anything else."""
     if not isinstance(value, bool):
-        raise ValueError(f"{argument} must be True or False; received {value!r}.")
+        raise ValueError(f"{argument} must be True or False; received {value!r:.60}.")
     return value
 
 

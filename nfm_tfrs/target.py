@@ -51,7 +51,7 @@ class Label:
         if match is None:
             raise ValueError(
                 f"A label is a column, or a column compared with a number or a quoted string, such as rating>=4 or "
-                f'clicked == "yes"; received {text!r}.'
+                f'clicked == "yes"; received {text!r:.200}.'
             )
         quoted, plain, compared, number, double, single = match.groups()
         column = quoted or plain
@@ -92,7 +92,7 @@ class Target:
 
     def __post_init__(self) -> None:
         if self.task not in get_args(Task):
-            raise ValueError(f"task must be binary or regression; received {self.task!r}.")
+            raise ValueError(f"task must be binary or regression; received {self.task!r:.60}.")
 
     @classmethod
     def parse(cls, text: str, *, weight: str | None = None, task: Any = "binary") -> "Target":

@@ -1,7 +1,9 @@
 """What was written as JSON, read again with the type of each value checked."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 FORMAT = 1  # of what this version writes; files of version 0.1.0 say none, and are read as this one
@@ -23,8 +25,8 @@ def check_format(written: Any, what: str) -> None:
     number = written.get("format", FORMAT)
     if not isinstance(number, int) or number > FORMAT:
         raise ValueError(
-            f"This {what} has format {number!r}, and this version of nfm-tfrs reads up to {FORMAT}. Install a newer "
-            "nfm-tfrs."
+            f"This {what} has format {number!r:.60}, and this version of nfm-tfrs reads up to {FORMAT}. "
+            "Install a newer nfm-tfrs."
         )
 
 
@@ -56,8 +58,35 @@ def read(written: Any, name: str, kind: Any, default: Any = _NEEDED) -> Any:
 def read_object(written: Any) -> Mapping[str, Any]:
     """Returns what was read, an object; raises TypeError for anything else."""
     if not isinstance(written, Mapping):
-        raise TypeError(f"{written!r} is no object")
+        raise TypeError(f"{written!r:.60} is no object")
     return written
+
+
+def read_texts(written: Any, name: str, default: Any = _NEEDED) -> tuple[str, ...]:
+    """Returns a list of texts of what was read; see `read` for the arguments.
+
+    Raises:
+        KeyError: It is not there, and has no default.
+        TypeError: It is no list of texts, or what was read is no object.
+    """
+    texts = read(written, name, list | tuple, default)
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(f"{name!r} holds {text!r:.60}")
+    return tuple(texts)
+
+
+def read_file(path: Path) -> Any:
+    """Returns what a JSON file holds.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is no JSON, or nested too deep.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
 
 
 def read_choice(written: Any, name: str, options: Sequence[str], default: Any = _NEEDED) -> Any:
@@ -75,7 +104,7 @@ def read_choice(written: Any, name: str, options: Sequence[str], default: Any = 
     """
     value = read(written, name, str, default)
     if value not in options:
-        raise TypeError(f"{name!r} is {value!r}")
+        raise TypeError(f"{name!r} is {value!r:.60}")
     return value
 
 

@@ -3,7 +3,7 @@
 import itertools
 import math
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, fields
 from numbers import Real
 from typing import Any, Literal
@@ -17,6 +17,7 @@ FLOAT32_MAX = (2 - 2.0**-23) * 2.0**127
 DType = Literal["string", "int64"]
 Combiner = Literal["sum", "mean", "sqrtn", "max"]
 COMBINERS = ("sum", "mean", "sqrtn", "max")
+_LARGEST = 2**63 - 1  # ids and the values of a vocabulary are int64
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Categories:
 
     def __post_init__(self) -> None:
         _check_name(self.name)
+        _check_text(f"embedding_name of feature {self.name!r}", self.embedding_name)
         ways = {
             "vocabulary": self.vocabulary,
             "num_hash_buckets": self.num_hash_buckets,
@@ -64,7 +66,8 @@ class Categories:
             )
         if self.vocabulary is not None:
             vocabulary = tuple(
-                value.item() if hasattr(value, "item") else value for value in _listed(self.name, self.vocabulary)
+                value.item() if hasattr(value, "item") else value
+                for value in _listed(f"vocabulary of feature {self.name!r}", self.vocabulary)
             )
             object.__setattr__(self, "vocabulary", vocabulary)
             inferred: DType | None = _vocabulary_dtype(self.name, vocabulary)
@@ -72,9 +75,9 @@ class Categories:
             object.__setattr__(self, given[0], _whole(f"{given[0]} of feature {self.name!r}", ways[given[0]]))
             inferred = "int64" if self.vocabulary_size is not None else self.dtype
         if self.dtype not in (None, inferred) or inferred not in (None, "string", "int64"):
+            fitting = inferred if self.num_hash_buckets is None else "string or int64"
             raise ValueError(
-                f"dtype of feature {self.name!r} must be {inferred or 'string or int64'}; received {self.dtype!r}. "
-                "Leave it out."
+                f"dtype of feature {self.name!r} must be {fitting}; received {self.dtype!r:.60}. Leave it out."
             )
         object.__setattr__(self, "dtype", inferred)
 
@@ -119,10 +122,11 @@ class MultiCategoricalFeature(Categories):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check_text(f"weights of feature {self.name!r}", self.weights)
         if self.combiner is not None and self.combiner not in COMBINERS:
             raise ValueError(
                 f"combiner of feature {self.name!r} must be None or one of {', '.join(COMBINERS)}; "
-                f"received {self.combiner!r}."
+                f"received {self.combiner!r:.60}."
             )
         if self.max_length is not None:
             object.__setattr__(self, "max_length", _whole(f"max_length of feature {self.name!r}", self.max_length))
@@ -160,22 +164,24 @@ class NumericFeature:
     def __post_init__(self) -> None:
         _check_name(self.name)
         if not isinstance(self.log, bool):
-            raise ValueError(f"log of feature {self.name!r} must be true or false; received {self.log!r}.")
-        if not (math.isfinite(self.mean) and math.isfinite(self.std) and self.std > 0):
+            raise ValueError(f"log of feature {self.name!r} must be true or false; received {self.log!r:.60}.")
+        if not (_is_finite(self.mean) and _is_finite(self.std) and self.std > 0):
             raise ValueError(
                 f"Feature {self.name!r} needs a finite mean and a std above 0; "
-                f"received mean {self.mean}, std {self.std}."
+                f"received mean {self.mean!r:.60}, std {self.std!r:.60}."
             )
         marks = _listed(self.name, self.missing_values)
         if not all(isinstance(mark, Real) and math.isfinite(mark) for mark in marks):
             raise ValueError(f"missing_values of feature {self.name!r} must be finite numbers; received {marks!r}.")
         object.__setattr__(self, "missing_values", tuple(float(mark) for mark in marks))
         if self.boundaries is not None:
-            boundaries = tuple(float(limit) for limit in _listed(self.name, self.boundaries))
+            limits = _listed(f"boundaries of feature {self.name!r}", self.boundaries)
+            boundaries = tuple(float(limit) for limit in limits if _is_finite(limit))
             increasing = all(low < high for low, high in itertools.pairwise(boundaries))
-            if not boundaries or not increasing or not all(map(math.isfinite, boundaries)):
+            if not boundaries or not increasing or len(boundaries) < len(limits):
                 raise ValueError(
-                    f"boundaries of feature {self.name!r} must be finite and increase; received {self.boundaries!r}."
+                    f"boundaries of feature {self.name!r} must be finite numbers and increase; "
+                    f"received {self.boundaries!r:.60}."
                 )
             object.__setattr__(self, "boundaries", boundaries)
 
@@ -216,16 +222,18 @@ def feature_from_dict(config: dict[str, Any]) -> Feature:
         ValueError: Not a dict, no name, or an unknown type or argument.
     """
     if not isinstance(config, dict) or "name" not in config:
-        raise ValueError(f'A feature is an object with a "type" and a "name"; received {config!r}.')
+        raise ValueError(f'A feature is an object with a "type" and a "name"; received {config!r:.60}.')
     arguments = dict(config)
     kind = arguments.pop("type", None)
-    if kind not in _TYPES:
-        raise ValueError(f"A feature's type must be one of {', '.join(_TYPES)}; received {kind!r} in {config!r}.")
+    if not isinstance(kind, str) or kind not in _TYPES:
+        raise ValueError(
+            f"A feature's type must be one of {', '.join(_TYPES)}; received {kind!r:.60} in {config!r:.60}."
+        )
     known = [field.name for field in fields(_TYPES[kind])]
     unknown = sorted(set(arguments) - set(known))
     if unknown:
         raise ValueError(
-            f"A {kind} feature has no argument {', '.join(map(repr, unknown))}; it has {', '.join(known)}."
+            f"A {kind} feature has no argument {', '.join(map(repr, unknown)):.60}; it has {', '.join(known)}."
         )
     feature: Feature = _TYPES[kind](**arguments)
     return feature
@@ -233,19 +241,36 @@ def feature_from_dict(config: dict[str, Any]) -> Feature:
 
 def _check_name(name: object) -> None:
     if not isinstance(name, str) or not name:
-        raise ValueError(f"A feature's name must be a non-empty string; received {name!r}.")
+        raise ValueError(f"A feature's name must be a non-empty string; received {name!r:.60}.")
+
+
+def _check_text(what: str, text: object) -> None:
+    if text is not None and not isinstance(text, str):
+        raise ValueError(f"{what} must be a string; received {text!r:.60}. Name it, or leave it out.")
+
+
+def _is_finite(number: object) -> bool:
+    if not isinstance(number, Real) or isinstance(number, bool):
+        return False
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # an integer that no float holds
+        return False
 
 
 def _whole(what: str, number: Any) -> int:
     """The number as Python's int: the largest id of an array plus one is NumPy's, which JSON does not take."""
     if isinstance(number, bool) or not hasattr(number, "__index__") or number < 1:
-        raise ValueError(f"{what} must be a whole number of 1 or more; received {number!r}.")
-    return operator.index(number)
+        raise ValueError(f"{what} must be a whole number of 1 or more; received {number!r:.60}.")
+    whole = operator.index(number)
+    if whole > _LARGEST:
+        raise ValueError(f"{what} must be below 2^63; received {number!r:.60}.")
+    return whole
 
 
-def _listed(name: str, values: Iterable[Any]) -> tuple[Any, ...]:
-    if isinstance(values, str):
-        raise ValueError(f"Feature {name!r} needs a list of values; received the string {values!r}.")
+def _listed(what: str, values: Iterable[Any]) -> tuple[Any, ...]:
+    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+        raise ValueError(f"{what} must be a list of values; received {values!r:.60}. Write it in brackets.")
     return tuple(values)
 
 
@@ -263,7 +288,11 @@ def _vocabulary_dtype(name: str, vocabulary: tuple[Any, ...]) -> DType:
     missing = [value for value in vocabulary if value in ("", UINT64_MISSING) or (isinstance(value, int) and value < 0)]
     if missing:
         raise ValueError(
-            f"The vocabulary of feature {name!r} contains {missing[0]!r}, which means missing. Leave it out."
+            f"The vocabulary of feature {name!r} contains {missing[0]!r:.60}, which means missing. Leave it out."
+        )
+    if types == {int} and max(vocabulary) > _LARGEST:
+        raise ValueError(
+            f"The vocabulary of feature {name!r} contains a number that is no int64. Give strings, or smaller numbers."
         )
     if types == {int} and max(vocabulary) > UINT64_MISSING:
         raise ValueError(

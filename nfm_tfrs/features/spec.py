@@ -1,6 +1,7 @@
 """The ordered, frozen description of a model's input columns, and where their rows lie in the fused table."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -61,7 +62,7 @@ class FeatureSpec:
             if feature.name.startswith(RESERVED_PREFIX):
                 raise ValueError(f"Names that begin with {RESERVED_PREFIX!r} are reserved; received {feature.name!r}.")
         names = [feature.name for feature in features]
-        repeated = sorted({name for name in names if names.count(name) > 1})
+        repeated = sorted(name for name, count in Counter(names).items() if count > 1)
         if repeated:
             raise ValueError(f"Each feature needs a name of its own; {', '.join(map(repr, repeated))} came twice.")
         owners: dict[str, Feature] = {}
@@ -82,13 +83,14 @@ class FeatureSpec:
         return len(self.features)
 
     def __getitem__(self, name: str) -> Feature:
-        for feature in self.features:
-            if feature.name == name:
-                return feature
-        raise KeyError(name)
+        return self._by_name[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self.names
+        return name in self._by_name
+
+    @cached_property
+    def _by_name(self) -> dict[object, Feature]:
+        return {feature.name: feature for feature in self.features}
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -229,6 +231,11 @@ class FeatureSpec:
         listed = config.get("features")
         if not isinstance(listed, list | tuple):
             raise ValueError(f'A feature spec is an object with a list "features"; received {listed!r:.60} instead.')
+        unknown = sorted(map(repr, set(config) - {"features"}))
+        if unknown:
+            raise ValueError(
+                f'A feature spec has "features" alone; received {", ".join(unknown):.60} too. Leave that out.'
+            )
         return cls(tuple(feature_from_dict(feature) for feature in listed))
 
     def to_json(self, indent: int | None = 2) -> str:
@@ -246,6 +253,10 @@ class FeatureSpec:
             config = json.loads(text)
         except json.JSONDecodeError as error:
             raise ValueError(f"A feature spec is JSON; {error} in {text[:60]!r}. Write one with to_json.") from error
+        except RecursionError as error:
+            raise ValueError(
+                f"A feature spec is not nested so deep as {text[:60]!r}. Write one with to_json."
+            ) from error
         if not isinstance(config, dict) or not isinstance(config.get("features"), list):
             raise ValueError(f'A feature spec is an object with a list "features"; received {text[:60]!r}.')
         return cls.from_dict(config)

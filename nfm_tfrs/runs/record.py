@@ -1,6 +1,5 @@
 """What a run was told and made from: enough to tell it and to repeat it from its folder."""
 
-import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Any
 from nfm_tfrs.configuration import Configuration
 from nfm_tfrs.evidence import Winner
 from nfm_tfrs.target import Target
-from nfm_tfrs.written import FORMAT, check_format, read, reason
+from nfm_tfrs.written import FORMAT, check_format, read, read_file, read_texts, reason
 
 _SIGN_IN = re.compile(r"(\w+://)[^/@\s]*@")
 _QUERY = re.compile(r"(\w+://[^?\s]*)\?\S*")
@@ -48,14 +47,19 @@ class Source:
 
     @classmethod
     def from_json(cls, written: Mapping[str, Any]) -> "Source":
-        """Returns what `to_json` wrote."""
+        """Returns what `to_json` wrote.
+
+        Raises:
+            KeyError: It names no files.
+            TypeError: A value is not of its type.
+        """
         return cls(
-            data=written["paths"],
-            valid=written.get("valid") or (),
-            test=written.get("test") or (),
-            format=written.get("format"),
-            stream=written.get("stream", False),
-            fingerprint=written.get("fingerprint"),
+            data=read_texts(written, "paths"),
+            valid=read_texts(written, "valid", ()),
+            test=read_texts(written, "test", ()),
+            format=read(written, "format", str | None, None),
+            stream=read(written, "stream", bool, False),
+            fingerprint=read(written, "fingerprint", str | None, None),
         )
 
 
@@ -119,7 +123,7 @@ class RunRecord:
             ValueError: It is none, or a newer version wrote it.
         """
         try:
-            written = json.loads(path.read_text(encoding="utf-8"))
+            written = read_file(path)
             check_format(written, "run.json")
             made = written.get("winner") or {}
             return cls(

@@ -1,6 +1,5 @@
 """A model and how it is trained, in one object that builds, compiles and trains it, and that a best.json holds."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from nfm_tfrs.evidence import Winner
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.runs.folder import read_features
 from nfm_tfrs.runs.record import RunRecord
-from nfm_tfrs.written import check_format, reason
+from nfm_tfrs.written import check_format, read, read_file, reason
 from tfrs_registry import get_model, models
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ class Recipe(Configuration):
     def __post_init__(self) -> None:
         arguments.choice("schedule", self.schedule, SCHEDULES)
         if self.optimizer is not None and str(self.optimizer).lower() not in OPTIMIZERS:
-            raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}; received {self.optimizer!r}.")
+            raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}; received {self.optimizer!r:.60}.")
         if self.learning_rate is not None:
             arguments.not_negative("learning_rate", self.learning_rate)
         if "learning_rate" in self.optimizer_arguments:
@@ -276,17 +275,19 @@ class Best:
             ValueError: It is neither of the two, or a newer version wrote it.
         """
         try:
-            written: Any = json.loads(path.read_text(encoding="utf-8"))
+            written = read_file(path)
             if isinstance(written, Mapping) and "recipe" in written:
                 return cls.of_run(RunRecord.from_file(path), read_features(path.with_name("features.json")))
             check_format(written, "best.json")
             made = written.get("winner") or {}
-            return cls(
+            best = cls(
                 recipe=Recipe.of(Configuration.from_json(written)),
                 winner=Winner.from_json(made) if made else None,
-                slices=made.get("of"),
-                fingerprint=made.get("data"),
+                slices=read(made, "of", int | None, None),
+                fingerprint=read(made, "data", str | None, None),
             )
+            _ = best.recipe.features  # read once here, while the file's name is known
+            return best
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             why = reason(error)
             raise ValueError(f"{path} is no best.json of a search: {why}. Pass the one that tune wrote.") from error

@@ -114,6 +114,16 @@ def test_broken_json_says_where():
         FeatureSpec.from_json('{"features": ]')
 
 
+def test_json_that_nests_without_end_is_refused():
+    with pytest.raises(ValueError, match=r"is not nested so deep as '\[\["):
+        FeatureSpec.from_json("[" * 100_000)
+
+
+def test_a_key_that_a_spec_does_not_have_is_named():
+    with pytest.raises(ValueError, match=r"has \"features\" alone; received 'rows' too\. Leave that out\."):
+        FeatureSpec.from_dict({**FeatureSpec([USER]).to_dict(), "rows": 3})
+
+
 @pytest.mark.parametrize("config", [{}, {"features": None}, {"features": {"name": "x"}}])
 def test_a_dict_that_is_no_spec_is_refused(config):
     with pytest.raises(ValueError, match=r'^A feature spec is an object with a list "features"; received '):

@@ -72,6 +72,23 @@ def test_what_is_no_record_is_named(tmp_path, text):
         RunRecord.from_file(path)
 
 
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        ({"paths": "a.csv"}, "'paths' is str"),
+        ({"paths": ["a.csv", 5]}, "'paths' holds 5"),
+        ({"valid": ["a.csv"]}, "it has no 'paths'"),
+        ({"paths": ["a.csv"], "stream": "no"}, "'stream' is str"),
+        (5, "5 is no object"),
+    ],
+)
+def test_a_source_that_is_none_is_named(tmp_path, source, line):
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({**record().to_json(), "data": source}))
+    with pytest.raises(ValueError, match=rf"run\.json is no run\.json of a run: {line}\. Give"):
+        RunRecord.from_file(path)
+
+
 def test_a_record_of_a_newer_version_is_refused(tmp_path):
     path = tmp_path / "run.json"
     path.write_text(json.dumps({**record().to_json(), "format": 99}))
