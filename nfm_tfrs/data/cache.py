@@ -18,10 +18,12 @@ import pyarrow as pa
 
 from nfm_tfrs import platform_calls
 from nfm_tfrs.arguments import missing_column
+from nfm_tfrs.data.entry_checks import check_array, check_file, check_files, check_part, checksum
 from nfm_tfrs.data.parts import EncodedPart, Prepared, Rates
 from nfm_tfrs.features.bag import Bag, Columns
 from nfm_tfrs.features.encoder import FeatureEncoder
 from nfm_tfrs.features.spec import FeatureSpec
+from nfm_tfrs.written import read_file, read_object, reason
 
 _FORMAT = 1  # to be raised with each change of what is written here, or of what columns are encoded to
 _PACKAGES = ("nfm-tfrs", "tensorflow", "numpy", "pyarrow")
@@ -46,6 +48,10 @@ def cached(
     changes differs. A program that writes to a file cannot set the time of the last change of its inode: on local POSIX
     file systems, to the resolution of their clock, this misses nothing that a hash of the content would find. It reads
     nothing; a copied or touched file is encoded anew.
+
+    An entry is taken only where its files are its own and hold the bytes that were written, which reads them once, at
+    about a gigabyte a second, and where each id has a row; else it is made anew, with a warning. Entries written before
+    there were checksums are judged by their sizes and ids alone.
 
     Processes may use one cache at once: an entry is written under another name, and renamed when it is whole.
 
@@ -84,10 +90,19 @@ def cached(
     damaged = False
     if entry.exists() or entry.is_symlink():
         try:
-            return _open(entry)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            return _open(entry, check=True)
+        except (
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            ArithmeticError,
+            pa.ArrowException,
+        ) as error:
             damaged = True
-            warnings.warn(f"The cache's entry {entry} is damaged and made anew: {error}.", stacklevel=2)
+            why = reason(error).splitlines() or [type(error).__name__]
+            warnings.warn(f"The cache's entry {entry} is damaged and made anew: {why[0]}.", stacklevel=2)
     unfinished = folder / f"{_UNFINISHED}{uuid.uuid4().hex}"
     try:
         with _writing(folder):
@@ -185,6 +200,7 @@ class _Contents:
         tables: The files of the raw tables, by part.
         arrays: The files of the encoded rows.
         bytes: Size of each file, by its name.
+        checksums: CRC-32 of each file, by its name; none in entries written before there were checksums.
     """
 
     features: dict[str, Any]
@@ -192,6 +208,7 @@ class _Contents:
     tables: dict[str, str] = field(default_factory=dict)
     arrays: list[dict[str, Any]] = field(default_factory=list)
     bytes: dict[str, int] = field(default_factory=dict)
+    checksums: dict[str, int] = field(default_factory=dict)
 
 
 def _write(
@@ -219,6 +236,7 @@ def _write(
     contents.arrays = [asdict(array) for array in arrays.contents]
     with _writing(folder.parent):
         contents.bytes = {path.name: path.stat().st_size for path in folder.iterdir()}
+        contents.checksums = {path.name: checksum(path) for path in folder.iterdir()}
         (folder / _CONTENTS).write_text(json.dumps(asdict(contents)))
         for path in folder.iterdir():
             with path.open("r+b") as file:
@@ -226,17 +244,17 @@ def _write(
                 platform_calls.write_through(file)
 
 
-def _open(folder: Path) -> Prepared:
-    contents = _Contents(**json.loads((folder / _CONTENTS).read_text()))
-    for name, size in contents.bytes.items():
-        if (found := (folder / name).stat().st_size) != size:
-            raise ValueError(f"{name} has {found:,} bytes instead of {size:,}")
+def _open(folder: Path, *, check: bool = False) -> Prepared:
+    contents = _Contents(**read_object(read_file(check_file(folder, _CONTENTS))))
+    if check:
+        check_files(folder, contents.bytes, contents.checksums)
+    features = FeatureSpec.from_dict(contents.features)
     columns: dict[str, Columns] = {part: {} for part in contents.rates}
     targets: dict[str, dict[str, np.ndarray]] = {part: {} for part in contents.rates}
     bags: dict[tuple[str, str], dict[str, np.ndarray]] = {}
     for array in (_Array(**written) for written in contents.arrays):
         part, kind, name = array.of
-        mapped = _mapped(folder / array.file, np.dtype(array.dtype), tuple(array.shape))
+        mapped = _mapped(check_file(folder, array.file), np.dtype(array.dtype), tuple(array.shape))
         if kind == "columns":
             columns[part][name] = mapped
         elif kind in ("values", "row_splits"):
@@ -250,8 +268,10 @@ def _open(folder: Path) -> Prepared:
         part: EncodedPart(columns[part], **targets[part], rates=[Rates(**one) for one in rates])
         for part, rates in contents.rates.items()
     }
-    tables = {part: _table(folder / file) for part, file in contents.tables.items()}
-    return Prepared(FeatureEncoder(FeatureSpec.from_dict(contents.features)), tables, encoded)
+    for rows in encoded.values() if check else ():
+        check_part(rows, features)
+    tables = {part: _table(check_file(folder, file)) for part, file in contents.tables.items()}
+    return Prepared(FeatureEncoder(features), tables, encoded)
 
 
 def _table(path: Path) -> pa.Table:
@@ -260,6 +280,7 @@ def _table(path: Path) -> pa.Table:
 
 
 def _mapped(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+    check_array(path, dtype, shape)
     # "c": TensorFlow takes no read-only memory; what would be written stays in this process.
     return np.memmap(path, dtype, "c", shape=shape) if np.prod(shape) else np.empty(shape, dtype)
 

@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import replace
 from importlib import metadata
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nfm_tfrs.data import cache
 from nfm_tfrs.data.cache import cached
@@ -356,6 +359,139 @@ def test_an_error_of_what_prepares_is_its_own_and_leaves_nothing(folder, source)
     with pytest.raises(ValueError, match="There is no column 'person'"):
         take(folder, source, keep=["person"])
     assert list(folder.iterdir()) == []
+
+
+def flipped(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def changed(entry, change):
+    """Writes an entry's contents anew, without the checksums, which whoever changes a file could change too."""
+    contents = json.loads((entry / "entry.json").read_text())
+    change(contents, entry)
+    (entry / "entry.json").write_text(json.dumps({**contents, "checksums": {}}))
+
+
+def test_a_file_of_an_entry_that_holds_other_bytes_is_named(folder, source):
+    take(folder, source, keep=["user"])
+    (entry,) = folder.iterdir()
+    files = [path.name for path in entry.iterdir() if path.stat().st_size and path.name != "entry.json"]
+    assert len(files) > 14
+    for name in files:
+        flipped(entry / name)
+        with pytest.warns(UserWarning, match=f"made anew: {re.escape(name)} holds other bytes than were written"):
+            parts = take(folder, source, keep=["user"])
+        assert_same(parts.train, Preparing()().train)
+
+
+def test_an_entry_without_checksums_opens(folder, source):
+    take(folder, source, keep=["user"])
+    (entry,) = folder.iterdir()
+    changed(entry, lambda contents, entry: None)
+    prepare = Preparing()
+    assert_same(take(folder, source, prepare, keep=["user"]).train, Preparing()().train)
+    assert prepare.calls == 0
+
+
+def array_of(contents, kind, name=""):
+    return next(array for array in contents["arrays"] if array["of"] == ["train", kind, name])
+
+
+def filled(kind, name, value):
+    def change(contents, entry):
+        array = array_of(contents, kind, name)
+        np.full(array["shape"], value, array["dtype"]).tofile(entry / array["file"])
+
+    return change
+
+
+def named(path):
+    def change(contents, entry):
+        array_of(contents, "labels")["file"] = path.format(entry=entry)
+
+    return change
+
+
+def linked(contents, entry):
+    path = entry / array_of(contents, "labels")["file"]
+    path.rename(entry.parent.parent / "elsewhere")
+    path.symlink_to(entry.parent.parent / "elsewhere")
+
+
+def typed(name, value):
+    return lambda contents, entry: array_of(contents, "labels").update({name: value})
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (named("../rows"), r"'\.\./rows' leads out of the entry"),
+        (named("{entry}/0.array"), r"'/.* leads out of the entry"),
+        (named("a\\b"), r"'a.*b' leads out of the entry"),
+        (named(".."), r"'\.\.' is no name of a file"),
+        (linked, r"\d+\.array is a link, or no file"),
+        (typed("dtype", "|O"), r"\d+\.array is of type object, none of plain numbers"),
+        (typed("shape", [4]), r"\d+\.array has 20 bytes, and its shape \(4,\) another number"),
+        (typed("shape", [-5]), r"\d+\.array has the shape \(-5,\)"),
+        (typed("shape", [5, 1]), "its columns are not of one length, or not those of its features"),
+        (filled("columns", "encoded/ids", 3), "an id of 'city' has no row in its table"),
+        (filled("columns", "encoded/ids", -1), "an id of 'city' has no row in its table"),
+        (filled("values", "encoded/bag/tags/values", 99), "an id of 'tags/values' has no row in its table"),
+        (filled("row_splits", "encoded/bag/tags/values", 9), "the bags of 'tags/values' do not fit their values"),
+    ],
+)
+def test_an_entry_that_was_tampered_with_is_made_anew_with_a_warning(folder, source, change, line):
+    take(folder, source)
+    (entry,) = folder.iterdir()
+    changed(entry, change)
+    with pytest.warns(UserWarning, match=f"The cache's entry {re.escape(str(entry))} is damaged and made anew: {line}"):
+        parts = take(folder, source)
+    assert_same(parts.train, Preparing()().train)
+    assert_same(take(folder, source).train, Preparing()().train)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.just("x\n" * 5000),
+    lambda inside: st.lists(inside, max_size=3) | st.dictionaries(st.text(max_size=3), inside, max_size=3),
+    max_leaves=4,
+)
+
+
+def places(value, place=()):
+    yield place
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, one in inside:
+        yield from places(one, (*place, key))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_an_odd_value_anywhere_in_an_entry_opens_or_is_made_anew(tmp_path_factory, data):
+    folder = tmp_path_factory.getbasetemp() / "odd cache"
+    source = tmp_path_factory.getbasetemp() / "odd rows.csv"
+    source.exists() or source.write_text("1,2,3")
+    take(folder, source, keep=["user"])
+    (entry,) = folder.iterdir()
+    written = (entry / "entry.json").read_text()
+    contents = {"whole": json.loads(written)}
+    place = data.draw(st.sampled_from(list(places(contents["whole"], ("whole",)))))
+    inside = contents
+    for key in place[:-1]:
+        inside = inside[key]
+    inside[place[-1]] = data.draw(JSON)
+    (entry / "entry.json").write_text(json.dumps(contents["whole"]))
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        parts = take(folder, source, keep=["user"])
+    lines = [str(one.message) for one in warned]
+    assert all(re.fullmatch(r"The cache's entry .* is damaged and made anew: .{3,300}\.", line) for line in lines), (
+        lines
+    )
+    if lines:
+        assert_same(parts.train, Preparing()().train)
+    (entry / "entry.json").write_text(written)
 
 
 def test_an_entry_says_what_it_holds(folder, source):
