@@ -5,6 +5,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,6 +21,17 @@ def write_through(file: IO[Any]) -> None:
         os.fsync(file.fileno())
     else:
         warnings.warn("This system has no fsync: after a power cut files may be cut short.", stacklevel=2)
+
+
+def write_folder_through(folder: Path) -> None:
+    """Waits until the names in a folder are on its disk, where the system can: Windows keeps a journal of them."""
+    if is_posix() and hasattr(os, "fsync"):
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            with suppress(OSError):  # of some file systems of networks, which know no such call
+                os.fsync(opened)
+        finally:
+            os.close(opened)
 
 
 def file_state(path: Path) -> list[int]:

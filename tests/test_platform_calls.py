@@ -60,6 +60,22 @@ def test_without_fsync_a_warning_says_what_may_be_lost(file: Path, monkeypatch: 
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX")
+def test_the_names_in_a_folder_are_written_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+    monkeypatch.setattr(platform_calls.os, "fsync", lambda number: written.append(os.fstat(number).st_ino))
+    platform_calls.write_folder_through(tmp_path)
+    assert written == [tmp_path.stat().st_ino]
+
+
+def test_a_folder_that_knows_no_fsync_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fsync(_: int) -> None:
+        raise OSError("Invalid argument")
+
+    monkeypatch.setattr(platform_calls.os, "fsync", fsync)
+    platform_calls.write_folder_through(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX")
 def test_the_end_of_the_parent_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     parents = iter([7, 1])
     monkeypatch.setattr(platform_calls.os, "getppid", lambda: next(parents))

@@ -1,7 +1,11 @@
 """Files and folders that are written whole or not at all."""
 
+import os
+from pathlib import Path
+
 import pytest
 
+from nfm_tfrs import platform_calls
 from nfm_tfrs.runs.files import check_output, write_text, writing
 
 
@@ -95,6 +99,56 @@ def test_a_link_to_a_run_is_followed(tmp_path):
         (folder / "run.json").write_text("{}")
     assert (tmp_path / "link").is_symlink()
     assert names(tmp_path / "run") == ["run.json"]
+
+
+def test_the_old_run_stays_where_neither_it_nor_the_new_one_can_be_put_in_its_place(tmp_path, monkeypatch):
+    """As where the process is interrupted between two renames."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "old.json").write_text("{}")
+    rename = Path.rename
+
+    def once(path, target):
+        monkeypatch.setattr(Path, "rename", no)
+        return rename(path, target)
+
+    def no(path, target):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "rename", once)
+    monkeypatch.setattr(Path, "replace", no)
+    with pytest.raises(KeyboardInterrupt), writing(tmp_path / "run", overwrite=True) as folder:
+        folder.mkdir()
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".run.replaced-")
+    assert names(left) == ["old.json"]
+
+
+def test_all_that_was_written_is_on_the_disk_before_it_takes_the_place_of_the_old_run(tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "old.json").write_text("{}")
+    there = []
+
+    def written(file):
+        assert names(tmp_path / "run") == ["old.json"]
+        there.append(Path(file.name).name)
+
+    monkeypatch.setattr(platform_calls, "write_through", written)
+    folders = []
+    monkeypatch.setattr(platform_calls, "write_folder_through", folders.append)
+    with writing(tmp_path / "run", overwrite=True) as folder:
+        (folder / "logs").mkdir(parents=True)
+        for name in ("model.keras", "logs/events"):
+            (folder / name).write_text("new")
+    assert sorted(there) == ["events", "model.keras"]
+    assert folders == [folder, folder / "logs", tmp_path]
+
+
+def test_a_mount_point_is_refused_with_a_folder_in_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(os.path, "ismount", lambda path: path == tmp_path)
+    with pytest.raises(FileExistsError) as refused:
+        check_output(tmp_path, True, folder=True)
+    where = f"Pass a folder in it: {tmp_path / 'run'}."
+    assert str(refused.value) == f"{tmp_path} is a mount point, which cannot be replaced. {where}"
 
 
 def test_a_failure_leaves_nothing_behind(tmp_path):
