@@ -1,5 +1,6 @@
 """`nfm-tfrs describe`: the features inferred from a file."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ from nfm_tfrs.cli.options import Data, Format, Overwrite, check_columns, feature
 from nfm_tfrs.cli.terminal import console, print_rates
 from nfm_tfrs.data.readers.table import read_table
 from nfm_tfrs.features.spec import FeatureSpec
-from nfm_tfrs.runs.files import check_output, writing
+from nfm_tfrs.runs.claim import claimed
 
 
 def describe(
@@ -33,26 +34,26 @@ def describe(
     overwrite: Overwrite = False,
 ) -> None:
     """Show the features inferred from a file, and how many of its values are missing or unknown."""
-    if out is not None:
-        check_output(out, overwrite, folder=False)
-    used, excluded = names_given(columns), names_given(exclude) or ()
-    categories, numbers = names_given(category), names_given(number)
-    rules = inference_rules(used, categories, numbers, min_count)
-    spec = None if features is None else features_given(features, beside=rules)
-    named: list[tuple[str | None, str]] = [("--exclude", column) for column in excluded]
-    named += [(None, column) for column in (used or () if spec is None else spec.columns)]
-    named += [("--category", column) for column in categories or ()]
-    named += [("--number", column) for column in numbers or ()]
-    check_columns(data, named, format=format)
-    table = read_table(data, format=format)
-    if spec is None:
-        spec = FeatureSpec.from_table(table, exclude=list(excluded), **rules)
-    console.print(str(spec))
-    from nfm_tfrs.data.parts import encode_part
-    from nfm_tfrs.features.encoder import FeatureEncoder
+    claim = nullcontext() if out is None else claimed(out, overwrite=overwrite, folder=False)
+    with claim as file:
+        used, excluded = names_given(columns), names_given(exclude) or ()
+        categories, numbers = names_given(category), names_given(number)
+        rules = inference_rules(used, categories, numbers, min_count)
+        spec = None if features is None else features_given(features, beside=rules)
+        named: list[tuple[str | None, str]] = [("--exclude", column) for column in excluded]
+        named += [(None, column) for column in (used or () if spec is None else spec.columns)]
+        named += [("--category", column) for column in categories or ()]
+        named += [("--number", column) for column in numbers or ()]
+        check_columns(data, named, format=format)
+        table = read_table(data, format=format)
+        if spec is None:
+            spec = FeatureSpec.from_table(table, exclude=list(excluded), **rules)
+        console.print(str(spec))
+        from nfm_tfrs.data.parts import encode_part
+        from nfm_tfrs.features.encoder import FeatureEncoder
 
-    print_rates(f"{table.num_rows:,} rows", encode_part(table, FeatureEncoder(spec)).rates)
-    if out is not None:
-        with writing(out, overwrite=overwrite) as file:
+        print_rates(f"{table.num_rows:,} rows", encode_part(table, FeatureEncoder(spec)).rates)
+        if file is not None:
             file.write_text(spec.to_json() + "\n", encoding="utf-8")
+    if out is not None:
         console.print(f"Wrote {out}.")

@@ -10,7 +10,7 @@ from pyarrow import csv, parquet
 from nfm_tfrs.cli.options import Data, Format, ModelFile, Overwrite, Trust, check_columns
 from nfm_tfrs.cli.terminal import console, print_rates
 from nfm_tfrs.data.readers.table import read_table
-from nfm_tfrs.runs.files import check_output, writing
+from nfm_tfrs.runs.claim import claimed
 from nfm_tfrs.runs.folder import open_run, read_run
 
 
@@ -25,24 +25,23 @@ def predict(
     """Write a file's rows with the model's prediction: a probability for a binary model."""
     if out.suffix not in (".parquet", ".csv"):
         raise ValueError(f"--out ends in .parquet or .csv; received {out}.")
-    check_output(out, overwrite, folder=False)
-    _, features = read_run(model)
-    check_columns(data, [(None, column) for column in (features.columns if features else ())], format=format)
-    opened, _ = open_run(model, trust=trust)
-    table = read_table(data, format=format, types=opened.features.dtypes)
-    if "prediction" in table.schema.names:
-        raise ValueError("The data has a column 'prediction' already. Rename it.")
-    from nfm_tfrs.data.parts import encode_part
-    from nfm_tfrs.keras_compat import tf
-    from nfm_tfrs.training import predict
+    with claimed(out, overwrite=overwrite, folder=False) as file:
+        _, features = read_run(model)
+        check_columns(data, [(None, column) for column in (features.columns if features else ())], format=format)
+        opened, _ = open_run(model, trust=trust)
+        table = read_table(data, format=format, types=opened.features.dtypes)
+        if "prediction" in table.schema.names:
+            raise ValueError("The data has a column 'prediction' already. Rename it.")
+        from nfm_tfrs.data.parts import encode_part
+        from nfm_tfrs.keras_compat import tf
+        from nfm_tfrs.training import predict
 
-    part = encode_part(table, opened.encoder)
-    predictions = predict(opened, part)
-    if opened.is_binary:
-        predictions = tf.sigmoid(predictions).numpy()
-    table = _decoded(table).append_column("prediction", pa.array(predictions))
-    left_out = [f.name for f in table.schema if pa.types.is_nested(f.type) or pa.types.is_binary(f.type)]
-    with writing(out, overwrite=overwrite) as file:
+        part = encode_part(table, opened.encoder)
+        predictions = predict(opened, part)
+        if opened.is_binary:
+            predictions = tf.sigmoid(predictions).numpy()
+        table = _decoded(table).append_column("prediction", pa.array(predictions))
+        left_out = [f.name for f in table.schema if pa.types.is_nested(f.type) or pa.types.is_binary(f.type)]
         if out.suffix == ".parquet":
             parquet.write_table(table, file)
         else:

@@ -13,7 +13,8 @@ from nfm_tfrs import arguments
 from nfm_tfrs.cli.options import Overwrite, Rows, Seed, Trust, check_arguments, column_of
 from nfm_tfrs.cli.settings import with_options
 from nfm_tfrs.cli.terminal import TrainingProgress, console, print_metrics, print_rates
-from nfm_tfrs.runs.files import FILES, check_output, writing
+from nfm_tfrs.runs.claim import claimed
+from nfm_tfrs.runs.files import FILES
 from nfm_tfrs.runs.folder import write_run
 from nfm_tfrs.runs.record import RunRecord, Source, as_command
 from nfm_tfrs.training.recipe import PATIENCE, Best, Recipe, Trained
@@ -112,25 +113,25 @@ def train(
 ) -> None:
     """Train a model on a file: infer its features, stop early on validation, judge once on the test rows."""
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    check_output(out, overwrite, folder=True)
-    if stream:
-        rows.need_valid("--stream")
-    if recipe.repeat and (stream or tensorboard):
-        raise ValueError("--repeat trains as a search did, in memory and without logs. Leave out the other option.")
-    best = recipe.best()
-    told = recipe.recipe(best.recipe, rows.task)
-    target, split = rows.target(told.config["task"]), rows.cut(seed)
-    check_arguments([told.model], recipe.set)
-    features = rows.given_features()
-    if features is None and not rows.rules():
-        features = best.recipe.features
-    rows.check_columns(target, split, features, groups=groups, stream=stream)
-    with trusting(trust):
+    with trusting(trust), claimed(out, overwrite=overwrite, folder=True) as folder:
+        if stream:
+            rows.need_valid("--stream")
+        if recipe.repeat and (stream or tensorboard):
+            raise ValueError("--repeat trains as a search did, in memory and without logs. Leave out the other option.")
+        best = recipe.best()
+        told = recipe.recipe(best.recipe, rows.task)
+        target, split = rows.target(told.config["task"]), rows.cut(seed)
+        check_arguments([told.model], recipe.set)
+        features = rows.given_features()
+        if features is None and not rows.rules():
+            features = best.recipe.features
+        rows.check_columns(target, split, features, groups=groups, stream=stream)
         told.check_arguments()  # imports TensorFlow
-    data = rows.prepare(target, split, features, keep=[groups] if groups else [], stream=stream)
-    console.print(str(data.features))
-    users = {} if groups is None else {name: column_of(part, groups, "--groups") for name, part in data.tables.items()}
-    with trusting(trust), writing(out, overwrite=overwrite) as folder:
+        data = rows.prepare(target, split, features, keep=[groups] if groups else [], stream=stream)
+        console.print(str(data.features))
+        users = (
+            {} if groups is None else {name: column_of(part, groups, "--groups") for name, part in data.tables.items()}
+        )
         if recipe.repeat:
             trained = _repeated(best, data)
         else:

@@ -9,6 +9,7 @@ import typer
 from nfm_tfrs.cli.options import Rows, Seed, check_arguments
 from nfm_tfrs.cli.settings import with_options
 from nfm_tfrs.cli.terminal import SearchProgress, console, print_metrics
+from nfm_tfrs.runs.claim import made
 from nfm_tfrs.training.recipe import Recipe
 from nfm_tfrs.tuning.settings import TRAINING, Budget, Finals, Schedule, Space
 from tfrs_registry import blocks
@@ -29,39 +30,40 @@ def tune(
     seed: Seed = 0,
 ) -> None:
     """Search models and blocks, choose on validation, and judge the winner once on the test rows."""
-    target, split = rows.target(), rows.cut(seed)
     if out.is_file():
         raise FileExistsError(f"{out} is a file. Choose another --out.")
-    check_arguments(space.models, space.fixed, also=TRAINING)
-    for block in space.blocks or ():
-        blocks.spec(block)  # an unknown name, before TensorFlow is imported
-    if "optimizer" in space.fixed:
-        Recipe(model="ranking", optimizer=str(space.fixed["optimizer"]))  # refuses a name that there is not
-    features = rows.given_features()
-    rows.check_columns(target, split, features)
-    from nfm_tfrs.tuning.outcome import FILES
-    from nfm_tfrs.tuning.search import checked_objective, search
-    from nfm_tfrs.tuning.workers import Workers, follow_chief, is_worker, starter
+    with made(out, out=out):
+        target, split = rows.target(), rows.cut(seed)
+        check_arguments(space.models, space.fixed, also=TRAINING)
+        for block in space.blocks or ():
+            blocks.spec(block)  # an unknown name, before TensorFlow is imported
+        if "optimizer" in space.fixed:
+            Recipe(model="ranking", optimizer=str(space.fixed["optimizer"]))  # refuses a name that there is not
+        features = rows.given_features()
+        rows.check_columns(target, split, features)
+        from nfm_tfrs.tuning.outcome import FILES
+        from nfm_tfrs.tuning.search import checked_objective, search
+        from nfm_tfrs.tuning.workers import Workers, follow_chief, is_worker, starter
 
-    follow_chief()
-    checked_objective(objective, target.task)
-    data = rows.prepare(target, split, features)
-    processes = None
-    if workers > 1 and not is_worker():
-        processes = Workers(starter([sys.executable, "-m", "nfm_tfrs", *sys.argv[1:]], out / "workers"), workers)
-    with SearchProgress(budget.trials, budget.minutes) as progress:
-        found = search(
-            data,
-            out=out,
-            budget=budget,
-            space=space,
-            schedule=schedule,
-            finals=finals,
-            objective=objective,
-            seed=seed,
-            workers=processes,
-            watch=progress.watch,
-        )
+        follow_chief()
+        checked_objective(objective, target.task)
+        data = rows.prepare(target, split, features)
+        processes = None
+        if workers > 1 and not is_worker():
+            processes = Workers(starter([sys.executable, "-m", "nfm_tfrs", *sys.argv[1:]], out / "workers"), workers)
+        with SearchProgress(budget.trials, budget.minutes) as progress:
+            found = search(
+                data,
+                out=out,
+                budget=budget,
+                space=space,
+                schedule=schedule,
+                finals=finals,
+                objective=objective,
+                seed=seed,
+                workers=processes,
+                watch=progress.watch,
+            )
     console.print(found.evidence.verdict)
     if found.evidence.test is not None:
         print_metrics(f"test rows ({len(data.test):,})", found.evidence.test.metrics)

@@ -119,6 +119,12 @@ SLIPS = [
     ([*DESCRIBE, "--features", "person.json", "--number", "price"], "Pass it alone, or edit the file."),
     ([*DESCRIBE, "--out", "ratings.csv"], "ratings.csv exists already."),
     (["quickstart", "--out", "old"], "old exists already."),
+    # An output that cannot be written, before rows that cannot be read are.
+    ([*TRAIN, "--out", "broken.json/run"], "broken.json/run cannot be written: Not a directory. Choose another --out."),
+    ([*TUNE, "--out", "broken.json/run"], "broken.json/run cannot be written: Not a directory."),
+    ([*PREDICT, "--out", "broken.json/p.csv"], "broken.json/p.csv cannot be written: Not a directory."),
+    ([*DESCRIBE, "--out", "broken.json/f.json"], "broken.json/f.json cannot be written: Not a directory."),
+    (["quickstart", "--out", "broken.json/run"], "broken.json/run cannot be written: Not a directory."),
 ]
 
 
@@ -135,16 +141,22 @@ def slips(run_python, header_alone, yesterday, tmp_path_factory):
     (folder / "folder.csv").mkdir()
     shutil.copytree(yesterday / "run", folder / "old")
     shutil.copy(yesterday / "best_of_ratings.json", folder / "best.json")
+    before = {path.name for path in folder.iterdir()}
     script = f"import sys; sys.argv = ['', {json.dumps([arguments for arguments, _ in SLIPS])!r}]\n{SCRIPT}"
-    return json.loads(run_python(script, folder=folder).stdout)
+    found = json.loads(run_python(script, folder=folder).stdout)
+    return found, {path.name for path in folder.iterdir()} - before
 
 
 @pytest.mark.parametrize("number", range(len(SLIPS)), ids=[" ".join(arguments) for arguments, _ in SLIPS])
 def test_a_slip_is_refused_in_one_line_before_tensorflow_is_imported_or_a_row_is_read(slips, number):
-    status, said = slips[number]
+    status, said = slips[0][number]
     assert SLIPS[number][1] in said
     assert status == 1
     assert said.count("\n") == 1
+
+
+def test_slips_leave_nothing_behind(slips):
+    assert slips[1] == set()
 
 
 def test_rows_say_where_the_target_and_the_split_come_from():
