@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from nfm_tfrs.data.parts import EncodedPart, Prepared, fingerprint
 from nfm_tfrs.evidence import Objective
 from nfm_tfrs.keras_compat import load_keras_tuner
-from nfm_tfrs.runs.files import write_text
+from nfm_tfrs.runs.claim import locked
+from nfm_tfrs.runs.files import UNFINISHED, leftovers, remove, write_text
 from nfm_tfrs.tuning.finalists import Found, conclude
 from nfm_tfrs.tuning.hypermodel import RankingHyperModel
 from nfm_tfrs.tuning.oracle import HalvingOracle
-from nfm_tfrs.tuning.outcome import write_found
+from nfm_tfrs.tuning.outcome import FILES, write_found
 from nfm_tfrs.tuning.settings import Budget, Finals, Schedule, Space, resume_key
 from nfm_tfrs.tuning.slices import Slices
 from nfm_tfrs.tuning.tuner import SliceTuner
@@ -248,19 +248,17 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Holds the folder for this process; whatever ends the process lets go of it.
+    """Holds the folder for this process, and removes what a killed one had not finished of its files.
 
     Raises:
         ValueError: Another process holds it.
     """
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise ValueError(f"Another process searches in {folder}. Wait for it, or choose another folder.") from error
-    except NotImplementedError:  # by some file systems of clusters
-        warnings.warn(f"{folder} cannot be locked: start one search in it at a time.", stacklevel=4)
-    try:
+    busy = f"Another process searches in {folder}. Wait for it, or choose another folder."
+    with locked(folder / ".lock", busy=busy, keep=True) as alone:
+        if alone:
+            for name in FILES:
+                for path in leftovers(folder / name, UNFINISHED):
+                    remove(path)
+        else:
+            warnings.warn(f"{folder} cannot be locked: start one search in it at a time.", stacklevel=4)
         yield
-    finally:
-        lock.release()

@@ -60,6 +60,13 @@ def test_one_process_at_a_time_searches_in_a_folder(tmp_path):
         pass
 
 
+def test_what_a_killed_search_had_not_finished_is_removed_by_the_next(tmp_path):
+    (tmp_path / ".model.keras.unfinished-7f.keras").write_text("half")
+    (tmp_path / ".settings.json.unfinished-7f.json").write_text("{")  # another process may write it at this moment
+    with held(tmp_path):
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", ".settings.json.unfinished-7f.json"]
+
+
 def test_a_folder_that_cannot_be_locked_is_searched_in_with_a_warning(tmp_path, monkeypatch):
     def acquire(*_, **__):
         raise NotImplementedError("FileSystem does not appear to support flock")
