@@ -26,12 +26,15 @@ def show_warning(message: Warning | str, *_: Any) -> None:
 
 
 def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """What a user can mend is one line on standard error and exit status 1, not a traceback."""
+    """What a user can mend is one line on standard error and exit status 1, not a traceback; Ctrl-C is one and 130."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
+        except KeyboardInterrupt as error:
+            _print_error("Interrupted.", "yellow")
+            raise typer.Exit(130) from error
         except (ValueError, RegistryError, OSError, ImportError) as error:
             if os.environ.get("NFM_TFRS_TRACEBACK"):
                 raise

@@ -1,7 +1,9 @@
 """`nfm-tfrs train`: from a file to a run's folder."""
 
 import sys
-from collections.abc import Mapping
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -10,9 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nfm_tfrs import arguments
+from nfm_tfrs.cli.interruption import Interruption, interrupted_run
 from nfm_tfrs.cli.options import Overwrite, Rows, Seed, Trust, check_arguments, column_of
 from nfm_tfrs.cli.settings import with_options
-from nfm_tfrs.cli.terminal import TrainingProgress, console, print_metrics, print_rates
+from nfm_tfrs.cli.terminal import TrainingProgress, console, print_metrics, print_rates, show_warning
+from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.runs.claim import claimed
 from nfm_tfrs.runs.files import FILES
 from nfm_tfrs.runs.folder import write_run
@@ -113,7 +117,9 @@ def train(
 ) -> None:
     """Train a model on a file: infer its features, stop early on validation, judge once on the test rows."""
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    with trusting(trust), claimed(out, overwrite=overwrite, folder=True) as folder:
+    command = as_command(["nfm-tfrs", *sys.argv[1:]])
+    replaces = overwrite or interrupted_run(out, command)
+    with trusting(trust), claimed(out, overwrite=replaces, folder=True) as folder:
         if stream:
             rows.need_valid("--stream")
         if recipe.repeat and (stream or tensorboard):
@@ -122,40 +128,60 @@ def train(
         told = recipe.recipe(best.recipe, rows.task)
         target, split = rows.target(told.config["task"]), rows.cut(seed)
         check_arguments([told.model], recipe.set)
-        features = rows.given_features()
-        if features is None and not rows.rules():
-            features = best.recipe.features
+        features = _known_features(rows, best)
         rows.check_columns(target, split, features, groups=groups, stream=stream)
         told.check_arguments()  # imports TensorFlow
         data = rows.prepare(target, split, features, keep=[groups] if groups else [], stream=stream)
         console.print(str(data.features))
-        users = (
-            {} if groups is None else {name: column_of(part, groups, "--groups") for name, part in data.tables.items()}
-        )
-        if recipe.repeat:
-            trained = _repeated(best, data)
-        else:
-            _say_what_differs(best, recipe, seed)
+        users = _users(data, groups)
+        interruption = Interruption()
+        with nullcontext() if recipe.repeat else interruption:
             batches = told.stream(rows.data, data, seed=seed) if stream else None
-            trained = _trained(told, recipe, data, batches, seed, folder / "tensorboard" if tensorboard else None)
-        reports = _judged(trained.model, data, users)
-        record = RunRecord(
-            target=target,
-            seed=seed,
-            split=rows.split,
-            groups=groups,
-            recipe=told,
-            epochs=recipe.epochs,
-            patience=None if recipe.repeat else recipe.patience,
-            winner=best.winner if recipe.repeat else None,
-            slices=best.slices if recipe.repeat else None,
-            source=_source(rows, data, stream),
-            versions=versions(),
-            date=started,
-            command=as_command(["nfm-tfrs", *sys.argv[1:]]),
-        )
-        write_run(folder, trained.model, trained.history, reports, record)
+            logs = folder / "tensorboard" if tensorboard else None
+            trained = _trained(told, recipe, best, data, batches, seed, logs, interruption)
+            parts = ("valid",) if interruption.ended else ("valid", "test")
+            record = RunRecord(
+                target=target,
+                seed=seed,
+                split=rows.split,
+                groups=groups,
+                recipe=told,
+                epochs=recipe.epochs,
+                patience=None if recipe.repeat else recipe.patience,
+                winner=best.winner if recipe.repeat else None,
+                slices=best.slices if recipe.repeat else None,
+                source=_source(rows, data, stream),
+                versions=versions(),
+                date=started,
+                command=command,
+                interrupted=interruption.ended,
+            )
+            write_run(folder, trained.model, trained.history, _judged(trained.model, data, users, parts), record)
+        if interruption.ended and out.exists() and not interrupted_run(out):
+            aside = folder.rename(folder.with_name(f"{out.name}-{uuid.uuid4().hex}"))
+            raise _ended(interruption, trained, f"{aside}; {out} is as it was.")
+    if interruption.ended:
+        raise _ended(interruption, trained, f"{out}, which the same command replaces.")
     console.print(f"Wrote {', '.join(FILES)} to {out}.")
+
+
+def _known_features(rows: Rows, best: Best) -> FeatureSpec | None:
+    """The features that options or --config name; None where they are to be inferred."""
+    features = rows.given_features()
+    return best.recipe.features if features is None and not rows.rules() else features
+
+
+def _users(data: "Prepared", groups: str | None) -> dict[str, Any]:
+    """The users of each part; none without --groups."""
+    if groups is None:
+        return {}
+    return {name: column_of(part, groups, "--groups") for name, part in data.tables.items()}
+
+
+def _ended(interruption: Interruption, trained: Trained, where: str) -> typer.Exit:
+    epoch = len(trained.history["loss"])
+    show_warning(f"Interrupted in epoch {epoch}: the best weights until then are in {where}")
+    return typer.Exit(interruption.status)
 
 
 def _say_what_differs(best: Best, recipe: RecipeOptions, seed: int) -> None:
@@ -177,8 +203,18 @@ def _repeated(best: Best, data: "Prepared") -> Trained:
 
 
 def _trained(
-    told: Recipe, recipe: RecipeOptions, data: "Prepared", batches: Any, seed: int, tensorboard: Path | None
+    told: Recipe,
+    recipe: RecipeOptions,
+    best: Best,
+    data: "Prepared",
+    batches: Any,
+    seed: int,
+    tensorboard: Path | None,
+    interruption: Interruption,
 ) -> Trained:
+    if recipe.repeat:
+        return _repeated(best, data)
+    _say_what_differs(best, recipe, seed)
     with TrainingProgress(told.model) as progress:
         return told.fit(
             data,
@@ -186,17 +222,17 @@ def _trained(
             seed=seed,
             epochs=recipe.epochs,
             patience=recipe.patience,
-            callbacks=[progress.callback()],
+            callbacks=[progress.callback(), interruption.callback()],
             tensorboard=tensorboard,
         )
 
 
-def _judged(model: Any, data: "Prepared", users: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """The metrics of the rows chosen and judged on, printed as they come."""
+def _judged(model: Any, data: "Prepared", users: dict[str, Any], parts: Sequence[str]) -> dict[str, dict[str, float]]:
+    """The metrics of the rows chosen and, of a whole training, judged on, printed as they come."""
     from nfm_tfrs.training.evaluate import evaluate
 
     reports = {}
-    for name in ("valid", "test"):
+    for name in parts:
         if len(data.encoded.get(name, ())):
             reports[name] = evaluate(model, data.encoded[name], groups=users.get(name))
             print_metrics(f"{name} rows ({len(data.encoded[name]):,})", reports[name])

@@ -81,6 +81,7 @@ class RunRecord:
         versions: Versions of the packages that took part, by name.
         date: When the run began, UTC, ISO 8601.
         command: The command line; None where there was none.
+        interrupted: Whether the training was ended before it was over, and the best weights until then were kept.
     """
 
     target: Target
@@ -96,6 +97,7 @@ class RunRecord:
     versions: Mapping[str, str] = field(default_factory=dict)
     date: str | None = None
     command: str | None = None
+    interrupted: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Returns the record as plain JSON types."""
@@ -113,6 +115,7 @@ class RunRecord:
             "versions": dict(self.versions),
             "date": self.date,
             "command": self.command,
+            "interrupted": self.interrupted,
         }
 
     @classmethod
@@ -140,6 +143,7 @@ class RunRecord:
                 versions=read(written, "versions", Mapping, {}),
                 date=read(written, "date", str | None, None),
                 command=read(written, "command", str | None, None),
+                interrupted=read(written, "interrupted", bool, False),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             why = reason(error)

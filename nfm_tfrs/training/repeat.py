@@ -20,7 +20,8 @@ def repeat_run(folder: str | Path) -> Trained:
 
     Raises:
         FileNotFoundError: The folder, or a file of the data, is not there.
-        ValueError: The folder does not say how the model was made, the run repeated a search, or the data is another.
+        ValueError: The folder does not say how the model was made, the run was interrupted or repeated a search, or the
+            data is another.
 
     Example:
         >>> from nfm_tfrs.training import repeat_run
@@ -38,6 +39,11 @@ def repeat_run(folder: str | Path) -> Trained:
         raise ValueError(
             f"{folder / 'run.json'} does not say how and of which rows its model was made: quickstart or nfm-tfrs "
             "0.1.0 wrote it. Give the folder of a newer run of train."
+        )
+    if record.interrupted:
+        raise ValueError(
+            f"{folder} holds a run that was interrupted, which no training repeats. Run its command again: "
+            f"{record.command}"
         )
     if record.winner is not None:
         raise ValueError(

@@ -36,6 +36,17 @@ def test_what_a_person_can_mend_is_one_line(kind, capsys):
     assert capsys.readouterr().err == "nfm-tfrs: There is no [such] file :smile:.\n"
 
 
+def test_ctrl_c_is_one_line(capsys):
+    @one_line_errors
+    def command():
+        raise KeyboardInterrupt
+
+    with pytest.raises(typer.Exit) as ended:
+        command()
+    assert ended.value.exit_code == 130
+    assert capsys.readouterr().err == "nfm-tfrs: Interrupted.\n"
+
+
 def test_a_fault_of_ours_keeps_its_traceback():
     @one_line_errors
     def command():

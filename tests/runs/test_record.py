@@ -39,7 +39,9 @@ def record(**changes):
     return RunRecord(**{**told, **changes})
 
 
-@pytest.mark.parametrize("changes", [{}, {"recipe": None, "source": None, "winner": None, "slices": None}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"interrupted": True}, {"recipe": None, "source": None, "winner": None, "slices": None}]
+)
 def test_a_record_is_read_back_as_it_was_written(tmp_path, changes):
     written = record(**changes)
     path = tmp_path / "run.json"
@@ -62,7 +64,10 @@ def test_a_record_of_version_0_1_0_says_what_it_knows(tmp_path):
         "{}",
         '{"label": "a>>b"}',
         '{"label": "a", "recipe": {"model": "nfm"}}',
-        *(f'{{"label": "a", "{name}": [4]}}' for name in ("seed", "split", "groups", "epochs", "patience", "versions")),
+        *(
+            f'{{"label": "a", "{name}": [4]}}'
+            for name in ("seed", "split", "groups", "epochs", "patience", "versions", "interrupted")
+        ),
     ],
 )
 def test_what_is_no_record_is_named(tmp_path, text):

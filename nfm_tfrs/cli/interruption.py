@@ -1,0 +1,74 @@
+"""Ctrl-C and SIGTERM while a model trains: the training ends, and its best weights so far are kept."""
+
+import signal
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from nfm_tfrs.runs.record import RunRecord
+
+
+class Interruption:
+    """Hears the first Ctrl-C or SIGTERM, and ends the training that its callback takes part in.
+
+    A second one does as ever, so that nobody has to wait.
+
+    Attributes:
+        number: The signal that was heard; None so far.
+        ended: Whether it has ended a training, which would have gone on.
+    """
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self.ended = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Interruption":
+        if threading.current_thread() is threading.main_thread():  # others hear no signals
+            self._before = {number: signal.signal(number, self._hear) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def _hear(self, number: int, frame: Any) -> None:
+        self.number = number
+        self.__exit__(None, None, None)
+
+    @property
+    def status(self) -> int:
+        """The exit status of a process that a signal ends."""
+        return 128 + (self.number or 0)
+
+    def callback(self) -> Any:
+        """Returns the Keras callback that ends the training, after the last of all others; imports TensorFlow."""
+        from nfm_tfrs.keras_compat import keras
+
+        interruption = self
+
+        class End(keras.callbacks.Callback):
+            def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+                self._end()
+
+            def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+                self._end()
+
+            def _end(self) -> None:
+                if interruption.number is not None and not self.model.stop_training:
+                    self.model.stop_training = interruption.ended = True
+
+        return End()
+
+
+def interrupted_run(out: Path, command: str | None = None) -> bool:
+    """Returns whether a folder holds a run that was interrupted, of the same command where one is given."""
+    try:
+        record = RunRecord.from_file(out / "run.json")
+    except (OSError, ValueError):  # it is no run, which the check of the output says
+        return False
+    return record.interrupted and command in (None, record.command)
