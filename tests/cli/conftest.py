@@ -1,5 +1,6 @@
 """What tests of the commands share: rows, a way to run a command, and one trained run."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,9 @@ def run() -> Callable[..., Any]:
     """Runs a command in this process; returns its exit code, output and what it wrote to standard error."""
 
     def run(*arguments: object) -> Any:
-        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+        with warnings.catch_warnings():  # tests/features/test_infer.py looks at it
+            warnings.filterwarnings("ignore", "Column 'timestamp' of integers became a number")
+            return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
     return run
 
