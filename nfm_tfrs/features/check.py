@@ -105,9 +105,10 @@ def _plain(array: pa.Array) -> np.ndarray:
 
 
 def _column(table: pa.Table | pa.RecordBatch, name: str) -> pa.Array:
-    if name not in table.schema.names:
+    position = table.schema.get_field_index(name)  # a list of names for each column would take the square of time
+    if position < 0:
         raise missing_column(name, table.schema.names)
-    array = table.column(name)
+    array = table.column(position)
     if isinstance(array, pa.ChunkedArray):
         array = array.chunk(0) if array.num_chunks == 1 else pa.concat_arrays(array.unify_dictionaries().chunks)
     return array

@@ -2,6 +2,7 @@
 
 import datetime
 import decimal
+import time
 
 import numpy as np
 import pyarrow as pa
@@ -275,3 +276,12 @@ def test_weights_that_do_not_fit_their_bag_are_one_clear_line(weights, text):
 def test_rows_in_messages_count_from_the_first_row_of_the_file():
     with pytest.raises(ValueError, match=r"in row 101\."):
         checked_arrays(pa.table({"a": [1.0, np.inf]}), FeatureSpec([NUMBER]), first_row=100)
+
+
+def test_many_columns_are_checked_in_linear_time():
+    names = [f"column {number}" for number in range(8000)]
+    table = pa.table({name: [1, 2] for name in names})
+    spec = FeatureSpec([CategoricalFeature(name, vocabulary_size=3) for name in names])
+    began = time.process_time()
+    assert list(checked_arrays(table, spec)) == names
+    assert time.process_time() - began < 5  # about 0.2; 12 where each column lists the names of all
