@@ -25,7 +25,7 @@ from nfm_tfrs.features.encoder import FeatureEncoder
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.written import read_file, read_object, reason
 
-_FORMAT = 1  # to be raised with each change of what is written here, or of what columns are encoded to
+_FORMAT = 2  # to be raised with each change of what is written here, or of what columns are encoded to
 _PACKAGES = ("nfm-tfrs", "tensorflow", "numpy", "pyarrow")
 _UNFINISHED = ".unfinished-"
 _LEFT_SECONDS = 86_400  # an unfinished entry that nobody has written to for so long was left by a process that died
