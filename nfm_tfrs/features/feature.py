@@ -17,7 +17,7 @@ FLOAT32_MAX = (2 - 2.0**-23) * 2.0**127
 DType = Literal["string", "int64"]
 Combiner = Literal["sum", "mean", "sqrtn", "max"]
 COMBINERS = ("sum", "mean", "sqrtn", "max")
-_LARGEST = 2**63 - 1  # ids and the values of a vocabulary are int64
+_LARGEST = 2**63 - 1  # rows of a table are counted in int64
 
 
 @dataclass(frozen=True)
@@ -290,13 +290,9 @@ def _vocabulary_dtype(name: str, vocabulary: tuple[Any, ...]) -> DType:
         raise ValueError(
             f"The vocabulary of feature {name!r} contains {missing[0]!r:.60}, which means missing. Leave it out."
         )
-    if types == {int} and max(vocabulary) > _LARGEST:
-        raise ValueError(
-            f"The vocabulary of feature {name!r} contains a number that is no int64. Give strings, or smaller numbers."
-        )
     if types == {int} and max(vocabulary) > UINT64_MISSING:
         raise ValueError(
-            f"The vocabulary of feature {name!r} contains {max(vocabulary)}, an integer of more than 64 bits. "
+            f"The vocabulary of feature {name!r} contains {max(vocabulary)!r:.60}, an integer of more than 64 bits. "
             "Make the column strings."
         )
     return "string" if types == {str} else "int64"
