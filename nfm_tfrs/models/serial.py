@@ -1,6 +1,6 @@
 """Objects as plain JSON and back: of what a file names only what is known is made, and nothing is imported for it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
@@ -14,6 +14,8 @@ _FAMILIES = (
     *("initializers", "regularizers", "constraints", "losses", "metrics", "optimizers", "mixed_precision"),
     *("optimizers.schedules", "optimizers.legacy", "optimizers.experimental", "activations"),
 )
+# What half precision wraps an optimizer in: Keras writes it with the module where it is, for it has no public name.
+_SCALED = ("tf_keras.src.mixed_precision.loss_scale_optimizer", "LossScaleOptimizerV3")
 _SPECIAL = ("__tensor__", "__numpy__", "__bytes__")  # data alone
 
 
@@ -34,11 +36,13 @@ def serialized(thing: Any, kind: Any) -> dict[str, Any]:
 
 
 def deserialized(config: Mapping[str, Any], kind: Any) -> Any:
-    """Returns what `serialized` wrote.
+    """Returns what `serialized` wrote, blocks of this process among it: a file is checked before, as a whole.
 
     Raises:
         ValueError: It names what is not known; see `check_known`.
     """
+    if (cls := _registered(config) or _defined(config)) is not None and not is_keras(config.get("module") or "keras"):
+        return cls.from_config(config["config"])
     check_known(config)
     if is_keras(config.get("module") or "keras"):
         return kind.deserialize(dict(config))
@@ -48,8 +52,8 @@ def deserialized(config: Mapping[str, Any], kind: Any) -> Any:
 def check_known(written: Any) -> None:
     """Checks that a config names only what is known: nothing is made or imported for that but installed plugins.
 
-    Known are classes that are registered with Keras in this process, blocks that it has defined, what an installed
-    package offers in the registry, and Keras' own initializers, regularizers, constraints, losses, metrics, optimizers,
+    Known are classes that are registered with Keras in this process, what an installed package
+    offers in the registry, and Keras' own initializers, regularizers, constraints, losses, metrics, optimizers,
     their schedules and dtype policies. Inside `trusting(True)` everything is.
 
     Args:
@@ -96,18 +100,17 @@ def _check_class(written: Mapping[str, Any]) -> None:
 
 def _registered(written: Mapping[str, Any]) -> Any:
     name = written.get("registered_name") or written.get("class_name")
-    found = keras.saving.get_registered_object(name) if isinstance(name, str) else None
-    if found is not None:
-        return found
-    address = (written.get("module"), written.get("class_name"))
-    return next((cls for cls in _defined(InteractionBlock) if (cls.__module__, cls.__name__) == address), None)
+    return keras.saving.get_registered_object(name) if isinstance(name, str) else None
 
 
-def _defined(cls: Any) -> Iterator[type]:
-    """Every class that this process has derived from one, which needs no import."""
-    for derived in cls.__subclasses__():
-        yield derived
-        yield from _defined(derived)
+def _defined(written: Mapping[str, Any], base: Any = InteractionBlock) -> Any:
+    """The block of this name and module that this process has defined."""
+    for cls in base.__subclasses__():
+        if (cls.__module__, cls.__name__) == (written.get("module"), written.get("class_name")):
+            return cls
+        if (found := _defined(written, cls)) is not None:
+            return found
+    return None
 
 
 def _offered(module: Any, name: Any) -> Any:
@@ -130,6 +133,8 @@ def _component(registry: Registry, target: str) -> str | None:
 
 def _of_keras(module: Any, name: str, config: Any) -> bool:
     """Whether Keras has such a class among those that may be loaded, or such an activation, loss or metric."""
+    if (module, name) == _SCALED:
+        return True
     family = str(module or "builtins").removeprefix("keras.")
     if family not in ("builtins", *_FAMILIES):  # Keras would import any other module, of its own or not
         return False
