@@ -10,6 +10,8 @@ from nfm_tfrs.trust import is_trusted
 from tfrs_registry import Registry, RegistryError, blocks, models
 
 DEPTH = 64  # of lists and dicts in each other; a config of ours has seven
+LONGEST = 10_000  # characters of a text that is no value of a vocabulary
+_LARGEST = 2**64  # whole numbers are below it: ids have 64 bits
 _FAMILIES = (
     *("initializers", "regularizers", "constraints", "losses", "metrics", "optimizers", "mixed_precision"),
     *("optimizers.schedules", "optimizers.legacy", "optimizers.experimental", "activations"),
@@ -60,7 +62,7 @@ def check_known(written: Any) -> None:
         written: What was read, plain JSON types.
 
     Raises:
-        ValueError: It names anything else, or is nested too deeply.
+        ValueError: It names anything else, is nested too deeply, or holds a name or whole number out of bounds.
     """
     if not is_trusted():
         _check(written, 0)
@@ -77,12 +79,19 @@ def _check(written: Any, depth: int) -> None:
     if isinstance(written, Mapping):
         if "class_name" in written or "registered_name" in written:
             _check_class(written)
-        inside: Any = written.values()
+        inside: Any = [*written, *(part for name, part in written.items() if name != "vocabulary")]
     else:
         inside = written if isinstance(written, list | tuple) else ()
     for part in inside:
         if isinstance(part, Mapping | list | tuple):
             _check(part, depth + 1)
+        elif isinstance(part, str) and len(part) > LONGEST:
+            raise ValueError(
+                f"A config holds a text of {len(part):,} characters ({_shown(part)}), where {LONGEST:,} are the most. "
+                "Shorten it."
+            )
+        elif isinstance(part, int) and abs(part) >= _LARGEST:
+            raise ValueError("A config holds a whole number of more than 64 bits. Save the model again.")
 
 
 def _check_class(written: Mapping[str, Any]) -> None:

@@ -1,11 +1,15 @@
-"""What a `.keras` file holds, looked at before anything is made of it: a config whose sizes go with its weights."""
+"""What a saved model holds, looked at before anything is made of it: a config whose sizes go with its weights."""
 
 import json
 import zipfile
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
+from math import prod
 from pathlib import Path
 from typing import Any
+
+from nfm_tfrs.keras_compat import tf
+from nfm_tfrs.keras_compat.private import saved_model_metadata
 
 _PACKED = 20  # times its size that a file may unpack to: Keras packs nothing, somebody who zips it again does
 _SMALL = 2**20  # numbers that any model may hold, whatever its file does
@@ -40,6 +44,30 @@ def read_contents(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} is not a saved model, or it is cut short ({first_line(error)}). Give a whole .keras file."
         ) from error
+    return _checked(config, held, path)
+
+
+def read_folder_contents(path: Path) -> dict[str, Any]:
+    """Returns the config of a SavedModel's folder whose parts go with each other, as `read_contents` does of a file.
+
+    Raises:
+        ValueError: It holds no Keras model, is damaged, or its config declares more weights than it holds.
+    """
+    weights = path / "variables"
+    try:
+        config = saved_model_metadata(path)
+        shapes = tf.train.load_checkpoint(str(weights / "variables")).get_variable_to_shape_map()
+        held = sum(prod(shape) for shape in shapes.values())
+        if held > sum(
+            part.stat().st_size for part in weights.glob("variables.data-*")
+        ):  # a number takes a byte or more
+            raise ValueError("its weights are cut short: they declare more than they hold. Give the whole folder")
+    except (tf.errors.OpError, OSError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{path} is not opened: {first_line(error)}.") from error
+    return _checked(config, held, path)
+
+
+def _checked(config: Any, held: int, path: Path) -> Any:
     if isinstance(config, dict) and isinstance(config.get("config"), dict):
         _check_declared(config["config"], max(held, _SMALL), path)
     return config

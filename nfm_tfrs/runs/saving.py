@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from nfm_tfrs.keras_compat import keras
-from nfm_tfrs.keras_compat.private import saved_model_metadata
 from nfm_tfrs.models import nfm, presets
 from nfm_tfrs.models.serial import check_known, class_of, is_keras
-from nfm_tfrs.runs.contents import first_line, read_contents
+from nfm_tfrs.runs.contents import first_line, read_contents, read_folder_contents
 from nfm_tfrs.trust import trusting
 from tfrs_registry import RegistryError
 
@@ -71,12 +70,12 @@ def _opened(path: Path, compile: bool) -> Any:
 
 def _rebuilt(path: Path, compile: bool) -> Any:
     """The model of a SavedModel folder, made from its config: the graphs and code that the folder holds stay unread."""
+    config = read_folder_contents(path)
     try:
-        config = saved_model_metadata(path)
         _check_model(config)
         check_known(config)
         model = class_of(config).from_config(config["config"])
-        model.load_weights(path / "variables" / "variables").expect_partial()
+        _load(model, path / "variables" / "variables")
     except RegistryError:
         raise
     except Exception as error:  # of a damaged file Keras raises anything
@@ -85,6 +84,16 @@ def _rebuilt(path: Path, compile: bool) -> Any:
     if compile and training:
         model.compile(keras.optimizers.deserialize(training["optimizer_config"]))
     return model
+
+
+def _load(model: Any, checkpoint: Path) -> None:
+    """Loads all weights of a model; what else the checkpoint holds, the optimizer's, stays unread."""
+    status = model.load_weights(checkpoint)
+    try:
+        status.assert_existing_objects_matched()
+    except AssertionError as error:
+        raise ValueError(f"{checkpoint.parent.name} lacks weights of the model. Give the whole folder") from error
+    status.expect_partial()
 
 
 def _trusted(path: Path, compile: bool) -> Any:

@@ -8,20 +8,22 @@ from nfm_tfrs.data.split import parse_split
 from nfm_tfrs.runs.folder import read_features
 from nfm_tfrs.runs.record import RunRecord
 from nfm_tfrs.training.recipe import PATIENCE, Recipe, Trained
+from nfm_tfrs.trust import trusting
 
 
-def repeat_run(folder: str | Path) -> Trained:
+def repeat_run(folder: str | Path, *, trust: bool = False) -> Trained:
     """Trains the model of a run again from its files: bit for bit on the same machine and threads.
 
     The files are read where the run read them: paths that do not begin at the root, from the working directory.
 
     Args:
         folder: What `nfm-tfrs train` wrote.
+        trust: Whether to import and run whatever the folder's files name. Only for files of your own.
 
     Raises:
         FileNotFoundError: The folder, or a file of the data, is not there.
         ValueError: The folder does not say how the model was made, the run was interrupted or repeated a search, or the
-            data is another.
+            data is another, or the model's config names what is not known (see `nfm_tfrs.load_model`).
 
     Example:
         >>> from nfm_tfrs.training import repeat_run
@@ -67,10 +69,11 @@ def repeat_run(folder: str | Path) -> Trained:
                 "Put its files back where they were."
             )
     recipe = Recipe.of(record.recipe)
-    return recipe.fit(
-        data,
-        rows=recipe.stream(source.data, data, seed=record.seed) if source.stream else None,
-        seed=record.seed,
-        epochs=record.epochs,
-        patience=PATIENCE if record.patience is None else record.patience,
-    )
+    with trusting(trust):
+        return recipe.fit(
+            data,
+            rows=recipe.stream(source.data, data, seed=record.seed) if source.stream else None,
+            seed=record.seed,
+            epochs=record.epochs,
+            patience=PATIENCE if record.patience is None else record.patience,
+        )

@@ -1,6 +1,7 @@
 """Files that somebody else wrote: each value of what a file says is replaced by something that would run code."""
 
 import json
+import shutil
 import sys
 import zipfile
 from pathlib import Path
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 
 from nfm_tfrs import CategoricalFeature, NumericFeature
+from nfm_tfrs.keras_compat import tf
+from nfm_tfrs.keras_compat.private import saved_metadata_pb2, saved_model_metadata
 from nfm_tfrs.models.ranking import RankingModel
-from nfm_tfrs.models.serial import DEPTH, check_known
+from nfm_tfrs.models.serial import DEPTH, LONGEST, check_known
 from nfm_tfrs.runs.saving import load_model
 from nfm_tfrs.training import Best
 from nfm_tfrs.trust import trusting
@@ -75,6 +78,14 @@ def honest(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A SavedModel that version 0.1.0 wrote."""
+    out = tmp_path_factory.mktemp("yesterday")
+    shutil.unpack_archive(YESTERDAY / "nfm.zip", out)
+    return out / "saved_model"
+
+
 @pytest.fixture
 def evil(tmp_path, monkeypatch):
     """A folder on the path with a module whose import is seen; returns whether it was imported."""
@@ -125,6 +136,70 @@ def test_no_value_of_a_model_runs_code(honest, evil, tmp_path, kind):
     assert refused > 0.9 * len(list(paths(config)))
 
 
+def with_config(folder, out, config):
+    """The folder with another config of its model."""
+    shutil.copytree(folder, out, dirs_exist_ok=True)
+    metadata = saved_metadata_pb2.SavedMetadata()
+    metadata.ParseFromString((folder / "keras_metadata.pb").read_bytes())
+    for node in metadata.nodes:
+        if node.node_path == "root":
+            node.metadata = json.dumps(config)
+    (out / "keras_metadata.pb").write_bytes(metadata.SerializeToString())
+    return out
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_no_value_of_a_saved_model_runs_code(folder, evil, tmp_path, kind):
+    config = saved_model_metadata(folder)
+    del config["config"]["features"]["features"][1:]
+    refused = 0
+    for path in paths(config):
+        hostile = with_config(folder, tmp_path / "hostile", replaced(config, path, HOSTILE[kind]))
+        said = refusal(lambda hostile=hostile: load_model(hostile))
+        assert not evil(), path
+        refused += said is not None
+        assert said is None or "hostile is not opened" in said
+    assert refused > 0.9 * len(list(paths(config)))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "name"),
+    [
+        (("config", "features", "features", 0, "vocabulary_size"), 10**9, "vocabulary_size"),
+        (("config", "hidden_units"), [10**5, 10**5], "hidden_units"),
+    ],
+)
+def test_a_folder_whose_config_declares_more_than_it_holds_is_refused(folder, tmp_path, path, value, name):
+    large = with_config(folder, tmp_path / "large", replaced(saved_model_metadata(folder), path, value))
+    with pytest.raises(ValueError, match=f"large is not opened: its config declares .* weights at {name}, and it"):
+        load_model(large)
+
+
+@pytest.mark.parametrize(
+    ("damage", "line"),
+    [
+        (lambda weights: (weights / "variables.data-00000-of-00001").write_bytes(b""), "weights are cut short"),
+        (lambda weights: (weights / "variables.index").unlink(), "variables"),
+        (lambda weights: (weights / "variables.index").write_bytes(b"x" * 99), "sstable"),
+    ],
+    ids=["cut", "without", "other"],
+)
+def test_a_folder_with_damaged_weights_is_refused(folder, tmp_path, damage, line):
+    shutil.copytree(folder, tmp_path / "damaged")
+    damage(tmp_path / "damaged" / "variables")
+    with pytest.raises(ValueError, match=f"damaged is not opened: .*{line}") as caught:
+        load_model(tmp_path / "damaged")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_lacks_weights_of_its_model_is_refused(folder, tmp_path):
+    other = shutil.copytree(folder, tmp_path / "other")
+    shutil.rmtree(other / "variables")
+    tf.train.Checkpoint(bias=tf.Variable([0.0])).write(str(other / "variables" / "variables"))
+    with pytest.raises(ValueError, match=r"other is not opened: variables lacks weights of the model"):
+        load_model(other)
+
+
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_no_value_of_a_best_json_runs_code(evil, tmp_path, kind):
     written = json.loads((YESTERDAY / "best_of_ratings.json").read_text())
@@ -158,6 +233,20 @@ def test_a_config_may_be_nested_so_deeply():
     with trusting(True):
         check_known(nested)
     check_known(nested[0])
+
+
+@pytest.mark.parametrize(
+    ("config", "line"),
+    [
+        ({"name": "x" * (LONGEST + 1)}, r"holds a text of 10,001 characters \(xxx"),
+        ({"x" * (LONGEST + 1): 1}, r"holds a text of 10,001 characters \(xxx"),
+        ({"seed": -(2**64)}, "holds a whole number of more than 64 bits"),
+    ],
+)
+def test_names_and_numbers_of_a_config_are_bounded(config, line):
+    with pytest.raises(ValueError, match=line):
+        check_known([config])
+    check_known({"vocabulary": ["x" * (LONGEST + 1)], "seed": 2**64 - 1, "name": "x" * LONGEST})
 
 
 @pytest.mark.parametrize(

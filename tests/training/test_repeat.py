@@ -92,6 +92,16 @@ def test_a_run_that_does_not_say_how_it_was_made_is_refused(run, tmp_path, missi
         repeat_run(changed(run[0], tmp_path / "run", **{missing: None}))
 
 
+def test_a_run_whose_recipe_names_what_is_not_known_is_refused(run, tmp_path):
+    recipe = json.loads((run[0] / "run.json").read_text())["recipe"]
+    block = {"module": "a_block_of_mine", "class_name": "Block", "registered_name": "mine>Block", "config": {}}
+    hostile = changed(run[0], tmp_path / "run", recipe={**recipe, "config": {"interaction": block}})
+    with pytest.raises(ValueError, match=r"names a_block_of_mine\.Block, which is not registered in this process"):
+        repeat_run(hostile)
+    with pytest.raises(ValueError, match="What the config names is not there: No module named 'a_block_of_mine'"):
+        repeat_run(hostile, trust=True)
+
+
 def test_a_run_that_repeated_a_search_is_refused(run, tmp_path):
     made = {"seed": 1, "slices": 2, "rows": "train", "of": 3}
     repeated = changed(run[0], tmp_path / "run", winner=made, command="nfm-tfrs train --repeat")
