@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-ROOMS = ("speed", "quality", "memory")
+ROOMS = ("speed", "quality", "memory", "trust")
 
 
 def benchmarks() -> dict[str, Path]:

@@ -78,5 +78,5 @@ def _named(policy: str, name: str, config: Mapping[str, Any] | None = None, prov
     try:
         block: InteractionBlock = blocks.create(name, **{"dtype": policy, **(config or {})})
     except TypeError as error:
-        raise TypeError(f"The block {name!r} cannot be made with {dict(config or {})}: {error}.") from error
+        raise TypeError(f"The block {name!r} cannot be made with {dict(config or {})!s:.200}: {error}.") from error
     return block

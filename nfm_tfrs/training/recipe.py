@@ -215,7 +215,7 @@ class Recipe(Configuration):
         try:
             return get_model(self.model, features=features, **config)
         except TypeError as error:  # an argument that the model does not have, or of another type
-            settings = ", ".join(f"{name}={value!r}" for name, value in config.items())
+            settings = ", ".join(f"{name}={value!r:.200}" for name, value in config.items())
             raise ValueError(
                 f"{self.model} cannot be made with {settings}: {error}. Correct or remove the argument."
             ) from error

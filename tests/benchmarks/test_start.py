@@ -14,7 +14,11 @@ def start(folder, *arguments):
 
 def test_without_a_name_it_lists_every_script_of_the_rooms(tmp_path):
     lines = start(tmp_path).stdout.splitlines()
-    files = [path for room in ("speed", "quality", "memory") for path in sorted((BENCHMARKS / room).glob("[!_]*.py"))]
+    files = [
+        path
+        for room in ("speed", "quality", "memory", "trust")
+        for path in sorted((BENCHMARKS / room).glob("[!_]*.py"))
+    ]
     assert [line.split()[0] for line in lines] == [path.stem for path in files]
     for line, path in zip(lines, files, strict=True):
         assert path.read_text().startswith(f'"""{line.partition(" ")[2].strip()}')

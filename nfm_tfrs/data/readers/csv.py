@@ -78,6 +78,11 @@ def csv_names(path: Path, delimiter: str) -> list[str]:
 def _plain_errors(path: Path) -> Iterator[None]:
     try:
         yield
+    except UnicodeDecodeError as error:  # of its header
+        raise ValueError(
+            f"{path} is no text in UTF-8: byte {error.object[error.start]:#x} in the names of its columns. Write it in "
+            "UTF-8."
+        ) from error
     except pa.ArrowInvalid as error:
         if "Empty CSV" in str(error):
             raise ValueError(f"{path} has no rows. Give a file with at least one.") from error

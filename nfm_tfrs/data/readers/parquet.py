@@ -54,9 +54,9 @@ class ParquetFiles:
         for path in self.paths:
             try:
                 metadata = self._metadata[path] = pq.read_metadata(path)
-            except (pa.ArrowInvalid, OSError) as error:
+                names = metadata.schema.to_arrow_schema().names
+            except (pa.ArrowException, OSError) as error:
                 raise damaged_parquet(path, error) from error
-            names = metadata.schema.to_arrow_schema().names
             present, read = set(names), set(names if self.columns is None else self.columns)
             for name in self.columns or ():
                 if name not in present:
@@ -83,10 +83,10 @@ class ParquetFiles:
         tables = []
         for path in self.paths:
             try:
-                repeating = _repeating_strings(self._metadata[path])
+                repeating = _repeating_strings(path, self._metadata[path])
                 with pq.ParquetFile(path, metadata=self._metadata[path], read_dictionary=repeating) as file:
                     tables.append(without_views(file.read(columns=self.columns)))
-            except (pa.ArrowInvalid, OSError) as error:
+            except (pa.ArrowException, OSError) as error:
                 raise damaged_parquet(path, error) from error
         return one_table(tables, self.paths)
 
@@ -103,7 +103,7 @@ class ParquetFiles:
                     for batch in file.iter_batches(batch_rows, [group.number], self.columns, use_threads=False):
                         yield group, row, batch
                         row += batch.num_rows
-            except (pa.ArrowInvalid, OSError) as error:
+            except (pa.ArrowException, OSError) as error:
                 raise damaged_parquet(group.path, error) from error
 
 
@@ -148,22 +148,22 @@ def _without_views(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def _repeating_strings(metadata: pq.FileMetaData) -> list[str]:
+def _repeating_strings(path: Path, metadata: pq.FileMetaData) -> list[str]:
     """Returns the names of plain string columns that the file holds as dictionary and that repeat."""
     if not metadata.num_row_groups:
         return []
-    schema = metadata.schema.to_arrow_schema()
-    kinds = {field.name: field.type for field in schema}
+    kinds = {field.name: field.type for field in metadata.schema.to_arrow_schema()}
+    leaves = {metadata.schema.column(number).path: number for number in range(metadata.num_columns)}
+    strings = [name for name, kind in kinds.items() if types.is_string(kind) or types.is_large_string(kind)]
+    strings = [name for name in strings if name in leaves]
+    if strings:
+        # Of damaged sizes Arrow raises here; where `column` meets them first, it ends the process.
+        with pq.ParquetFile(path, metadata=metadata, pre_buffer=False) as file:
+            next(file.iter_batches(1, [0], strings, use_threads=False), None)
     group = metadata.row_group(0)
     repeating = []
-    for number in range(group.num_columns):
-        column = group.column(number)
-        name = column.path_in_schema
-        if (
-            name in kinds
-            and (types.is_string(kinds[name]) or types.is_large_string(kinds[name]))
-            and column.has_dictionary_page
-            and column.total_uncompressed_size < _DICTIONARY_BYTES * column.num_values
-        ):
+    for name in strings:
+        column = group.column(leaves[name])
+        if column.has_dictionary_page and column.total_uncompressed_size < _DICTIONARY_BYTES * column.num_values:
             repeating.append(name)
     return repeating

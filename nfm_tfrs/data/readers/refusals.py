@@ -38,4 +38,4 @@ def check_names(where: Path | str, names: Iterable[str]) -> None:
 
 
 def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return str(error).splitlines()[0][:300] if str(error) else type(error).__name__

@@ -40,3 +40,9 @@ def test_other_numbers_beyond_int64_stay_float64(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("x,y\n1e19,18446744073709551616\n0.5,1\n")
     assert read_table(path).to_pydict() == {"x": [1e19, 0.5], "y": [2.0**64, 1.0]}
+
+
+def test_a_header_that_is_no_text_is_one_clear_line(tmp_path):
+    (tmp_path / "latin.csv").write_bytes(b"caf\xe9,click\n1,0\n")
+    with pytest.raises(ValueError, match=r"latin.csv is no text in UTF-8: byte 0xe9 in the names of its columns"):
+        read_table(tmp_path / "latin.csv")

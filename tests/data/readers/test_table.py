@@ -1,5 +1,6 @@
 """Files and frames to Arrow: what goes in comes out, and what is wrong is said in one line."""
 
+import base64
 import gzip
 import shutil
 import tempfile
@@ -316,3 +317,18 @@ def test_whole_numbers_of_python_of_more_than_64_bits_are_refused():
 def test_find_files_opens_the_home_folder(tmp_path, monkeypatch, parquet):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert find_files("~/small.parquet") == [parquet]
+
+
+# A column of strings in whose sizes one bit is flipped.
+DAMAGED_SIZES = (
+    "UEFSMRUEFRQVFEwVBBUAEgAAAQAAAGEBAAAAYhUAFRIVEiwVCBUQFQYVBhw2ACgBYhgBYRERAAAAAgAAAAgBAQMEFQQZLDUA"
+    "GAZzY2hlbWEVAgAVDCQCGAFjJQBMHAAAABYIGRwZHCYAHBUMGTUABhAZGAFjFQAWCBZ8FnwmOCYIHDYAKAFiGAFhEREAGSwV"
+    "BBUAFQIAFQAVEBUCADwWCBkGGSYACAAAABZ8FggmCBZ8ACggcGFycXVldC1jcHAtYXJyb3cgdmVyc2lvbiAyNi4wLjEZHBwA"
+    "AACYAAAAUEFSMQ=="
+)
+
+
+def test_sizes_at_which_arrow_ends_the_process_are_one_line(tmp_path):
+    (tmp_path / "damaged.parquet").write_bytes(base64.b64decode(DAMAGED_SIZES))
+    with pytest.raises(ValueError, match=r"damaged.parquet is not a whole Parquet file; .* histogram size mismatch"):
+        read_table(tmp_path / "damaged.parquet")

@@ -1,0 +1,1 @@
+"""Attempts to break what is promised of files and data that somebody else wrote."""
