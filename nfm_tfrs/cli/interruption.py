@@ -12,7 +12,8 @@ from nfm_tfrs.runs.record import RunRecord
 class Interruption:
     """Hears the first Ctrl-C or SIGTERM, and ends the training that its callback takes part in.
 
-    A second one does as ever, so that nobody has to wait.
+    A second one does as ever, so that nobody has to wait. A signal that the process was started to ignore, as a shell
+    starts its background jobs, stays ignored.
 
     Attributes:
         number: The signal that was heard; None so far.
@@ -26,7 +27,8 @@ class Interruption:
 
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():  # others hear no signals
-            self._before = {number: signal.signal(number, self._hear) for number in (signal.SIGINT, signal.SIGTERM)}
+            heard = (n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN)
+            self._before = {number: signal.signal(number, self._hear) for number in heard}
         return self
 
     def __exit__(

@@ -102,7 +102,7 @@ def cached(
         ) as error:
             damaged = True
             why = reason(error).splitlines() or [type(error).__name__]
-            warnings.warn(f"The cache's entry {entry} is damaged and made anew: {why[0]}.", stacklevel=2)
+            warnings.warn(f"The cache's entry {entry} is damaged and made anew: {why[0]:.200}.", stacklevel=2)
     unfinished = folder / f"{_UNFINISHED}{uuid.uuid4().hex}"
     try:
         with _writing(folder):

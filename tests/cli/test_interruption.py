@@ -15,6 +15,16 @@ from nfm_tfrs.training import repeat_run
 SMALL = ("--columns", "user_id,film", "--set", "embedding_dim=4", "--epochs", 3, "--label", "rating>=4")
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """Python's own handlers, also where the tests were started to ignore a signal."""
+    defaults = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in defaults.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def interrupt(monkeypatch):
     """Sends a signal to this process in the second epoch of the trainings to come."""
@@ -85,3 +95,11 @@ def test_a_second_signal_does_as_ever():
         assert interruption.number == signal.SIGINT
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+
+
+def test_a_signal_that_was_ignored_stays_ignored():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with Interruption() as interruption:
+        signal.raise_signal(signal.SIGINT)
+        assert interruption.number is None
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
