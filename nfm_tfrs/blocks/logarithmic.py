@@ -5,11 +5,13 @@ from typing import Any
 
 from nfm_tfrs import arguments
 from nfm_tfrs.blocks.base import InteractionBlock, present
+from nfm_tfrs.blocks.batch_norm import BatchNormalization
 from nfm_tfrs.keras_compat import keras, tf
+from nfm_tfrs.keras_compat.later_weights import LaterWeights
 
 
 @keras.utils.register_keras_serializable(package="nfm_tfrs")
-class Logarithmic(InteractionBlock):
+class Logarithmic(LaterWeights, InteractionBlock):
     """The logarithmic transformation layer of AFN.
 
         y_j = exp(Σ_i w_ij ln u_i) = Π_i u_i^{w_ij}, element by element, u_i = |v_i| + ε
@@ -60,7 +62,7 @@ class Logarithmic(InteractionBlock):
     def _norm(self, name: str, shape: Sequence[int | None]) -> Any:
         if not self.batch_norm:
             return None
-        norm = keras.layers.BatchNormalization(dtype="float32", name=name)
+        norm = BatchNormalization(dtype="float32", name=name)
         with tf.name_scope(name):  # weights of their own names, which .h5 files go by
             norm.build(shape)
         return norm

@@ -65,6 +65,11 @@ def has_losses(layer: Any) -> bool:
     return any(part._losses or part._eager_losses for part in layer._flatten_layers())
 
 
+def own_weights(layer: Any) -> list[Any]:
+    """Returns a layer's weights without those of the layers inside it, in the order in which a file numbers them."""
+    return [*layer._trainable_weights, *layer._non_trainable_weights]
+
+
 def steps_per_execution(model: Any) -> Any:
     """Returns the variable with the number of steps that Keras runs at once, None before `compile`.
 
@@ -136,6 +141,8 @@ PRIVATE_NAMES: Mapping[str, Any] = {
     "tf_keras.layers.Layer._losses": has_losses,
     "tf_keras.layers.Layer._eager_losses": has_losses,
     "tf_keras.layers.Layer._flatten_layers": has_losses,
+    "tf_keras.layers.Layer._trainable_weights": own_weights,
+    "tf_keras.layers.Layer._non_trainable_weights": own_weights,
     "tf_keras.Model._steps_per_execution": steps_per_execution,
     "tf_keras.layers.Layer._metrics": set_metrics,
     "tf_keras.metrics.MeanMetricWrapper._fn": wrapped_function,

@@ -7,6 +7,9 @@ from nfm_tfrs import lazy
 if TYPE_CHECKING:
     from nfm_tfrs.evidence import Difference as Difference
     from nfm_tfrs.metrics.bootstrap import paired_bootstrap as paired_bootstrap
+    from nfm_tfrs.metrics.constant import constant_prediction as constant_prediction
+    from nfm_tfrs.metrics.constant import constant_report as constant_report
+    from nfm_tfrs.metrics.constant import no_better as no_better
     from nfm_tfrs.metrics.exact import Calibration as Calibration
     from nfm_tfrs.metrics.exact import GroupedAUC as GroupedAUC
     from nfm_tfrs.metrics.exact import auc as auc
@@ -24,6 +27,7 @@ lazy.show(
     {
         "nfm_tfrs.evidence": ("Difference",),
         "nfm_tfrs.metrics.bootstrap": ("paired_bootstrap",),
+        "nfm_tfrs.metrics.constant": ("constant_prediction", "constant_report", "no_better"),
         "nfm_tfrs.metrics.exact": (
             "Calibration",
             "GroupedAUC",

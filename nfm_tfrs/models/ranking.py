@@ -5,14 +5,16 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from nfm_tfrs import arguments
 from nfm_tfrs.blocks.base import by_sums, flat
+from nfm_tfrs.blocks.batch_norm import BatchNormalization
 from nfm_tfrs.embedding.table import FieldSums, FusedEmbedding
 from nfm_tfrs.features.encoder import NUMBERS, FeatureEncoder, encoded_signature
 from nfm_tfrs.features.feature import Feature
 from nfm_tfrs.features.scale import warn_of_raw_numbers
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import keras, tf
-from nfm_tfrs.keras_compat.private import clear_losses, has_losses, untracked
-from nfm_tfrs.models import description
+from nfm_tfrs.keras_compat.later_weights import LaterWeights, reset_missing
+from nfm_tfrs.keras_compat.private import clear_losses, has_losses, task_loss, untracked
+from nfm_tfrs.models import description, label_start
 from nfm_tfrs.models.interaction import Interaction, interaction_blocks, interaction_config
 from nfm_tfrs.models.task_model import TaskModel
 from nfm_tfrs.models.tasks import task_config
@@ -26,7 +28,7 @@ Numeric = Literal["field", "concat", "bottom_mlp"]
 
 
 @keras.utils.register_keras_serializable(package="nfm_tfrs")
-class RankingModel(TaskModel):
+class RankingModel(LaterWeights, TaskModel):
     """A ranking model around any interaction blocks.
 
         stacked:   logit = w_0 + Σ_i w_i x_i + hᵀ tower(z)
@@ -53,7 +55,7 @@ class RankingModel(TaskModel):
         linear: Whether to add the first-order term.
         batch_norm: Whether to normalise before each activation of the tower.
         interaction_batch_norm: Whether to normalise what the blocks return, in float32.
-        batch_norm_momentum: Momentum of the moving averages of both.
+        batch_norm_momentum: Momentum of the moving averages of both, to which they warm up.
         dropout: Share of each tower layer's outputs dropped in training.
         interaction_dropout: Share of the blocks' outputs dropped in training.
         numeric: Where numbers go: `"field"`, value × vector inside the interaction; `"concat"`, to the tower, beside
@@ -84,6 +86,8 @@ class RankingModel(TaskModel):
     if TYPE_CHECKING:  # stubs of TensorFlow, which pyright brings, say that any class makes a plain Keras model
 
         def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
+
+    later_weights: Mapping[str, float] = {"label_mean": 0.0, "label_scale": 1.0}
 
     def __init__(
         self,
@@ -192,9 +196,7 @@ class RankingModel(TaskModel):
                 with tf.name_scope(block.name):
                     block.build([None, fields and fields + (self._bottom is not None), self.embedding_dim])
         self._interaction_batch_norm = (
-            keras.layers.BatchNormalization(
-                momentum=self.batch_norm_momentum, dtype="float32", name="interaction_batch_norm"
-            )
+            BatchNormalization(momentum=self.batch_norm_momentum, dtype="float32", name="interaction_batch_norm")
             if self.interaction_batch_norm
             else None
         )
@@ -212,6 +214,9 @@ class RankingModel(TaskModel):
         # float32: a logit in half precision has steps of 0.008 at 10.
         self._head = None if logits_only else keras.layers.Dense(1, use_bias=False, dtype="float32", name="head")
         self._bias = self.add_weight("bias", [1], tf.float32, initializer="zeros", experimental_autocast=False)
+        still: Any = {"trainable": False, "experimental_autocast": False}
+        self.label_mean = self.add_weight("label_mean", [], tf.float32, initializer="zeros", **still)
+        self.label_scale = self.add_weight("label_scale", [], tf.float32, initializer="ones", **still)
 
     def build(self, input_shape: Any) -> None:
         """Does nothing: a model is built as soon as it knows its features."""
@@ -251,7 +256,7 @@ class RankingModel(TaskModel):
         terms = terms + logits
         if self._head is not None:
             terms = [*terms, self._head(tf.concat(last, axis=1))]
-        return sum(terms, start=self._bias)
+        return self.label_mean + self.label_scale * sum(terms, start=self._bias)
 
     def _with_numbers(self, fields: Any, numbers: tf.Tensor, training: bool | None) -> tuple[Any, list[Any], list[Any]]:
         """`FieldEmbeddings` or `FieldSums`; the first-order terms, each [batch, 1]; and what goes to the tower."""
@@ -328,7 +333,47 @@ class RankingModel(TaskModel):
         if isinstance(x, Mapping) and not self._numbers_seen:
             warn_of_raw_numbers(self._known_features(), x)
             self._numbers_seen = True
-        return super().fit(x, *args, **kwargs)
+        with self.distribute_strategy.scope():
+            if tf.distribute.has_strategy() and isinstance(x, tf.data.Dataset) and self.is_fresh:
+                label_start.start_at_batches(self, x)
+        try:
+            return super().fit(x, *args, **kwargs)
+        finally:
+            if isinstance(self.train_function, label_start.FirstBatches):
+                self.train_function.forget()
+
+    def adapt_labels(self, labels: Any, weights: Any = None) -> None:
+        """Starts the output at the labels' mean; nothing happens to a model that was told one or has been trained.
+
+        `fit` does it with the labels of its first eight batches, where nobody has told it those of all training rows.
+
+        Args:
+            labels: Labels of the training rows, `[n]`.
+            weights: Weights of the rows, `[n]`.
+
+        Raises:
+            ValueError: The model does not know its features yet.
+        """
+        self._known_features()
+        if self.is_fresh:
+            mean, scale = label_start.label_start(task_loss(self.task), labels, weights)
+            self.label_mean.assign(mean)
+            self.label_scale.assign(scale)
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the model was neither trained nor told its labels: its bias and where it starts are the initial."""
+        first = [variable.numpy().item() for variable in (self._bias, self.label_mean, self.label_scale)]
+        return first == [0.0, 0.0, 1.0]
+
+    @property
+    def _loss_unit(self) -> Any:
+        return label_start.loss_unit(task_loss(self.task), self.label_scale)
+
+    def make_train_function(self, force: bool = False) -> Any:
+        """Returns `TaskModel`'s function, which looks at the labels of its first batches before it trains on them."""
+        function = super().make_train_function(force)
+        return function if isinstance(function, label_start.FirstBatches) else label_start.FirstBatches(self, function)
 
     def compile(
         self, optimizer: Any = None, *, jit_compile: bool | Literal["auto"] | None = "auto", **kwargs: Any
@@ -401,6 +446,12 @@ class RankingModel(TaskModel):
     def get_compile_config(self) -> dict[str, Any]:
         config = super().get_compile_config()
         return {**config, "jit_compile": self._scored_by_xla is not None} if config else config
+
+    def load_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
+        """Loads weights as Keras' `load_weights` does, also those of version 0.1.0, which had fewer."""
+        status = super().load_weights(filepath, *args, **kwargs)
+        reset_missing(self, filepath)
+        return status
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "RankingModel":

@@ -231,11 +231,22 @@ class TaskModel(tfrs.Model):
     def _tracked_loss(self, inputs: Any, training: bool) -> tf.Tensor:
         loss = self.compute_loss(inputs, training=training)
         regularization_loss = tf.add_n([tf.cast(tf.reduce_sum(extra), tf.float32) for extra in self.losses] or [0.0])
+        unit = self._loss_unit
         rows = tf.shape(self._unpacked(inputs)[1])[0]  # the last batch may be smaller
         self._loss.update_state(loss, sample_weight=rows)
-        self._regularization_loss.update_state(regularization_loss, sample_weight=rows)
-        self._total_loss.update_state(loss + regularization_loss, sample_weight=rows)
-        return loss + regularization_loss
+        self._regularization_loss.update_state(unit * regularization_loss, sample_weight=rows)
+        self._total_loss.update_state(loss + unit * regularization_loss, sample_weight=rows)
+        return loss / unit + regularization_loss
+
+    @property
+    def _loss_unit(self) -> Any:
+        """What the loss is divided by where gradients are taken; it is reported as it is."""
+        return 1.0
+
+    def targets(self, inputs: Any) -> tuple[Any, Any]:
+        """Returns the labels of a batch as `fit` takes it, and its weights: ones where it has none."""
+        _, labels, weights = self._unpacked(inputs)
+        return labels, tf.ones_like(labels, tf.float32) if weights is None else weights
 
     def _unpacked(self, inputs: Any) -> tuple[Any, Any, Any]:
         columns, labels, weights = keras.utils.unpack_x_y_sample_weight(inputs)

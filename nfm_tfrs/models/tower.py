@@ -3,18 +3,20 @@
 from collections.abc import Sequence
 from typing import Any
 
+from nfm_tfrs.blocks.batch_norm import BatchNormalization
 from nfm_tfrs.keras_compat import keras, tf
+from nfm_tfrs.keras_compat.later_weights import LaterWeights
 
 
 @keras.utils.register_keras_serializable(package="nfm_tfrs")
-class Tower(keras.layers.Layer):
+class Tower(LaterWeights, keras.layers.Layer):
     """Dense → BatchNorm → activation → dropout, layer after layer: `[batch, inputs]` → `[batch, hidden_units[-1]]`.
 
     Args:
         hidden_units: Widths; with none the input passes unchanged.
         activation: Name of the activation.
         batch_norm: Whether to normalise before each activation.
-        batch_norm_momentum: Momentum of its moving averages.
+        batch_norm_momentum: Momentum of its moving averages, to which it warms up.
         dropout: Share of each layer's outputs dropped in training.
     """
 
@@ -38,7 +40,7 @@ class Tower(keras.layers.Layer):
         for units in self.hidden_units:
             layers.append(keras.layers.Dense(units, dtype=self.dtype_policy))
             if batch_norm:
-                layers.append(keras.layers.BatchNormalization(momentum=batch_norm_momentum, dtype=self.dtype_policy))
+                layers.append(BatchNormalization(momentum=batch_norm_momentum, dtype=self.dtype_policy))
             layers.append(keras.layers.Activation(activation, dtype=self.dtype_policy))
             if dropout:
                 layers.append(keras.layers.Dropout(dropout, dtype=self.dtype_policy))
@@ -46,7 +48,7 @@ class Tower(keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         for layer in self._layers:
-            if isinstance(layer, keras.layers.BatchNormalization | keras.layers.Dropout):
+            if isinstance(layer, BatchNormalization | keras.layers.Dropout):
                 inputs = layer(inputs, training=training)
             else:
                 inputs = layer(inputs)

@@ -10,6 +10,18 @@ from nfm_tfrs.data.pipeline.batches import plain_errors
 from nfm_tfrs.keras_compat import keras, tf
 
 
+def adapt_labels(model: Any, labels: Any, weights: Any = None) -> None:
+    """Tells a model the labels of all its training rows, where it is one that starts at their mean.
+
+    Args:
+        model: A model of any package; of a `RankingModel` see `adapt_labels`.
+        labels: Labels of the training rows, `[n]`.
+        weights: Weights of the rows, `[n]`.
+    """
+    if hasattr(model, "adapt_labels"):
+        model.adapt_labels(labels, weights)
+
+
 def fit(
     model: Any,
     train_data: tf.data.Dataset,

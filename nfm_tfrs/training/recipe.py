@@ -165,13 +165,15 @@ class Recipe(Configuration):
             arguments.count("epochs", epochs)
         arguments.not_negative("patience", patience)
         from nfm_tfrs.keras_compat import keras
-        from nfm_tfrs.training.fit import fit
+        from nfm_tfrs.training.fit import adapt_labels, fit
 
         if rows is None:
             rows = data.train.dataset(self.batch_size, shuffle=True, seed=seed)
         passes = EPOCHS if self.passes is None else self.passes
         keras.utils.set_random_seed(seed)
         model = self.build(data.features, steps=math.ceil(passes * len(rows)) if self.schedule == "cosine" else None)
+        if "train" in data.encoded:
+            adapt_labels(model, data.train.labels, data.train.weights)
         history = fit(
             model,
             rows,

@@ -19,6 +19,7 @@ from nfm_tfrs.keras_compat import forgotten_gradients, keras, tf
 from nfm_tfrs.keras_compat.search import OpenTuner, keras_tuner
 from nfm_tfrs.runs.files import write_text
 from nfm_tfrs.training.evaluate import evaluate
+from nfm_tfrs.training.fit import adapt_labels
 from nfm_tfrs.tuning.hypermodel import RankingHyperModel
 from nfm_tfrs.tuning.oracle import END, PARENT, START
 from nfm_tfrs.tuning.settings import Space
@@ -253,6 +254,7 @@ def train_slice(
     Raises:
         Diverged: The loss, or the metric, became infinite or NaN.
     """
+    adapt_labels(model, train.labels, train.part.weights)
     history = model.fit(
         train.dataset(number, batch_size),
         epochs=number + 1,

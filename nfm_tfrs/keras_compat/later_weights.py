@@ -1,0 +1,70 @@
+"""Weights that a layer got in a later version: files and lists that lack them load, and leave these as at first."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nfm_tfrs.keras_compat.packages import tf
+from nfm_tfrs.keras_compat.private import own_weights
+
+_VALUE = ".ATTRIBUTES/VARIABLE_VALUE"  # what a checkpoint calls a variable, behind its attribute
+
+
+class LaterWeights:
+    """A layer, or what holds some, whose weights earlier versions of this package did not all have.
+
+    It stands before the Keras class: `class Norm(LaterWeights, keras.layers.Layer)`. What was saved without the later
+    weights (a `.keras` or `.weights.h5` file, a checkpoint of TensorFlow, a list for `set_weights`) still loads.
+    """
+
+    later_weights: Mapping[str, float] = {}  # the attribute of each, and the value of one that nothing was loaded into
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Sets the weights as Keras does, from a list of today's length or of one without the later weights."""
+        weights = list(weights)
+        later = _later(self)
+        held: list[Any] = self.weights  # type: ignore[attr-defined]
+        if len(weights) == sum(id(weight) not in later for weight in held):
+            given = iter(weights)
+            weights = [np.float32(later[id(weight)]) if id(weight) in later else next(given) for weight in held]
+        super().set_weights(weights)  # type: ignore[misc]
+
+    def load_own_variables(self, store: Any) -> None:
+        """Loads the layer's own weights as Keras does, with or without the later ones."""
+        own, later = own_weights(self), _own_later(self)
+        found = {name: store[name] for name in store.keys()}  # noqa: SIM118
+        numbered = sum(name.isdigit() for name in found)
+        if later and numbered == len(own) - len(later):
+            given = iter([found.pop(str(number)) for number in range(numbered)])
+            values = [np.float32(later[id(weight)]) if id(weight) in later else next(given) for weight in own]
+            found |= {str(number): value for number, value in enumerate(values)}
+        super().load_own_variables(found)  # type: ignore[misc]
+
+
+def reset_missing(model: Any, checkpoint: Any) -> None:
+    """Makes the later weights that a checkpoint of TensorFlow lacks what they are at first; other files are left alone.
+
+    Args:
+        model: What the checkpoint was loaded into.
+        checkpoint: The path that it was loaded from.
+    """
+    if not Path(f"{checkpoint}.index").exists():
+        return
+    held = [f"/{name}" for name, _ in tf.train.list_variables(str(checkpoint))]
+    for part in (model, *model.submodules):
+        for name, value in getattr(part, "later_weights", {}).items():
+            if not any(key.endswith(f"/{name}/{_VALUE}") for key in held):
+                getattr(part, name).assign(value)
+
+
+def _own_later(layer: Any) -> dict[int, float]:
+    """The first values of a layer's own later weights, by their identity; none before it is built."""
+    later: Mapping[str, float] = getattr(layer, "later_weights", {})
+    return {id(getattr(layer, name)): value for name, value in later.items() if getattr(layer, name, None) is not None}
+
+
+def _later(layer: Any) -> dict[int, float]:
+    """The same of a layer and all layers inside it."""
+    return {weight: value for part in (layer, *layer.submodules) for weight, value in _own_later(part).items()}
