@@ -1,7 +1,7 @@
 """What was tried and measured, as frozen types with a versioned JSON form; standard library only."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from nfm_tfrs.configuration import Configuration
@@ -245,21 +245,29 @@ class Judged:
         metrics: All of the task's metrics.
         low: Lower end of the 95 % interval of the objective over rows.
         high: Upper end of that interval.
+        constant: The log loss or RMSE of the training rows' mean for every row; empty in files of version 0.1.0.
     """
 
     metrics: Metrics
     low: float
     high: float
+    constant: Metrics = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Returns this as plain JSON types."""
-        return {"metrics": _metrics(self.metrics), "interval": [finite(self.low), finite(self.high)]}
+        constant = {"constant": _metrics(self.constant)} if self.constant else {}
+        return {"metrics": _metrics(self.metrics), "interval": [finite(self.low), finite(self.high)], **constant}
 
     @classmethod
     def from_json(cls, written: Mapping[str, Any]) -> "Judged":
         """Returns what `to_json` wrote."""
         low, high = _read_interval(written)
-        return cls(metrics=_read_metrics(read(written, "metrics", Mapping)), low=low, high=high)
+        return cls(
+            metrics=_read_metrics(read(written, "metrics", Mapping)),
+            low=low,
+            high=high,
+            constant=_read_metrics(read(written, "constant", Mapping, {})),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -103,6 +103,12 @@ def test_nan_is_written_as_null_and_read_as_nan():
     json.dumps(replace(FINALIST, mean=nan, sd=nan).to_json(), allow_nan=False)
 
 
+def test_what_a_constant_would_have_scored_is_written_where_it_is_known():
+    judged = Judged(metrics={"auc": 0.7}, low=0.6, high=0.8, constant={"log_loss": 0.69})
+    assert judged.to_json()["constant"] == {"log_loss": 0.69}
+    assert Judged.from_json(judged.to_json()) == judged
+
+
 def test_version_010_is_read_whole(written):
     evidence = Evidence.from_json(written)
     read = evidence.to_json()

@@ -144,6 +144,16 @@ def print_metrics(title: str, report: Mapping[str, float]) -> None:
     console.print(table)
 
 
+def print_constant(where: str, report: Mapping[str, float], constant: Mapping[str, float]) -> None:
+    """Says what one prediction for all rows would have scored, and warns where the model is no better."""
+    from nfm_tfrs.metrics.constant import no_better
+
+    for name, value in constant.items():
+        console.print(f"The training rows' mean for every row: {name} {value:.4f}.")
+    if (sentence := no_better(report, constant)) is not None:
+        show_warning(f"{where}: {sentence} Train longer, or give columns that tell the label.")
+
+
 def print_rates(title: str, rates: "Sequence[Rates]") -> None:
     """Prints a table of missing and unknown values, feature by feature."""
     table = Table(title=Text(f"{title}: missing and unknown values"), title_justify="left")

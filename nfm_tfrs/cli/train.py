@@ -15,7 +15,7 @@ from nfm_tfrs import arguments
 from nfm_tfrs.cli.interruption import Interruption, interrupted_run
 from nfm_tfrs.cli.options import Overwrite, Rows, Seed, Trust, check_arguments, column_of
 from nfm_tfrs.cli.settings import with_options
-from nfm_tfrs.cli.terminal import TrainingProgress, console, print_metrics, print_rates, show_warning
+from nfm_tfrs.cli.terminal import TrainingProgress, console, print_constant, print_metrics, print_rates, show_warning
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.runs.claim import claimed
 from nfm_tfrs.runs.files import FILES
@@ -229,16 +229,18 @@ def _trained(
 
 def _judged(model: Any, data: "Prepared", users: dict[str, Any], parts: Sequence[str]) -> dict[str, dict[str, float]]:
     """The metrics of the rows chosen and, of a whole training, judged on, printed as they come."""
-    from nfm_tfrs.training.evaluate import evaluate
+    from nfm_tfrs.training.evaluate import evaluate, evaluate_constant
 
-    reports = {}
+    reports, constants = {}, {}
     for name in parts:
         if len(data.encoded.get(name, ())):
             reports[name] = evaluate(model, data.encoded[name], groups=users.get(name))
             print_metrics(f"{name} rows ({len(data.encoded[name]):,})", reports[name])
+            constants[name] = evaluate_constant(model, data.encoded[name], data.encoded.get("train"))
+            print_constant(f"{name} rows", reports[name], constants[name])
     last = list(reports)[-1]
     print_rates(f"{last} rows", data.encoded[last].rates)
-    return reports
+    return {**reports, "constant": {f"{part}_{name}": v for part, of in constants.items() for name, v in of.items()}}
 
 
 def _source(rows: Rows, data: "Prepared", stream: bool) -> Source:

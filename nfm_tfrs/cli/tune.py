@@ -8,7 +8,7 @@ import typer
 
 from nfm_tfrs.cli.options import Rows, Seed, check_arguments
 from nfm_tfrs.cli.settings import with_options
-from nfm_tfrs.cli.terminal import SearchProgress, console, print_metrics
+from nfm_tfrs.cli.terminal import SearchProgress, console, print_constant, print_metrics
 from nfm_tfrs.runs.claim import made
 from nfm_tfrs.training.recipe import Recipe
 from nfm_tfrs.tuning.settings import TRAINING, Budget, Finals, Schedule, Space
@@ -67,4 +67,5 @@ def tune(
     console.print(found.evidence.verdict)
     if found.evidence.test is not None:
         print_metrics(f"test rows ({len(data.test):,})", found.evidence.test.metrics)
+        print_constant("test rows", found.evidence.test.metrics, found.evidence.test.constant)
     console.print(f"Wrote {', '.join(name for name in FILES if (out / name).exists())} to {out}.")

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from nfm_tfrs.configuration import Configuration
 from nfm_tfrs.evidence import Evidence
+from nfm_tfrs.metrics.constant import no_better
 
 
 def card(best: Configuration, evidence: Evidence) -> str:
@@ -62,6 +63,12 @@ def _test(evidence: Evidence) -> Iterator[str]:
         return
     yield from (f"- {name}: {value:.4f}" for name, value in test.metrics.items())
     yield f"- 95 % interval of {evidence.objective.metric} over rows: [{test.low:.4f}, {test.high:.4f}]"
+    yield from (
+        f"- {name} of the training rows' mean for every row: {value:.4f}" for name, value in test.constant.items()
+    )
+    if (warning := no_better(test.metrics, test.constant)) is not None:
+        yield ""
+        yield warning
 
 
 def _made_from(evidence: Evidence) -> Iterator[str]:

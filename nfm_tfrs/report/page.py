@@ -9,9 +9,10 @@ from pathlib import Path
 from string import Template
 
 from nfm_tfrs.evidence import Evidence
+from nfm_tfrs.metrics.constant import no_better
 from nfm_tfrs.report.figures import Figures, sentence
 from nfm_tfrs.report.importance import importances
-from nfm_tfrs.report.view import Search, flat, number, shown, title
+from nfm_tfrs.report.view import NAMES, Search, flat, number, shown, title
 from nfm_tfrs.runs.files import write_text
 
 PAGE = Template("""<!doctype html>
@@ -91,10 +92,17 @@ def _head(search: Search, figures: Figures) -> str:
     if (test := evidence.test) is not None:
         interval = f"95 % [{number(test.low)}, {number(test.high)}]"
         cards.append((f"test {search.name}", number(test.metrics[search.metric]), interval))
+        for metric, value in test.constant.items():
+            name, reached = NAMES.get(metric, metric.replace("_", " ")), number(test.metrics.get(metric))
+            cards.append(
+                (f"test {name} of a constant", number(value), f"the training rows' mean; the model: {reached}")
+            )
     cards.append(("configurations", str(len(search.chains)), f"finished; trials in all: {len(evidence.trials)}"))
     cards.append(("time", _duration(evidence.seconds), f"on {evidence.data.train:,} rows"))
     items = (f"<div><dt>{escape(a)}</dt><dd>{escape(b)}<small>{escape(c)}</small></dd></div>" for a, b, c in cards)
-    return f'<p>{escape(verdict)}</p><dl class="cards">{"".join(items)}</dl>'
+    warning = None if test is None else no_better(test.metrics, test.constant)
+    said = " ".join([verdict] + ([] if warning is None else [warning]))
+    return f'<p>{escape(said)}</p><dl class="cards">{"".join(items)}</dl>'
 
 
 def _best(search: Search, figures: Figures) -> str:

@@ -6,6 +6,7 @@ from nfm_tfrs import lazy
 
 if TYPE_CHECKING:
     from nfm_tfrs.training.evaluate import evaluate as evaluate
+    from nfm_tfrs.training.evaluate import evaluate_constant as evaluate_constant
     from nfm_tfrs.training.evaluate import judge as judge
     from nfm_tfrs.training.evaluate import predict as predict
     from nfm_tfrs.training.fit import fit as fit
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 lazy.show(
     __name__,
     {
-        "nfm_tfrs.training.evaluate": ("evaluate", "judge", "predict"),
+        "nfm_tfrs.training.evaluate": ("evaluate", "evaluate_constant", "judge", "predict"),
         "nfm_tfrs.training.fit": ("fit",),
         "nfm_tfrs.training.recipe": ("Best", "Recipe", "Trained"),
         "nfm_tfrs.training.repeat": ("repeat_run",),

@@ -23,6 +23,23 @@ def evaluate(model: Any, part: EncodedPart, *, batch_size: int = 4096, groups: A
     return metrics.evaluate_regression(part.labels, predictions, part.weights)
 
 
+def evaluate_constant(model: Any, part: EncodedPart, train: EncodedPart | None) -> dict[str, float]:
+    """Returns what the training rows' mean for every row scores: `log_loss` of a binary model, else `rmse`.
+
+    Args:
+        model: A `RankingModel`.
+        part: The rows to judge on.
+        train: The rows it was trained on; without them, as of a stream, the mean is where the model started.
+    """
+    if train is not None and train.labels is not None:
+        prediction = metrics.constant_prediction(train.labels, train.weights, binary=model.is_binary)
+    elif hasattr(model, "label_mean"):
+        prediction = float(model.label_mean.numpy())
+    else:
+        return {}
+    return metrics.constant_report(prediction, part.labels, part.weights, binary=model.is_binary)
+
+
 def predict(model: Any, part: EncodedPart, *, batch_size: int = 4096) -> np.ndarray:
     """Returns the model's logits (binary) or predictions, `[n]` float32.
 

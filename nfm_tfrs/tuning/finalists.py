@@ -16,7 +16,7 @@ from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import forgotten_gradients, keras
 from nfm_tfrs.metrics.bootstrap import paired_bootstrap
 from nfm_tfrs.runs.files import write_text
-from nfm_tfrs.training.evaluate import evaluate, predict
+from nfm_tfrs.training.evaluate import evaluate, evaluate_constant, predict
 from nfm_tfrs.training.recipe import Best, Recipe, Trained
 from nfm_tfrs.tuning.oracle import END, PARENT, START
 from nfm_tfrs.tuning.settings import Finals
@@ -154,7 +154,7 @@ def conclude(
         diverged=lost,
         verdict=verdict(kept, goal, len(lost)),
         winner=winner,
-        test=None if test is None else _judged(model, test, goal.metric),
+        test=None if test is None else _judged(model, test, goal.metric, data.train),
         data=Data(
             train=len(data.train),
             valid=len(valid),
@@ -321,9 +321,10 @@ def _failure(tuner: SliceTuner, trial: Any) -> str | None:
     return tuner.failure(trial.trial_id) or trial.message
 
 
-def _judged(model: Any, test: EncodedPart, metric: str) -> Judged:
+def _judged(model: Any, test: EncodedPart, metric: str, train: EncodedPart) -> Judged:
     over_rows = paired_bootstrap(metric, np.asarray(test.labels), [predict(model, test)], weights=test.weights)
-    return Judged(metrics=evaluate(model, test), low=over_rows.low, high=over_rows.high)
+    constant = evaluate_constant(model, test, train)
+    return Judged(metrics=evaluate(model, test), low=over_rows.low, high=over_rows.high, constant=constant)
 
 
 def _mean(finalist: Finalist) -> float:

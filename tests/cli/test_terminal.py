@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import typer
 
-from nfm_tfrs.cli.terminal import SearchProgress, one_line_errors, print_metrics, show_warning
+from nfm_tfrs.cli.terminal import SearchProgress, one_line_errors, print_constant, print_metrics, show_warning
 from nfm_tfrs.keras_compat import tf
 
 
@@ -94,3 +94,15 @@ def test_names_of_columns_are_no_markup(capsys):
     said = capsys.readouterr().out
     assert "[b]old[/b]" in said
     assert "auc[/kg]" in said
+
+
+@pytest.mark.parametrize(("rmse", "warned"), [(0.9, False), (1.5, True)])
+def test_a_model_that_is_no_better_than_a_constant_is_warned_of(rmse, warned, capsys):
+    print_constant("test rows", {"rmse": rmse}, {"rmse": 1.0})
+    said = capsys.readouterr()
+    assert said.out == "The training rows' mean for every row: rmse 1.0000.\n"
+    expected = (
+        "nfm-tfrs: test rows: The model is no better than the mean of the training rows for every row: "
+        "rmse 1.5000 against 1.0000. Train longer, or give columns that tell the label.\n"
+    )
+    assert said.err == (expected if warned else "")

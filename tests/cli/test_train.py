@@ -33,6 +33,10 @@ def test_train_writes_model_features_metrics_curves_and_logs(trained):
     named = {"auc", "log_loss", "calibration_error", "predicted_to_actual", "grouped_auc", "groups"}
     assert set(metrics["test"]) == named
     assert len(metrics["history"]["val_auc"]) <= 3
+    for name, value in metrics["constant"].items():
+        assert f"The training rows' mean for every row: {name.partition('_')[2]} {value:.4f}." in trained.output
+    assert set(metrics["constant"]) == {"valid_log_loss", "test_log_loss"}
+    assert 0.5 < metrics["constant"]["test_log_loss"] < 0.75
     assert (trained.folder / "curves.png").read_bytes().startswith(b"\x89PNG")
     for part in ("valid rows", "test rows", "missing and unknown"):
         assert part in trained.output.lower()

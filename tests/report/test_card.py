@@ -25,6 +25,13 @@ def test_card_of_an_earlier_search_is_the_same_to_the_byte(evidence):
     assert card_of(evidence) == (YESTERDAY / "card.md").read_text()
 
 
+@pytest.mark.parametrize(("constant", "warned"), [(0.1, True), (9.0, False)])
+def test_card_says_what_a_constant_would_have_scored(evidence, constant, warned):
+    text = card_of(replace(evidence, test=replace(evidence.test, constant={"log_loss": constant})))
+    assert f"- log_loss of the training rows' mean for every row: {constant:.4f}\n" in text
+    assert ("\n\nThe model is no better than the mean" in text) == warned
+
+
 def test_card_holds_what_makes_the_model_again(evidence):
     made = json.loads(card_of(evidence).partition("```json\n")[2].partition("```")[0])
     assert made["training"]["passes"] == evidence.passes

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from nfm_tfrs.evidence import Evidence
-from nfm_tfrs.report.page import write_report
+from nfm_tfrs.report.page import _head, write_report
+from nfm_tfrs.report.view import Search
 
 YESTERDAY = Path(__file__).parents[1] / "yesterday"  # what version 0.1.0 wrote
 BLOCKS = {"bi_interaction": 0.0, "cross": 0.02, "gated_cross": 0.025, "self_attention": -0.01, "concat": -0.02}
@@ -331,7 +332,8 @@ def test_page_is_drawn_without_tensorflow(run_python, tmp_path):
 import json, sys
 from pathlib import Path
 from nfm_tfrs.evidence import Evidence
-from nfm_tfrs.report.page import write_report
+from nfm_tfrs.report.page import _head, write_report
+from nfm_tfrs.report.view import Search
 write_report(Evidence.from_json(json.loads(Path({str(YESTERDAY / "search.json")!r}).read_text())), "report.html")
 print(*sys.modules)
 """
@@ -381,3 +383,14 @@ def test_browser_draws_every_figure_without_an_error(page, tmp_path):
     drawn = re.findall(r'id="figure-(\w+)" class="plotly-graph-div js-plotly-plot"', done.stdout)
     assert drawn == page.figures()
     assert done.stdout.count('<svg class="main-svg"') >= len(drawn)
+
+
+@pytest.mark.parametrize(("constant", "warned"), [(0.7, True), (0.8, False)])
+def test_the_head_says_what_a_constant_would_have_scored(constant, warned):
+    found = found_of(objective="val_rmse")
+    found["test"]["constant"] = {"rmse": constant}
+    head = _head(Search(Evidence.from_json(found)), None)
+    assert (
+        f"test RMSE of a constant</dt><dd>{constant:.4f}<small>the training rows&#x27; mean; the model: 0.7912" in head
+    )
+    assert ("The model is no better than the mean" in head) == warned
