@@ -104,9 +104,23 @@ class Target:
         return cls(Label.parse(text), weight, task)
 
     @classmethod
-    def of(cls, target: "Target | str") -> "Target":
-        """Returns the target itself, or the binary one without weights whose label a text writes."""
-        return target if isinstance(target, Target) else cls.parse(target)
+    def of(cls, target: "Target | str", *, binary: bool | None = None) -> "Target":
+        """Returns the target itself, or the one without weights whose label a text writes.
+
+        Args:
+            target: The target, or its label's text.
+            binary: Whether the labels of a text are 0 and 1; they are if not given.
+
+        Raises:
+            ValueError: A text that is no label, or a target whose task is not what `binary` says.
+        """
+        if not isinstance(target, Target):
+            return cls.parse(target, task="regression" if binary is False else "binary")
+        if binary not in (None, target.is_binary):
+            raise ValueError(
+                f"The target's task is {target.task!r}; received binary={binary} too. Leave it out: the target says it."
+            )
+        return target
 
     def __str__(self) -> str:
         return str(self.label)

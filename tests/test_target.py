@@ -192,6 +192,13 @@ def test_a_text_is_the_binary_target_without_weights_and_a_target_is_itself():
     target = Target.parse("rating", weight="trust", task="regression")
     assert Target.of(target) is target
     assert Target.of("rating>=4") == Target(Label("rating", ">=", 4))
+    assert Target.of("rating", binary=False) == Target.parse("rating", task="regression")
+    assert Target.of(target, binary=target.is_binary) is target
+
+
+def test_a_target_that_says_another_task_is_refused():
+    with pytest.raises(ValueError, match=r"^The target's task is 'binary'; received binary=False too. Leave it out"):
+        Target.of(Target.parse("click"), binary=False)
 
 
 @pytest.mark.parametrize(

@@ -24,21 +24,23 @@ def prepare(
     split: Split | str,
     *,
     features: FeatureSpec | None = None,
+    binary: bool | None = None,
     **rules: Any,
 ) -> Prepared:
     """Splits a table, infers the features from its training rows alone, and encodes the parts train, valid and test.
 
     Args:
         table: The data.
-        target: What is predicted; of a text such as `rating>=4` the binary target without weights.
+        target: What is predicted; of a text such as `rating>=4` the target without weights.
         split: Which rows train, validate and test, or the text of it; see `parse_split`.
         features: The features; inferred if not given, without the target's columns and the split's time.
+        binary: Whether the labels of a text are 0 and 1; they are if not given.
         **rules: Rules of the inference; see `nfm_tfrs.features.infer.Inference`.
 
     Raises:
         ValueError: The split leaves no row to train or validate on, or a column does not fit; see `encode_part`.
     """
-    target, split = Target.of(target), Split.of(split)
+    target, split = Target.of(target, binary=binary), Split.of(split)
     for number in features.numbers if features else ():  # here, where the rows still have the numbers of the file's
         if number.name in table.column_names and is_text(table.schema.field(number.name).type):
             check_text_of_number(number.name, table.column(number.name))
