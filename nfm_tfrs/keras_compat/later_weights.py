@@ -1,15 +1,14 @@
 """Weights that a layer got in a later version: files and lists that lack them load, and leave these as at first."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nfm_tfrs.keras_compat.packages import tf
-from nfm_tfrs.keras_compat.private import own_weights
-
-_VALUE = ".ATTRIBUTES/VARIABLE_VALUE"  # what a checkpoint calls a variable, behind its attribute
+from nfm_tfrs.keras_compat.private import hidden_weight, own_weights
 
 
 class LaterWeights:
@@ -43,20 +42,47 @@ class LaterWeights:
         super().load_own_variables(found)  # type: ignore[misc]
 
 
-def reset_missing(model: Any, checkpoint: Any) -> None:
-    """Makes the later weights that a checkpoint of TensorFlow lacks what they are at first; other files are left alone.
+@contextmanager
+def older_file(model: Any, path: Any) -> Iterator[None]:
+    """While weights are loaded inside: later weights that the file lacks are not looked for, and are as at first then.
+
+    For checkpoints of TensorFlow and Keras' old HDF5 files; others are read by `load_own_variables`.
 
     Args:
-        model: What the checkpoint was loaded into.
-        checkpoint: The path that it was loaded from.
+        model: What the file is loaded into.
+        path: The path that it is loaded from.
     """
-    if not Path(f"{checkpoint}.index").exists():
+    held = _names_in(str(path))
+    if held is None:
+        yield
         return
-    held = [f"/{name}" for name, _ in tf.train.list_variables(str(checkpoint))]
-    for part in (model, *model.submodules):
-        for name, value in getattr(part, "later_weights", {}).items():
-            if not any(key.endswith(f"/{name}/{_VALUE}") for key in held):
-                getattr(part, name).assign(value)
+    missing = [
+        (part, name, value)
+        for part in (model, *model.submodules)
+        for name, value in getattr(part, "later_weights", {}).items()
+        if getattr(part, name, None) is not None and f"/{name}/" not in held
+    ]
+    with ExitStack() as hidden:
+        for part, name, _ in missing:
+            hidden.enter_context(hidden_weight(part, getattr(part, name)))
+        yield
+    for part, name, value in missing:
+        getattr(part, name).assign(value)
+
+
+def _names_in(path: str) -> str | None:
+    """The names of all weights in a checkpoint or an old HDF5 file, between slashes; None of other files."""
+    if Path(f"{path}.index").exists():
+        names = [name for name, _ in tf.train.list_variables(path)]
+    elif path.endswith((".h5", ".hdf5")) and not path.endswith(".weights.h5"):
+        import h5py
+
+        names = []
+        with h5py.File(path, "r") as file:
+            file.visit(lambda name: names.append(name.removesuffix(":0")))
+    else:
+        return None
+    return "".join(f"/{name}/" for name in names)
 
 
 def _own_later(layer: Any) -> dict[int, float]:

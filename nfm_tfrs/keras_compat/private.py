@@ -70,6 +70,17 @@ def own_weights(layer: Any) -> list[Any]:
     return [*layer._trainable_weights, *layer._non_trainable_weights]
 
 
+@contextmanager
+def hidden_weight(layer: Any, weight: Any) -> Iterator[None]:
+    """Takes a weight that is not trained out of a layer's list meanwhile; Keras fills the list from old HDF5 files."""
+    before = layer._non_trainable_weights[:]
+    layer._non_trainable_weights[:] = [one for one in before if one is not weight]
+    try:
+        yield
+    finally:
+        layer._non_trainable_weights[:] = before
+
+
 def steps_per_execution(model: Any) -> Any:
     """Returns the variable with the number of steps that Keras runs at once, None before `compile`.
 

@@ -12,7 +12,7 @@ from nfm_tfrs.features.feature import Feature
 from nfm_tfrs.features.scale import warn_of_raw_numbers
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import keras, tf
-from nfm_tfrs.keras_compat.later_weights import LaterWeights, reset_missing
+from nfm_tfrs.keras_compat.later_weights import LaterWeights, older_file
 from nfm_tfrs.keras_compat.private import clear_losses, has_losses, task_loss, untracked
 from nfm_tfrs.models import description, label_start
 from nfm_tfrs.models.interaction import Interaction, interaction_blocks, interaction_config
@@ -449,9 +449,8 @@ class RankingModel(LaterWeights, TaskModel):
 
     def load_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
         """Loads weights as Keras' `load_weights` does, also those of version 0.1.0, which had fewer."""
-        status = super().load_weights(filepath, *args, **kwargs)
-        reset_missing(self, filepath)
-        return status
+        with older_file(self, filepath):
+            return super().load_weights(filepath, *args, **kwargs)
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "RankingModel":
