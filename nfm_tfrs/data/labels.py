@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from nfm_tfrs.arguments import missing_column
-from nfm_tfrs.features.check import is_text
+from nfm_tfrs.features.check import is_text, one_a_row
 from nfm_tfrs.target import Label, Target
 
 _OPERATORS: dict[str, Callable[..., pa.Array]] = {
@@ -59,7 +59,7 @@ def read_weights(table: pa.Table | pa.RecordBatch, target: Target, *, first_row:
         return None
     if name not in table.schema.names:
         raise missing_column(name, table.schema.names)
-    array = table.column(name)
+    array = one_a_row(table.column(name))
     if not _is_number(array.type):
         raise ValueError(f"Weight column {name!r} is {array.type}, but weights are numbers. Cast it first.")
     weights = np.asarray(array.cast(pa.float64(), safe=False), np.float64)
@@ -138,7 +138,7 @@ def _finite(name: str, array: pa.ChunkedArray, first_row: int) -> np.ndarray:
 
 
 def _decoded(name: str, array: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
-    array = array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array])
+    array = one_a_row(array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array]))
     if types.is_dictionary(array.type):
         array = array.cast(array.type.value_type)
     if types.is_boolean(array.type):

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from nfm_tfrs.arguments import missing_column
+from nfm_tfrs.features.check import one_a_row
 
 FRACTIONS = (0.8, 0.1, 0.1)
 Kind = Literal["random", "time", "user-time"]
@@ -53,9 +54,17 @@ class Split:
     seed: int = 0
 
     @classmethod
-    def of(cls, split: "Split | str") -> "Split":
-        """Returns the split itself, or the one that a text writes; see `parse_split`."""
-        return split if isinstance(split, Split) else parse_split(split)
+    def of(cls, split: "Split | str", seed: int = 0) -> "Split":
+        """Returns the split itself, or the one that a text writes, with the seed; see `parse_split`.
+
+        Raises:
+            ValueError: It is neither, or no split that a text can write.
+        """
+        if isinstance(split, Split):
+            return split
+        if not isinstance(split, str):
+            raise ValueError(f"A split is {_FORMS}; received {split!r:.60}.")
+        return parse_split(split, seed)
 
     def __str__(self) -> str:
         columns = f":{','.join(self.columns)}" if self.columns else ""
@@ -131,7 +140,7 @@ def _fractions(text: str) -> tuple[float, float, float]:
 def _complete(table: pa.Table, name: str) -> pa.ChunkedArray:
     if name not in table.schema.names:
         raise missing_column(name, table.schema.names)
-    column = table.column(name)
+    column = one_a_row(table.column(name))
     unknown = np.asarray(pc.is_null(column, nan_is_null=types.is_floating(column.type)))
     if unknown.any():
         raise ValueError(

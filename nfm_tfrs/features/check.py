@@ -120,8 +120,7 @@ def decoded(array: pa.Array) -> pa.Array:
 
 
 def _dense(feature: Feature, array: pa.Array) -> pa.Array:
-    if types.is_fixed_size_list(array.type) and array.type.list_size == 1:
-        return pc.list_element(array, 0)  # [batch, 1] is dense
+    array = one_a_row(array)
     if is_list(array.type):
         raise ValueError(
             f"Column {feature.name!r} holds lists ({array.type}), but a {type(feature).__name__} has one value a row. "
@@ -299,6 +298,12 @@ def _another_type(name: str, received: Any, declared: str) -> ValueError:
         f"Column {name!r} is {received}, another type than in training: feature {name!r} was declared {declared}. "
         "Cast the column, or infer the features again."
     )
+
+
+def one_a_row(array: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Returns a column of one value a row, `[n, 1]`, as `[n]`; any other as it is."""
+    single = types.is_fixed_size_list(array.type) and array.type.list_size == 1
+    return pc.list_element(array, 0) if single else array
 
 
 def is_list(kind: pa.DataType) -> bool:

@@ -39,7 +39,7 @@ class ColumnCounts:
         self.field, self.kind = field, kind
         self.rows = 0
         whole = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-        one_value = pa.types.is_fixed_size_list(whole) and whole.list_size == 1 and kind in ("category", "number")
+        one_value = pa.types.is_fixed_size_list(whole) and whole.list_size == 1 and kind != "bag"
         self.is_list, self.is_bag = is_list(whole), kind == "bag" or (is_list(whole) and not one_value)
         self.type = whole.value_type if self.is_list else whole
         if pa.types.is_dictionary(self.type):

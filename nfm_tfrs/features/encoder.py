@@ -227,6 +227,8 @@ def _dense(feature: Feature, column: Any) -> tf.Tensor:
             column.dtype, INT_MISSING
         )
         column = tf.sparse.to_dense(column, default_value=missing)
+    if column.shape.rank is None:  # traced for [batch] and [batch, 1] alike
+        column = _one_a_row(feature, column)
     if column.shape.rank == 2 and column.shape[1] in (1, None):
         column = tf.reshape(column, [tf.shape(column)[0]])  # not [-1]: a bag of a length known too late shall fail
     if column.shape.rank != 1:
@@ -235,6 +237,22 @@ def _dense(feature: Feature, column: Any) -> tf.Tensor:
             f"received shape {column.shape}. Declare a MultiCategoricalFeature, or reshape the column."
         )
     return column
+
+
+def _one_a_row(feature: Feature, column: tf.Tensor) -> tf.Tensor:
+    """A column whose rank is known at run time alone, as [batch]."""
+    rows = tf.shape(column)[0]
+    message = (
+        f"Feature {feature.name!r} takes one value an example, [batch] or [batch, 1]. "
+        "Declare a MultiCategoricalFeature, or reshape the column."
+    )
+    with _checked(tf.debugging.assert_equal(tf.size(column), rows, message)):
+        return tf.reshape(column, [rows])
+
+
+def _checked(check: Any) -> Any:
+    """Makes what is inside wait for an assertion, which is None where it ran at once."""
+    return tf.control_dependencies([] if check is None else [check])
 
 
 def _weight_values(feature: MultiCategoricalFeature, column: Any, weights: Any) -> tf.Tensor:
@@ -256,6 +274,11 @@ def _ragged(name: str, column: Any) -> tf.RaggedTensor:
         rows = column.indices[:, 0]
         return tf.RaggedTensor.from_value_rowids(column.values, rows, nrows=column.dense_shape[0], validate=False)
     if isinstance(column, tf.Tensor):
+        if column.shape.rank is None:  # traced for [batch] and [batch, length] alike
+            rows = tf.shape(column)[0]
+            message = f"Bag {name!r} must be [batch, length] or ragged. Reshape the column."
+            with _checked(tf.debugging.assert_less(tf.rank(column), 3, message)):
+                column = tf.reshape(column, [rows, tf.size(column) // tf.maximum(rows, 1)])
         if column.shape.rank not in (1, 2):
             raise ValueError(f"Bag {name!r} must be [batch, length] or ragged; received shape {column.shape}.")
         column = tf.expand_dims(column, 1) if column.shape.rank == 1 else column
