@@ -3,6 +3,7 @@
 import difflib
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
@@ -96,6 +97,25 @@ def plain(argument: str, values: Mapping[str, Any]) -> dict[str, Any]:
             'Write a block as {"name": …, "config": {…}}.'
         ) from error
     return found
+
+
+def check_names(where: Any, names: Iterable[str], *, shown: Sequence[Any] | None = None) -> None:
+    """Checks that no two columns have one name.
+
+    Args:
+        where: The file, or what the columns are of.
+        names: Their names.
+        shown: What the names were before they became text, for the message; the names if not given.
+
+    Raises:
+        ValueError: Two have.
+    """
+    names = list(names)
+    counts = Counter(names)
+    repeated = [repr(one) for name, one in zip(names, shown or names, strict=True) if counts[name] > 1]
+    if repeated:
+        listed = ", ".join(sorted(dict.fromkeys(repeated)))
+        raise ValueError(f"{where} has two columns {listed}. Give each a name of its own.")
 
 
 def missing_column(name: str, columns: Iterable[Any], *, reader: str | None = None) -> ValueError:

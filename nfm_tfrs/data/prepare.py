@@ -14,33 +14,37 @@ from nfm_tfrs.data.readers.table import find_files, iterate_batches, read_table
 from nfm_tfrs.data.split import Split
 from nfm_tfrs.features.check import check_text_of_number, is_text
 from nfm_tfrs.features.encoder import FeatureEncoder
+from nfm_tfrs.features.frames import as_table
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.target import Target
 
 
 def prepare(
-    table: pa.Table,
+    table: Any,
     target: Target | str,
     split: Split | str,
     *,
     features: FeatureSpec | None = None,
     binary: bool | None = None,
+    seed: int = 0,
     **rules: Any,
 ) -> Prepared:
     """Splits a table, infers the features from its training rows alone, and encodes the parts train, valid and test.
 
     Args:
-        table: The data.
+        table: The data: an Arrow table, a DataFrame (pandas, or with Arrow's C stream as polars has), a dict of columns
+            or a list of dicts.
         target: What is predicted; of a text such as `rating>=4` the target without weights.
-        split: Which rows train, validate and test, or the text of it; see `parse_split`.
+        split: Which rows train, validate and test, or the text of it, such as `random`; see `parse_split`.
         features: The features; inferred if not given, without the target's columns and the split's time.
         binary: Whether the labels of a text are 0 and 1; they are if not given.
+        seed: Seed of a random split that is written as text.
         **rules: Rules of the inference; see `nfm_tfrs.features.infer.Inference`.
 
     Raises:
         ValueError: The split leaves no row to train or validate on, or a column does not fit; see `encode_part`.
     """
-    target, split = Target.of(target, binary=binary), Split.of(split)
+    table, target, split = as_table(table), Target.of(target, binary=binary), Split.of(split, seed)
     for number in features.numbers if features else ():  # here, where the rows still have the numbers of the file's
         if number.name in table.column_names and is_text(table.schema.field(number.name).type):
             check_text_of_number(number.name, table.column(number.name))
@@ -68,6 +72,7 @@ def prepare_files(
     format: str | None = None,
     cache: str | Path | None = None,
     keep: Sequence[str] = (),
+    seed: int = 0,
     **rules: Any,
 ) -> Prepared:
     """Reads files and encodes their parts train, valid and test.
@@ -84,6 +89,7 @@ def prepare_files(
         format: The files' format, where their suffix does not tell.
         cache: A folder that keeps the encoded parts; see `nfm_tfrs.data.cache.cached`.
         keep: The columns of the raw tables that a cache keeps.
+        seed: Seed of a random split that is written as text, or not given.
         **rules: Rules of the inference; see `nfm_tfrs.features.infer.Inference`.
 
     Raises:
@@ -99,7 +105,7 @@ def prepare_files(
     """
     if valid is None and (stream or test is not None):
         raise ValueError("stream and test need the rows to choose on in files of their own. Give valid=.")
-    target, split = Target.of(target), Split.of(split or "random")
+    target, split = Target.of(target), Split.of(split or "random", seed)
     given = {"data": data, "valid": valid, "test": test}
     # Found once, so that the files whose state a cache keeps are those that are read.
     files = {

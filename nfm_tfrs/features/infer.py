@@ -14,6 +14,7 @@ from nfm_tfrs import arguments
 from nfm_tfrs.features.bag import WEIGHTS_OF
 from nfm_tfrs.features.column import ColumnCounts, Kind
 from nfm_tfrs.features.feature import Feature, NumericFeature
+from nfm_tfrs.features.frames import as_table
 from nfm_tfrs.features.spec import FeatureSpec
 
 MIN_COUNT = 5  # chosen on validation: benchmarks/quality/movielens.py
@@ -100,9 +101,9 @@ def infer_features(
     too, unless the column has more than 8 different ones.
 
     Args:
-        source: What `nfm_tfrs.data.read_table` takes (files of any format, a pandas DataFrame, a dict of arrays, an
-            Arrow table), Arrow record batches of one schema, or a batched tf.data.Dataset of dicts, or of tuples that
-            begin with one. Parquet files and datasets are read batch by batch.
+        source: What `nfm_tfrs.data.read_table` takes (files of any format, a DataFrame, a dict of columns, a list of
+            dicts, an Arrow table), Arrow record batches of one schema, or a batched tf.data.Dataset of dicts, or of
+            tuples that begin with one. Parquet files and datasets are read batch by batch.
         columns: The columns to use, in order; all that are not excluded if not given.
         exclude: Columns to leave out, such as weights.
         min_count: Values seen less often become unknown; a column that has no other is hashed into twice as many
@@ -133,7 +134,7 @@ def _batches(source: Any, rules: Inference, format: str | None) -> Iterable[pa.R
     if isinstance(source, pa.RecordBatchReader | Iterator) or _is_batches(source):
         return _checked(source, rules)
     # Imported here: the readers stand above the features.
-    from nfm_tfrs.data.readers.table import as_table, file_format, find_files, is_files, read_table
+    from nfm_tfrs.data.readers.table import file_format, find_files, is_files, read_table
 
     if not is_files(source):
         return _checked(as_table(source).to_batches(), rules)

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from nfm_tfrs import metrics
-from nfm_tfrs.data.parts import EncodedPart
+from nfm_tfrs.data.parts import EncodedPart, encode_part
+from nfm_tfrs.features.frames import read_columns
 
 
 def evaluate(model: Any, part: EncodedPart, *, batch_size: int = 4096, groups: Any = None) -> dict[str, float]:
@@ -40,14 +41,20 @@ def evaluate_constant(model: Any, part: EncodedPart, train: EncodedPart | None) 
     return metrics.constant_report(prediction, part.labels, part.weights, binary=model.is_binary)
 
 
-def predict(model: Any, part: EncodedPart, *, batch_size: int = 4096) -> np.ndarray:
+def predict(model: Any, part: Any, *, batch_size: int = 4096) -> np.ndarray:
     """Returns the model's logits (binary) or predictions, `[n]` float32.
 
     Args:
         model: A `RankingModel`.
-        part: The rows; their labels and weights are not read.
+        part: The rows, an `EncodedPart`, or what else holds rows: a DataFrame (pandas, or with Arrow's C stream as
+            polars has), a dict of columns, a list of dicts, an Arrow table. Labels and weights are not read.
         batch_size: Rows of a prediction step.
+
+    Raises:
+        ValueError: It holds no rows, or a column is missing or does not fit its feature.
     """
+    if not isinstance(part, EncodedPart):
+        part = encode_part(read_columns(part, model.encoder.features.columns), model.encoder)
     unlabelled = EncodedPart(part.columns)
     return model.predict(unlabelled.dataset(batch_size), verbose=0)[:, 0]
 

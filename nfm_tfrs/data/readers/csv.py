@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
-from nfm_tfrs.arguments import missing_column
-from nfm_tfrs.data.readers.refusals import check_names, damaged_gzip
+from nfm_tfrs.arguments import check_names, missing_column
+from nfm_tfrs.data.readers.refusals import damaged_gzip
 
 _BEYOND_INT64 = re.compile(r"CSV column #(\d+): .*error to int64: invalid value '\d{19,20}'")
 

@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import types
 
-from nfm_tfrs.arguments import missing_column
-from nfm_tfrs.data.readers.refusals import check_names, damaged_parquet
+from nfm_tfrs.arguments import check_names, missing_column
+from nfm_tfrs.data.readers.refusals import damaged_parquet
+from nfm_tfrs.features.frames import without_views
 
 # Pages are read through a buffer of this size: without one, Arrow holds all the bytes of a row group's columns,
 # and one row group may be the whole file.
@@ -128,24 +129,6 @@ def one_table(tables: Sequence[pa.Table], paths: Sequence[Path]) -> pa.Table:
         return pa.concat_tables(tables, promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise ValueError(f"The columns of {paths[0]} and the files after it differ in type: {error}") from error
-
-
-def without_views(table: pa.Table) -> pa.Table:
-    """Returns the table with `large_string` for `string_view`, whose rows Arrow cannot take; inside lists too."""
-    schema = pa.schema([field.with_type(_without_views(field.type)) for field in table.schema], table.schema.metadata)
-    return table if schema.equals(table.schema) else table.cast(schema)
-
-
-def _without_views(kind: pa.DataType) -> pa.DataType:
-    if kind == pa.string_view():
-        return pa.large_string()
-    if kind == pa.binary_view():
-        return pa.large_binary()
-    if types.is_list(kind):
-        return pa.list_(kind.value_field.with_type(_without_views(kind.value_type)))
-    if types.is_large_list(kind):
-        return pa.large_list(kind.value_field.with_type(_without_views(kind.value_type)))
-    return kind
 
 
 def _repeating_strings(path: Path, metadata: pq.FileMetaData) -> list[str]:

@@ -1,7 +1,5 @@
 """What is said of files that cannot be read as tables."""
 
-from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -20,21 +18,6 @@ def damaged_gzip(path: Path, error: Exception) -> ValueError:
 def damaged_parquet(path: Path, error: Exception) -> ValueError:
     """Returns the error for a Parquet file that is cut short, damaged or none; see `damaged_gzip`."""
     return ValueError(f"{path} is not a whole Parquet file; it may be truncated. Write it again. ({_reason(error)})")
-
-
-def check_names(where: Path | str, names: Iterable[str]) -> None:
-    """Checks that no two columns have one name.
-
-    Args:
-        where: The file, or what the columns are of.
-        names: Their names.
-
-    Raises:
-        ValueError: Two have.
-    """
-    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
-    if repeated:
-        raise ValueError(f"{where} has two columns {', '.join(map(repr, repeated))}. Give each a name of its own.")
 
 
 def _reason(error: Exception) -> str:

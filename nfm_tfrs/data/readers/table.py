@@ -1,21 +1,18 @@
-"""Any source as Arrow: files of every format, a pandas DataFrame, a dict of arrays, a table."""
+"""Any source as Arrow: files of every format, and whatever `nfm_tfrs.features.frames` takes."""
 
 import glob
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from nfm_tfrs.arguments import missing_column
 from nfm_tfrs.data.readers.csv import csv_names, read_csv
 from nfm_tfrs.data.readers.libsvm import read_libffm, read_libsvm
-from nfm_tfrs.data.readers.parquet import ParquetFiles, one_table, without_views
-from nfm_tfrs.data.readers.refusals import check_names
+from nfm_tfrs.data.readers.parquet import ParquetFiles, one_table
 from nfm_tfrs.data.readers.tfrecord import read_tfrecord
-from nfm_tfrs.features.bag import Bag
+from nfm_tfrs.features.frames import as_table
 
 BATCH_ROWS = 1 << 16
 _SUFFIXES = {
@@ -44,8 +41,8 @@ def read_table(
 
     Args:
         source: A path, a list of paths, a glob pattern, a folder (its own files, not those of folders in it), a
-            pandas DataFrame, a dict of arrays, or an Arrow table. In a dict, lists of lists, arrays `[n, k]` and
-            ragged tensors are list columns.
+            DataFrame (pandas, or with Arrow's C stream as polars has), a dict of columns, a list of dicts, or an Arrow
+            table. In a dict, lists of lists, arrays `[n, k]` and ragged tensors are list columns.
         columns: The columns to return, in this order; all if None.
         format: One of parquet, csv, tsv, libsvm, libffm and tfrecord, where the suffix does not say it. All but
             Parquet may end in .gz.
@@ -192,54 +189,3 @@ def _read_files(paths: list[Path], kind: str, columns: list[str] | None, types: 
     if kind == "tfrecord":
         return read_tfrecord(paths, columns)
     return one_table([read_csv(path, "\t" if kind == "tsv" else ",", columns, types) for path in paths], paths)
-
-
-def as_table(source: Any) -> pa.Table:
-    """Returns a pandas DataFrame, a dict of arrays or an Arrow record batch as an Arrow table; a table stays itself.
-
-    Raises:
-        ValueError: It is none of these, a name comes twice, or a column is not of one type or of another length.
-    """
-    if isinstance(source, pa.Table | pa.RecordBatch):
-        check_names(f"The {type(source).__name__}", source.schema.names)
-        return without_views(source if isinstance(source, pa.Table) else pa.Table.from_batches([source]))
-    pandas = sys.modules.get("pandas")  # whoever hands over a DataFrame has imported it
-    if pandas is not None and isinstance(source, pandas.DataFrame):
-        if not source.columns.is_unique:
-            repeated = ", ".join(map(repr, source.columns[source.columns.duplicated()]))
-            raise ValueError(f"The DataFrame has two columns {repeated}. Give each a name of its own.")
-        return pa.table({str(name): _array(str(name), source[name]) for name in source.columns})
-    if isinstance(source, Mapping):
-        arrays = {name: _array(name, value) for name, value in source.items()}
-        if len({len(array) for array in arrays.values()}) > 1:
-            lengths = ", ".join(f"{name} {len(array)}" for name, array in arrays.items())
-            raise ValueError(f"The columns must be of one length; received {lengths}.")
-        return pa.table(arrays)
-    raise ValueError(
-        "Data is a path, a list of paths, a pandas DataFrame, a dict of arrays or an Arrow table; "
-        f"received {type(source).__name__}."
-    )
-
-
-def _values(value: Any) -> pa.Array:
-    try:
-        return pa.array(value, from_pandas=True)
-    except OverflowError:  # Arrow takes whole numbers of Python for int64
-        return pa.array(value, pa.uint64(), from_pandas=True)
-
-
-def _array(name: str, value: Any) -> pa.Array | pa.ChunkedArray:
-    if isinstance(value, pa.Array | pa.ChunkedArray):
-        return value
-    try:
-        if isinstance(value, Bag) or hasattr(value, "row_splits"):
-            offsets = pa.array(np.asarray(value.row_splits)).cast(pa.int32())
-            return pa.ListArray.from_arrays(offsets, pa.array(np.asarray(value.values)))
-        if hasattr(value, "numpy") and hasattr(value, "shape"):  # a tensor
-            value = np.asarray(value)
-        if isinstance(value, np.ndarray) and value.ndim == 2:
-            return pa.FixedSizeListArray.from_arrays(pa.array(value.reshape(-1)), value.shape[1])
-        return _values(value)
-    except (OverflowError, pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"Column {name!r} is not of one type: {reason}. Give it one type.") from error

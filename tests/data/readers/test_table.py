@@ -299,7 +299,8 @@ def test_columns_of_different_length_or_mixed_type_are_one_clear_line():
     assert error(ValueError, {"a": [1, "x"]}).startswith("Column 'a' is not of one type: ")
     assert error(ValueError, pd.DataFrame({"a": [1, "x"]})).startswith("Column 'a' is not of one type: ")
     assert error(ValueError, 7) == (
-        "Data is a path, a list of paths, a pandas DataFrame, a dict of arrays or an Arrow table; received int."
+        "Data is a DataFrame (pandas, or with Arrow's C stream as polars has), a dict of columns, a list of dicts, an "
+        "Arrow table, or, where files are read, a path or a list of paths; received int."
     )
 
 
