@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import numpy as np
+
 from nfm_tfrs import arguments
 from nfm_tfrs.blocks.base import by_sums, flat
 from nfm_tfrs.blocks.batch_norm import BatchNormalization
@@ -14,7 +16,7 @@ from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.keras_compat.later_weights import LaterWeights, older_file
 from nfm_tfrs.keras_compat.private import clear_losses, has_losses, task_loss, untracked
-from nfm_tfrs.models import description, label_start
+from nfm_tfrs.models import description, inputs, label_start
 from nfm_tfrs.models.interaction import Interaction, interaction_blocks, interaction_config
 from nfm_tfrs.models.task_model import TaskModel
 from nfm_tfrs.models.tasks import task_config
@@ -309,38 +311,82 @@ class RankingModel(LaterWeights, TaskModel):
         """Infers the features from `data` and builds the model; nothing happens where they are known.
 
         Args:
-            data: A batched tf.data.Dataset as for `fit`, or a dict of columns.
+            data: A batched tf.data.Dataset as for `fit`, or what else holds rows: a DataFrame (pandas, or with Arrow's
+                C stream as polars has), a dict of columns, a list of dicts, an Arrow table.
 
         Raises:
             ValueError: Nothing can be inferred; `nfm_tfrs.infer_features` says why.
         """
         if self.features is None:
-            if not isinstance(data, tf.data.Dataset | Mapping):
-                raise ValueError(
-                    "Features are inferred from a batched tf.data.Dataset or a dict of columns; "
-                    f"received {type(data).__name__}. Give one, or features=."
-                )
-            dataset = data if isinstance(data, tf.data.Dataset) else tf.data.Dataset.from_tensors(dict(data))
+            spec = inputs.inferred(data, self.label)
             with self.distribute_strategy.scope():
-                self._set_features(FeatureSpec.from_dataset(dataset, label=self.label))
+                self._set_features(spec)
 
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Trains as Keras' `fit` does; a model without features infers them from `x` first.
+        """Trains as `TaskModel.fit` does; a model without features infers them from `x` first.
 
-        Warns, the first time that `x` is a dict of columns, of numbers that are large and not standardised.
+        Warns, the first time that `x` holds rows, of numbers that are large and not standardised.
+
+        Args:
+            x: A batched tf.data.Dataset or another input of Keras'; or all rows, in their order: a DataFrame (pandas,
+                or with Arrow's C stream as polars has), a dict of columns, a list of dicts, an Arrow table. Columns
+                that no feature reads are ignored.
+            *args: As in Keras: `y`, which may be a list, a Series or an Arrow array, and more.
+            **kwargs: As in Keras: `batch_size`, `validation_data` of the same kinds, and more.
+
+        Raises:
+            ValueError: `x` holds no columns, one is missing or does not fit its feature, or there are no labels.
         """
         self.adapt(x)
-        if isinstance(x, Mapping) and not self._numbers_seen:
-            warn_of_raw_numbers(self._known_features(), x)
+        given = self._taken(keras.Model.fit, x, args, kwargs)
+        columns = given.get("x")
+        if isinstance(columns, Mapping) and not self._numbers_seen:
+            warn_of_raw_numbers(self._known_features(), columns)
             self._numbers_seen = True
         with self.distribute_strategy.scope():
-            if tf.distribute.has_strategy() and isinstance(x, tf.data.Dataset) and self.is_fresh:
-                label_start.start_at_batches(self, x)
+            if tf.distribute.has_strategy() and isinstance(columns, tf.data.Dataset) and self.is_fresh:
+                label_start.start_at_batches(self, columns)
         try:
-            return super().fit(x, *args, **kwargs)
+            with inputs.own_words(self.encoder, given):
+                return super().fit(**given)
         finally:
             if isinstance(self.train_function, label_start.FirstBatches):
                 self.train_function.forget()
+
+    def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Evaluates as Keras' `evaluate` does, on what `fit` takes."""
+        given = self._taken(keras.Model.evaluate, x, args, kwargs)
+        with inputs.own_words(self.encoder, given):
+            return super().evaluate(**given)
+
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """Predicts as Keras' `predict` does, of what `fit` takes: logits (binary) or numbers, float32 `[n, 1]`."""
+        given = self._taken(keras.Model.predict, x, args, kwargs)
+        with inputs.own_words(self.encoder, given):
+            return super().predict(**given)
+
+    def predict_proba(self, x: Any, **kwargs: Any) -> np.ndarray:
+        """Returns the probability that the label is 1, float32 `[n]`.
+
+        Args:
+            x: The rows, as for `predict`.
+            **kwargs: As in `predict`: `batch_size`, `verbose`, and more.
+
+        Raises:
+            ValueError: The model is no binary one; or as `fit` does.
+        """
+        if not self.is_binary:
+            raise ValueError(
+                f"A probability is of a binary model; {type(self).__name__} predicts numbers. Call predict."
+            )
+        return tf.sigmoid(self.predict(x, **kwargs)[:, 0]).numpy()
+
+    def _taken(self, function: Any, x: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        given = inputs.named(function, x, args, kwargs)
+        self._known_features()
+        # A model with a loss of its own may find its labels anywhere.
+        labelled = function is not keras.Model.predict and type(self).compute_loss is TaskModel.compute_loss
+        return inputs.taken(self.encoder, given, self.label, labelled=labelled)
 
     def adapt_labels(self, labels: Any, weights: Any = None) -> None:
         """Starts the output at the labels' mean; nothing happens to a model that was told one or has been trained.
@@ -459,6 +505,30 @@ class RankingModel(LaterWeights, TaskModel):
 
     def get_build_config(self) -> None:
         """Returns None: the features in the config are all it takes to build."""
+
+    def load_weights(self, *args: Any, **kwargs: Any) -> Any:
+        """Loads as Keras' `load_weights` does.
+
+        Raises:
+            ValueError: The model does not know its features yet.
+        """
+        self._known_features()
+        return super().load_weights(*args, **kwargs)
+
+    def save_weights(self, *args: Any, **kwargs: Any) -> None:
+        """Saves as Keras' `save_weights` does; raises as `load_weights` does."""
+        self._known_features()
+        super().save_weights(*args, **kwargs)
+
+    def summary(self, *args: Any, **kwargs: Any) -> None:
+        """Prints as Keras' `summary` does; raises as `load_weights` does."""
+        self._known_features()
+        super().summary(*args, **kwargs)
+
+    def count_params(self) -> int:
+        """Returns the number of weights as Keras' `count_params` does; raises as `load_weights` does."""
+        self._known_features()
+        return int(super().count_params())
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Saves as Keras' `save` does.

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from nfm_tfrs.arguments import missing_column
 from nfm_tfrs.keras_compat import keras, private, tf, tfrs
+from nfm_tfrs.models import callbacks, inputs
+from nfm_tfrs.models.inputs import no_labels
 from nfm_tfrs.models.tasks import ranking_task
 from nfm_tfrs.optimizers import LazyAdagrad, RowWiseOptimizer
 from nfm_tfrs.precision import policy
@@ -69,7 +71,8 @@ class TaskModel(tfrs.Model):
         Args:
             optimizer: A Keras optimizer or its name; LazyAdagrad(0.05) if not given (with XLA Keras' Adagrad).
             steps_per_execution: Training steps between two looks of Keras at its callbacks and progress bar. `"auto"`
-                is 8 in `fit` on a dataset of known length and one replica, and 1 elsewhere.
+                is 8 in `fit` on a dataset of known length and one replica, and 1 elsewhere, and where a callback of
+                your own looks at batches or `save_freq` counts them.
             jit_compile: Whether XLA compiles the steps. `"auto"` does not: on CPUs its matrix products are slower than
                 TensorFlow's own, and the look-ups of distinct rows are beyond it.
             **kwargs: As in Keras, without `loss`, `metrics`, `weighted_metrics` and `loss_weights`.
@@ -115,10 +118,20 @@ class TaskModel(tfrs.Model):
         )
 
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Trains as Keras' `fit` does."""
+        """Trains as Keras' `fit` does.
+
+        Callbacks that look for the best value of a metric of this package take the larger or the smaller as the metric
+        has it, whatever their `mode` says, with a warning. `class_weight` works with the label inside, too.
+        """
+        given = inputs.named(keras.Model.fit, x, args, kwargs)
+        losses = [self._loss, self._regularization_loss, self._total_loss]
+        callbacks.set_directions(given.get("callbacks"), callbacks.directions(losses, self.task, self._task_name))
+        if given.get("class_weight"):
+            given = inputs.with_class_weights(given, self.label)
         length = int(x.cardinality()) if isinstance(x, tf.data.Dataset) else 0
-        with self._steps_an_execution(max(1, min(self._most_steps, length))), _own_words():
-            return super().fit(x, *args, **kwargs)
+        steps = 1 if callbacks.look_at_steps(given.get("callbacks")) else max(1, min(self._most_steps, length))
+        with self._steps_an_execution(steps), _own_words():
+            return super().fit(**given)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """Evaluates as Keras' `evaluate` does."""
@@ -255,10 +268,7 @@ class TaskModel(tfrs.Model):
                 raise missing_column(self.label, columns, reader="the label")
             labels = columns[self.label]
         if labels is None:
-            raise ValueError(
-                "Training and evaluation need labels; received columns only. "
-                "Give (columns, label) batches, or label= for one inside the columns."
-            )
+            raise no_labels()
         return columns, labels, weights
 
     def get_compile_config(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from nfm_tfrs.blocks.base import InteractionBlock
 from nfm_tfrs.blocks.bi_interaction import BiInteraction
 from nfm_tfrs.features.encoder import FeatureEncoder
 from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeature, NumericFeature
+from nfm_tfrs.features.infer import infer_features
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import keras, tf, tfrs
 from nfm_tfrs.models.ranking import RankingModel
@@ -225,13 +226,18 @@ def test_adapt_takes_a_dict_and_leaves_the_label_out():
     assert model.features.names == ("a", "b")
 
 
-@pytest.mark.parametrize(
-    "data", [pd.DataFrame(LEARNT), iter([LEARNT]), None, [1]], ids=lambda data: type(data).__name__
-)
+@pytest.mark.parametrize("data", [iter([LEARNT]), None, [1]], ids=lambda data: type(data).__name__)
 def test_adapt_refuses_what_it_cannot_read(data):
     name = type(data).__name__
-    with pytest.raises(ValueError, match=f"from a batched tf.data.Dataset or a dict of columns; received {name}. Give"):
+    with pytest.raises(ValueError, match=f"^Features are inferred from a dict .* received {name}. Give"):
         RankingModel().adapt(data)
+
+
+@pytest.mark.parametrize("frame", [pd.DataFrame(LEARNT), pd.DataFrame(LEARNT).to_dict("records")])
+def test_adapt_takes_rows_of_any_library(frame):
+    model = RankingModel()
+    model.adapt(frame)
+    assert model.features == infer_features(LEARNT)
 
 
 def test_a_model_without_features_says_so(tmp_path):
