@@ -5,10 +5,13 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import wraps
+from inspect import Parameter, getattr_static, signature
 from numbers import Real
-from typing import Any
+from typing import Any, TypeVar
 
 _LISTED = 20  # columns that a message names
+_Class = TypeVar("_Class", bound=type)
 
 
 def count(argument: str, value: Any) -> int:
@@ -131,13 +134,78 @@ def missing_column(name: str, columns: Iterable[Any], *, reader: str | None = No
         "There is no column 'genre', which the label reads; did you mean 'genres'? The data has 'film', 'genres'."
     """
     present = [str(column) for column in columns]
-    near = difflib.get_close_matches(name, present, n=1)
     who = f", which {reader} reads" if reader else ""
-    hint = f"; did you mean {near[0]!r}?" if near else "."
+    hint = _nearest(name, present)
     listed = ", ".join(map(repr, present[:_LISTED])) + (
         f" and {len(present) - _LISTED} more" if len(present) > _LISTED else ""
     )
     return ValueError(f"There is no column {name!r}{who}{hint} The data has {listed or 'no columns'}.")
+
+
+def unknown_name(what: str, name: str, known: Iterable[str]) -> ValueError:
+    """Returns the error for a name that is none of those known, with the one that was probably meant.
+
+    Example:
+        >>> str(unknown_name("optimizer", "adm", ["adam", "sgd"]))
+        "There is no optimizer 'adm'; did you mean 'adam'? There are adam, sgd."
+    """
+    known = list(known)
+    return ValueError(f"There is no {what} {name!r}{_nearest(name.lower(), known)} There are {', '.join(known)}.")
+
+
+def unknown_argument(owner: str, name: str, known: Iterable[str]) -> TypeError:
+    """Returns the error for an argument that a class does not take, with the one that was probably meant.
+
+    Example:
+        >>> str(unknown_argument("NFM", "embeding_dim", ["features", "embedding_dim"]))
+        "NFM has no argument 'embeding_dim'; did you mean 'embedding_dim'?"
+    """
+    known = list(known)
+    hint = _nearest(name, known)
+    taken = f" It takes {', '.join(known) or 'no arguments of its own'}." if hint == "." else ""
+    return TypeError(f"{owner} has no argument {name!r}{hint}{taken}")
+
+
+def check_arguments(cls: type, given: Iterable[str], base: type, others: Iterable[str]) -> None:
+    """Checks what is left of a constructor's keyword arguments where they have come to its last base of ours.
+
+    Args:
+        cls: The class that is made.
+        given: The names of the arguments that no constructor of ours has taken.
+        base: That last base.
+        others: What the classes below it take.
+
+    Raises:
+        TypeError: One is none of these.
+    """
+    unknown = [name for name in given if name not in others]
+    if not unknown:
+        return
+    ours = [one for one in cls.__mro__ if issubclass(one, base) and "__init__" in vars(one)]
+    parameters = [p for one in ours for p in list(signature(getattr_static(one, "__init__")).parameters.values())[1:]]
+    named = [p.name for p in parameters if p.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)]
+    raise unknown_argument(cls.__name__, unknown[0], dict.fromkeys(named))
+
+
+def naming_the_nearest(cls: _Class) -> _Class:
+    """Lets a dataclass name the argument that was probably meant, in the place of one that it does not take."""
+    made = getattr_static(cls, "__init__")
+    known = list(signature(made).parameters)[1:]
+
+    @wraps(made)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        for name in kwargs:
+            if name not in known:
+                raise unknown_argument(type(self).__name__, name, known)
+        made(self, *args, **kwargs)
+
+    cls.__init__ = __init__  # type: ignore[misc]
+    return cls
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else "."
 
 
 def _is_whole(value: Any) -> bool:

@@ -7,6 +7,8 @@ from typing import Any, Literal, get_args
 from nfm_tfrs.written import read, read_choice
 
 RateSchedule = Literal["constant", "cosine"]
+ROW_WISE = ("lazyadagrad", "lazyadam")  # this package's own optimizers
+OPTIMIZERS = (*ROW_WISE, "adadelta", "adagrad", "adam", "adamax", "adamw", "ftrl", "nadam", "rmsprop", "sgd")
 
 
 @dataclass(frozen=True, kw_only=True)

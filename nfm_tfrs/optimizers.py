@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from nfm_tfrs import arguments
+from nfm_tfrs.configuration import OPTIMIZERS
 from nfm_tfrs.embedding.row_sums import added_rows
 from nfm_tfrs.keras_compat import in_xla, keras, tf
 from nfm_tfrs.keras_compat.optimizer import OpenOptimizer
@@ -257,6 +258,26 @@ class LazyAdagrad(RowWiseOptimizer):
         }
 
 
+def optimizer_of(optimizer: Any) -> Any:
+    """Returns an optimizer itself, or the one that a name, in any case, or a config of Keras' describes.
+
+    Raises:
+        ValueError: There is none of that name.
+
+    Example:
+        >>> optimizer_of("LazyAdam").name
+        'LazyAdam'
+    """
+    if not isinstance(optimizer, str):
+        return keras.optimizers.get(optimizer)
+    if optimizer.lower() in _ROW_WISE:
+        return _ROW_WISE[optimizer.lower()]()
+    try:
+        return keras.optimizers.get(optimizer)
+    except ValueError as error:
+        raise arguments.unknown_name("optimizer", optimizer, OPTIMIZERS) from error
+
+
 def named_optimizer(
     name: str, /, learning_rate: Any = None, *, decay_steps: int | None = None, **arguments: Any
 ) -> Any:
@@ -278,15 +299,17 @@ def named_optimizer(
     if decay_steps is not None:
         learning_rate = keras.optimizers.schedules.CosineDecay(learning_rate, decay_steps)
     config = arguments if learning_rate is None else {"learning_rate": learning_rate, **arguments}
-    row_wise = {"lazyadam": LazyAdam, "lazyadagrad": LazyAdagrad}
     # Of a dict with its rate Keras makes the legacy one.
-    named = row_wise.get(name.lower()) or type(keras.optimizers.get(name.lower()))
+    named = type(optimizer_of(name.lower()))
     try:
         return named(**config)
     except TypeError as error:
         raise ValueError(
             f"The optimizer {name} cannot be made with {config}: {error}. Correct the argument."
         ) from error
+
+
+_ROW_WISE = {"lazyadam": LazyAdam, "lazyadagrad": LazyAdagrad}
 
 
 def _merged(gradient: Any) -> Any:

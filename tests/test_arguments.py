@@ -2,7 +2,12 @@
 
 import pytest
 
-from nfm_tfrs.arguments import missing_column
+from nfm_tfrs.arguments import missing_column, unknown_argument
+from nfm_tfrs.blocks import FM, Cross
+from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeature, NumericFeature
+from nfm_tfrs.models import NFM, DeepFM, RankingModel
+
+FEATURES = [CategoricalFeature("user", vocabulary_size=3), CategoricalFeature("film", vocabulary_size=3)]
 
 
 @pytest.mark.parametrize(
@@ -24,3 +29,38 @@ def test_twenty_columns_are_listed_and_the_others_counted():
     line = str(missing_column("w", [f"column_{number:02}" for number in range(22)]))
     assert line.endswith("'column_19' and 2 more.")
     assert "column_20" not in line
+
+
+@pytest.mark.parametrize(
+    ("make", "line"),
+    [
+        (lambda: NFM(FEATURES, embeding_dim=4), "NFM has no argument 'embeding_dim'; did you mean 'embedding_dim'?"),
+        (lambda: NFM(FEATURES, activaton="relu"), "NFM has no argument 'activaton'; did you mean 'activation'?"),
+        (lambda: DeepFM(FEATURES, dropuot=0.1), "DeepFM has no argument 'dropuot'; did you mean 'dropout'?"),
+        (lambda: RankingModel(FEATURES, lable="y"), "RankingModel has no argument 'lable'; did you mean 'label'?"),
+        (lambda: Cross(num_layer=2), "Cross has no argument 'num_layer'; did you mean 'num_layers'?"),
+        (lambda: FM(units=2), "FM has no argument 'units'. It takes no arguments of its own."),
+        (
+            lambda: CategoricalFeature("a", vocabulary_sise=2),
+            "CategoricalFeature has no argument 'vocabulary_sise'; did you mean 'vocabulary_size'?",
+        ),
+        (
+            lambda: MultiCategoricalFeature("a", vocabulary_size=2, weight="w"),
+            "MultiCategoricalFeature has no argument 'weight'; did you mean 'weights'?",
+        ),
+        (lambda: NumericFeature("a", sd=2), "NumericFeature has no argument 'sd'; did you mean 'std'?"),
+    ],
+)
+def test_a_misspelt_argument_gets_the_nearest(make, line):
+    with pytest.raises(TypeError) as caught:
+        make()
+    assert str(caught.value) == line
+
+
+def test_arguments_of_keras_pass():
+    assert NFM(FEATURES, name="small", trainable=False).name == "small"
+    assert Cross(name="crosses", dtype="float32", trainable=False).name == "crosses"
+
+
+def test_where_none_is_near_the_arguments_are_listed():
+    assert str(unknown_argument("A", "zzz", ["one", "two"])) == "A has no argument 'zzz'. It takes one, two."

@@ -6,10 +6,11 @@ import warnings
 import numpy as np
 import pytest
 
+from nfm_tfrs.configuration import OPTIMIZERS
 from nfm_tfrs.features.feature import CategoricalFeature
 from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.models.ranking import RankingModel
-from nfm_tfrs.optimizers import LazyAdagrad, LazyAdam, named_optimizer
+from nfm_tfrs.optimizers import LazyAdagrad, LazyAdam, named_optimizer, optimizer_of
 from nfm_tfrs.runs.saving import load_model
 
 LAZY = [LazyAdam, LazyAdagrad]
@@ -610,8 +611,16 @@ def test_an_optimizer_is_known_by_its_name(name, rate, made):
 
 
 def test_an_optimizer_that_there_is_not_is_refused():
-    with pytest.raises(ValueError, match="lazyadm"):
-        named_optimizer("lazyadm")
+    for made in (named_optimizer, optimizer_of):
+        with pytest.raises(ValueError, match=r"^There is no optimizer 'lazyadm'; did you mean 'lazyadam'"):
+            made("lazyadm")
+
+
+@pytest.mark.parametrize("name", [*OPTIMIZERS, "LazyAdam", "LAZYADAGRAD", "Adam"])
+def test_a_model_is_compiled_with_an_optimizer_by_its_name_in_any_case(name):
+    model = RankingModel([CategoricalFeature(n, vocabulary_size=2) for n in "ab"], embedding_dim=2, hidden_units=())
+    model.compile(name)
+    assert type(model.optimizer).__name__.lower() == name.lower()
 
 
 def test_rates_may_be_numbers_of_numpy():

@@ -2,7 +2,13 @@
 
 from typing import Any, NamedTuple
 
+from nfm_tfrs import arguments
 from nfm_tfrs.keras_compat import forgotten_gradients, keras, tf
+
+_OF_KERAS = (
+    *("name", "trainable", "dtype", "dynamic", "autocast", "weights", "activity_regularizer", "implementation"),
+    *("input_dim", "input_shape", "batch_input_shape", "batch_size"),
+)  # what its layers take
 
 
 class Cost(NamedTuple):
@@ -36,6 +42,7 @@ class InteractionBlock(keras.layers.Layer):
             2e-3 (float16) and 1e-2 (bfloat16) of the output's norm.
 
     Raises:
+        TypeError: An argument that the block does not take.
         ValueError: At build, for a wrong rank, an unknown dim, too few fields, or an unknown number of fields.
     """
 
@@ -43,6 +50,10 @@ class InteractionBlock(keras.layers.Layer):
     dynamic_fields = False
     returns_logit = False
     numeric_range = (1e-2, 1.0)
+
+    def __init__(self, **kwargs: Any) -> None:
+        arguments.check_arguments(type(self), kwargs, InteractionBlock, _OF_KERAS)
+        super().__init__(**kwargs)
 
     def build(self, input_shape: Any) -> None:
         """Checks the shape; a subclass with weights calls this first, then adds them."""

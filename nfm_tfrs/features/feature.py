@@ -8,6 +8,7 @@ from dataclasses import KW_ONLY, dataclass, fields
 from numbers import Real
 from typing import Any, Literal
 
+from nfm_tfrs.arguments import naming_the_nearest
 from nfm_tfrs.features.bag import UINT64_MISSING
 
 RESERVED_PREFIX = "encoded/"  # keys of batches that are encoded already
@@ -94,11 +95,13 @@ class Categories:
         return self.embedding_name or self.name
 
 
+@naming_the_nearest
 @dataclass(frozen=True)
 class CategoricalFeature(Categories):
     """One category an example, `[batch]` or `[batch, 1]`: one field. See `Categories` for the arguments."""
 
 
+@naming_the_nearest
 @dataclass(frozen=True)
 class MultiCategoricalFeature(Categories):
     """A bag of categories an example: `[batch, None]`, ragged, sparse or padded with missing values.
@@ -132,6 +135,7 @@ class MultiCategoricalFeature(Categories):
             object.__setattr__(self, "max_length", _whole(f"max_length of feature {self.name!r}", self.max_length))
 
 
+@naming_the_nearest
 @dataclass(frozen=True)
 class NumericFeature:
     """One number an example, `[batch]` or `[batch, 1]`, any real dtype; NaN and null are missing.

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
+import wrapt
+
 from nfm_tfrs.keras_compat.packages import keras
 
 # Each of these took its Keras when it was imported; the later ones take it from the earlier.
@@ -38,6 +40,22 @@ def load_keras_tuner() -> ModuleType:
     if not accepted:
         raise ImportError(_bridge_failure(keras_tuner))
     return keras_tuner
+
+
+def name_the_remedy(tuner: Any) -> None:
+    """Lets KerasTuner's module of tuners say what to import, where it does not take a model for being of `tf.keras`."""
+    if hasattr(tuner.Tuner, "_build_hypermodel"):
+        wrapt.wrap_function_wrapper(tuner, "Tuner._build_hypermodel", _built)
+
+
+def _built(build: Any, tuner: Any, args: Any, kwargs: Any) -> Any:
+    model = build(*args, **kwargs)
+    if isinstance(model, keras.Model) and not _accepts_our_models():
+        raise sys.modules["keras_tuner"].errors.FatalTypeError(
+            f"KerasTuner takes models of Keras 3 alone here; received a {type(model).__name__} of tf.keras. Write "
+            "`import nfm_tfrs.tuning` before the search."
+        )
+    return model
 
 
 def _import_without_keras_3() -> ModuleType:
@@ -93,6 +111,7 @@ PRIVATE_NAMES: Mapping[str, Any] = {
     "keras_tuner.src.backend.config.multi_backend": load_keras_tuner,
     "keras_tuner.src.engine.tuner_utils.SaveBestEpoch": load_keras_tuner,
     **dict.fromkeys(_RELOAD_ORDER, load_keras_tuner),
+    "keras_tuner.src.engine.tuner.Tuner._build_hypermodel": name_the_remedy,
     "keras_tuner.src.protos.get_service_grpc": add_chief,
     "keras_tuner.src.distribute.oracle_chief.OracleServicer": add_chief,
     "keras_tuner.src.engine.oracle.LOCKS": forget_oracle,

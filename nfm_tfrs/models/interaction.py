@@ -78,5 +78,6 @@ def _named(policy: str, name: str, config: Mapping[str, Any] | None = None, prov
     try:
         block: InteractionBlock = blocks.create(name, **{"dtype": policy, **(config or {})})
     except TypeError as error:
-        raise TypeError(f"The block {name!r} cannot be made with {dict(config or {})!s:.200}: {error}.") from error
+        why = str(error).rstrip(".")
+        raise TypeError(f"The block {name!r} cannot be made with {dict(config or {})!s:.200}: {why}.") from error
     return block

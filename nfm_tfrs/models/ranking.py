@@ -75,6 +75,7 @@ class RankingModel(LaterWeights, TaskModel):
         The logit (binary) or prediction (regression), float32 `[batch, 1]`.
 
     Raises:
+        TypeError: An argument that the model does not take.
         ValueError: An argument out of range, a task on probabilities, or a block that does not fit the features.
         LookupError: No block of that name is installed.
 

@@ -5,16 +5,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
-from nfm_tfrs.arguments import missing_column
+from nfm_tfrs.arguments import check_arguments, missing_column
 from nfm_tfrs.keras_compat import keras, private, tf, tfrs
 from nfm_tfrs.models import callbacks, inputs
 from nfm_tfrs.models.inputs import no_labels
 from nfm_tfrs.models.tasks import ranking_task
-from nfm_tfrs.optimizers import LazyAdagrad, RowWiseOptimizer
+from nfm_tfrs.optimizers import LazyAdagrad, RowWiseOptimizer, optimizer_of
 from nfm_tfrs.precision import policy
 
 _IN_LOOP = re.compile(r"must be defined before the loop.*?ran into an? \w+: *(.*)", re.DOTALL)
 _SCALE_STATE = ("loss_scale", "loss_scale_counter")
+_OF_KERAS = ("name", "trainable", "dynamic")  # what its models take, beside what is set here
 _STEPS = 8  # an execution of `fit`: a tenth faster than one; 32 are no faster
 
 
@@ -30,12 +31,14 @@ class TaskModel(tfrs.Model):
         dtype: What the model computes in, as `nfm_tfrs.precision.policy` takes it; nothing global is set.
 
     Raises:
+        TypeError: An argument that the model does not take.
         ValueError: A task on probabilities, or an unknown dtype.
     """
 
     def __init__(
         self, *, task: Any = "binary", label: str | None = None, dtype: Any = "float32", **kwargs: Any
     ) -> None:
+        check_arguments(type(self), kwargs, TaskModel, _OF_KERAS)
         # autocast would turn a raw 70000 into infinity under float16; every layer casts for itself.
         super().__init__(dtype=policy(dtype), autocast=False, **kwargs)
         self.label = label
@@ -69,7 +72,8 @@ class TaskModel(tfrs.Model):
         """Compiles as Keras' `compile` does; the loss and the metrics are the task's.
 
         Args:
-            optimizer: A Keras optimizer or its name; LazyAdagrad(0.05) if not given (with XLA Keras' Adagrad).
+            optimizer: A Keras optimizer or its name, `"lazyadam"` and `"lazyadagrad"` among them; LazyAdagrad(0.05) if
+                not given (with XLA Keras' Adagrad).
             steps_per_execution: Training steps between two looks of Keras at its callbacks and progress bar. `"auto"`
                 is 8 in `fit` on a dataset of known length and one replica, and 1 elsewhere, and where a callback of
                 your own looks at batches or `save_freq` counts them.
@@ -96,7 +100,7 @@ class TaskModel(tfrs.Model):
             )
         if optimizer is None:  # chosen on validation: benchmarks/quality/movielens.py
             optimizer = keras.optimizers.Adagrad(0.05) if jit_compile is True else LazyAdagrad(0.05)
-        optimizer = keras.optimizers.get(optimizer)
+        optimizer = optimizer_of(optimizer)
         inner = getattr(optimizer, "inner_optimizer", optimizer)
         if jit_compile is True and isinstance(inner, RowWiseOptimizer):
             raise ValueError(

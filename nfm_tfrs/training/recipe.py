@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from nfm_tfrs import arguments
-from nfm_tfrs.configuration import Configuration, RateSchedule
+from nfm_tfrs.configuration import OPTIMIZERS, ROW_WISE, Configuration, RateSchedule
 from nfm_tfrs.evidence import Winner
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.runs.folder import read_features
@@ -23,8 +23,6 @@ EPOCHS = 50
 PATIENCE = 4
 
 SCHEDULES = get_args(RateSchedule)
-ROW_WISE = ("lazyadagrad", "lazyadam")
-OPTIMIZERS = (*ROW_WISE, "adadelta", "adagrad", "adam", "adamax", "adamw", "ftrl", "nadam", "rmsprop", "sgd")
 
 
 @dataclass(frozen=True)
@@ -218,8 +216,9 @@ class Recipe(Configuration):
             return get_model(self.model, features=features, **config)
         except TypeError as error:  # an argument that the model does not have, or of another type
             settings = ", ".join(f"{name}={value!r:.200}" for name, value in config.items())
+            why = str(error).rstrip(".")
             raise ValueError(
-                f"{self.model} cannot be made with {settings}: {error}. Correct or remove the argument."
+                f"{self.model} cannot be made with {settings}: {why}. Correct or remove the argument."
             ) from error
 
 

@@ -59,11 +59,25 @@ try:
 except ImportError as error:
     print(error)
 """
+WITHOUT_THE_BRIDGE = """
+import keras_tuner as kt
+from nfm_tfrs import NFM, CategoricalFeature
+def build(hp):
+    model = NFM([CategoricalFeature("a", vocabulary_size=2), CategoricalFeature("b", vocabulary_size=2)])
+    model.compile()
+    return model
+tuner = kt.RandomSearch(build, kt.Objective("val_auc", "max"), max_trials=1, directory="search")
+try:
+    rows = {"a": [0, 1], "b": [0, 1]}
+    tuner.search(rows, [0, 1], validation_data=(rows, [0, 1]), epochs=1, verbose=0)
+except kt.errors.FatalTypeError as error:
+    print(error)
+"""
 
 
 @pytest.fixture(scope="module")
 def runs(start_python):
-    return start_python([*(f"{first}\n{SEARCH}" for first in FIRST), TWICE, UNKNOWN_KERAS_TUNER])
+    return start_python([*(f"{first}\n{SEARCH}" for first in FIRST), TWICE, UNKNOWN_KERAS_TUNER, WITHOUT_THE_BRIDGE])
 
 
 @pytest.mark.slow
@@ -86,4 +100,12 @@ def test_keras_tuner_is_imported_only_when_asked_for_and_bridged_once(runs) -> N
 def test_a_keras_tuner_built_otherwise_is_one_line(runs) -> None:
     assert runs[UNKNOWN_KERAS_TUNER].result().stdout == (
         "KerasTuner 9.0 does not accept tf.keras models; run: pip install keras-tuner==1.4.8\n"
+    )
+
+
+@pytest.mark.slow
+def test_without_the_bridge_a_search_says_what_to_import(runs) -> None:
+    assert runs[WITHOUT_THE_BRIDGE].result().stdout.splitlines()[-1] == (
+        "KerasTuner takes models of Keras 3 alone here; received a NFM of tf.keras. Write `import nfm_tfrs.tuning` "
+        "before the search."
     )

@@ -185,7 +185,10 @@ def test_blocks_must_be_one_or_more_and_each_its_own():
 
 
 def test_arguments_that_a_block_does_not_take_are_named():
-    with pytest.raises(TypeError, match=r"The block 'cross' cannot be made with {'layers': 2}: .*layers"):
+    with pytest.raises(
+        TypeError,
+        match=r"The block 'cross' cannot be made with .*: Cross has no .*; did you mean 'num_layers'",
+    ):
         model_of(interaction={"name": "cross", "config": {"layers": 2}})
     with pytest.raises(ValueError, match="interaction must be a block's name"):
         model_of(interaction={"name": "cross", "config": [1]})

@@ -67,7 +67,7 @@ def test_what_is_out_of_range_is_refused_in_one_line(arguments, message):
         (
             Recipe(model="nfm", config={"embeding_dim": 4}),
             FEATURES,
-            "nfm cannot be made with embeding_dim=4: .* Correct or remove the argument.",
+            r"nfm cannot be made with embeding_dim=4: .* did you mean 'embedding_dim'\?\. Correct or remove ",
         ),
         (
             Recipe(model="nfm", config=SMALL, optimizer="adam", optimizer_arguments={"beta": 0.5}),
