@@ -1,12 +1,12 @@
 """The command line: one command a file, put together here."""
 
-import os
 import warnings
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from nfm_tfrs.cli import quiet
 from nfm_tfrs.cli.describe import describe
 from nfm_tfrs.cli.evaluate import evaluate
 from nfm_tfrs.cli.predict import predict
@@ -49,9 +49,9 @@ for command in (quickstart, train, tune, evaluate, predict, describe):
 
 def main() -> None:
     """Runs the command line."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # three lines about missing GPU drivers otherwise
     warnings.showwarning = show_warning  # type: ignore[assignment]
-    app()
+    with quiet.aside():
+        app()
 
 
 def _print_version(asked: bool) -> None:
