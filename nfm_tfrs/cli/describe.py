@@ -4,11 +4,14 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
+import pyarrow as pa
 import typer
 
 from nfm_tfrs.cli.options import Data, Format, Overwrite, check_columns, features_given, inference_rules, names_given
-from nfm_tfrs.cli.terminal import console, print_rates
+from nfm_tfrs.cli.terminal import console, print_features, print_rates
 from nfm_tfrs.data.readers.table import read_table
+from nfm_tfrs.features.infer import Inference, infer_with_rates
+from nfm_tfrs.features.rates import Rates
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.runs.claim import claimed
 
@@ -47,13 +50,20 @@ def describe(
         check_columns(data, named, format=format)
         table = read_table(data, format=format)
         if spec is None:
-            spec = FeatureSpec.from_table(table, exclude=list(excluded), **rules)
-        console.print(str(spec))
-        from nfm_tfrs.data.parts import encode_part
-        from nfm_tfrs.features.encoder import FeatureEncoder
-
-        print_rates(f"{table.num_rows:,} rows", encode_part(table, FeatureEncoder(spec)).rates)
+            spec, rates = infer_with_rates(table, Inference(exclude=excluded, **rules))
+        else:
+            rates = _rates_of(table, spec)
+        print_features(spec)
+        print_rates(f"{table.num_rows:,} rows", rates)
         if file is not None:
             file.write_text(spec.to_json() + "\n", encoding="utf-8")
     if out is not None:
         console.print(f"Wrote {out}.")
+
+
+def _rates_of(table: pa.Table, spec: FeatureSpec) -> list[Rates]:
+    """The rates of features that were inferred from other rows; imports TensorFlow."""
+    from nfm_tfrs.data.parts import encode_part
+    from nfm_tfrs.features.encoder import FeatureEncoder
+
+    return encode_part(table, FeatureEncoder(spec)).rates

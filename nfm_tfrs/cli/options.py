@@ -190,9 +190,11 @@ def check_columns(data: Sequence[str], named: Iterable[tuple[str | None, str]], 
         ValueError: A column is not there.
         FileNotFoundError: There are no such files.
     """
-    there = column_names(find_files(data, format=format), format=format)
-    for option, column in named:
-        if there is not None and column not in there:
+    paths, wanted = find_files(data, format=format), list(named)
+    there = column_names(paths, format=format) if wanted else None
+    present = set(there or ())
+    for option, column in wanted:
+        if there is not None and column not in present:
             raise missing_column(column, there, reader=option)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from nfm_tfrs.cli.options import Overwrite
-from nfm_tfrs.cli.terminal import TrainingProgress, console, print_metrics
+from nfm_tfrs.cli.terminal import TrainingProgress, console, print_features, print_metrics
 from nfm_tfrs.data.split import parse_split
 from nfm_tfrs.runs.claim import claimed
 from nfm_tfrs.runs.files import FILES
@@ -42,7 +42,7 @@ def quickstart(
 
         split, target = parse_split("time:timestamp", seed), Target.parse("click")
         data = prepare(log.table, target, split)
-        console.print(str(data.features))
+        print_features(data.features)
         recipe = Recipe(model="nfm", batch_size=1024, passes=20)
         with TrainingProgress(recipe.model) as progress:
             trained = recipe.fit(data, seed=seed, patience=2, callbacks=[progress.callback()])

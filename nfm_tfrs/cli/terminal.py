@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
 
 from tfrs_registry import RegistryError
 
 if TYPE_CHECKING:
-    from nfm_tfrs.data.parts import Rates
+    from nfm_tfrs.features.rates import Rates
+    from nfm_tfrs.features.spec import FeatureSpec
 
 # Names of columns and files are shown as they are: no [markup], no :emoji:.
 console = Console(markup=False, emoji=False, highlight=False)
@@ -134,14 +133,47 @@ class SearchProgress(Progress):
         self.update(self.bar, completed=done, description=f"trial {trials}{score}{ahead}")
 
 
+def print_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> None:
+    """Prints a table in columns of text, which a terminal of 80 columns, a log and `grep` take as they are.
+
+    Args:
+        title: The line above it; none if empty.
+        headings: What each column is.
+        rows: The cells, each row as long as the headings.
+        left: How many of the first columns are words; the others are numbers, which end below each other.
+    """
+    table = [headings, *rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if number < left else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in table
+    ]
+    print_lines([title] if title else [], lines)
+
+
+def print_lines(*groups: Sequence[str]) -> None:
+    """Prints lines as they are: rich takes a millisecond for one, and breaks the long ones."""
+    console.file.write("\n".join(line for lines in groups for line in lines) + "\n")
+    console.file.flush()
+
+
+def print_features(features: "FeatureSpec") -> None:
+    """Prints the features, one a line, cut where a terminal's line ends; a file's lines stay whole."""
+    width = console.width if console.is_terminal else None
+    print_lines(
+        [
+            line if width is None or len(line) <= width else f"{line[: width - 1]}…"
+            for line in str(features).splitlines()
+        ]
+    )
+
+
 def print_metrics(title: str, report: Mapping[str, float]) -> None:
     """Prints a table of metrics."""
-    table = Table(title=Text(title), title_justify="left")
-    table.add_column("metric")
-    table.add_column("value", justify="right")
-    for name, value in report.items():
-        table.add_row(Text(name), f"{value:.4f}")
-    console.print(table)
+    print_table(title, ("metric", "value"), [(name, f"{value:.4f}") for name, value in report.items()])
 
 
 def print_constant(where: str, report: Mapping[str, float], constant: Mapping[str, float]) -> None:
@@ -156,10 +188,8 @@ def print_constant(where: str, report: Mapping[str, float], constant: Mapping[st
 
 def print_rates(title: str, rates: "Sequence[Rates]") -> None:
     """Prints a table of missing and unknown values, feature by feature."""
-    table = Table(title=Text(f"{title}: missing and unknown values"), title_justify="left")
-    table.add_column("feature")
-    for heading in ("values", "missing", "unknown"):
-        table.add_column(heading, justify="right")
-    for rate in rates:
-        table.add_row(Text(rate.name), f"{rate.values:,}", f"{rate.missing:.2%}", f"{rate.unknown:.2%}")
-    console.print(table)
+    print_table(
+        f"{title}: missing and unknown values",
+        ("feature", "values", "missing", "unknown"),
+        [(rate.name, f"{rate.values:,}", f"{rate.missing:.2%}", f"{rate.unknown:.2%}") for rate in rates],
+    )

@@ -15,7 +15,15 @@ from nfm_tfrs import arguments
 from nfm_tfrs.cli.interruption import Interruption, interrupted_run
 from nfm_tfrs.cli.options import Overwrite, Rows, Seed, Trust, check_arguments, column_of
 from nfm_tfrs.cli.settings import with_options
-from nfm_tfrs.cli.terminal import TrainingProgress, console, print_constant, print_metrics, print_rates, show_warning
+from nfm_tfrs.cli.terminal import (
+    TrainingProgress,
+    console,
+    print_constant,
+    print_features,
+    print_metrics,
+    print_rates,
+    show_warning,
+)
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.runs.claim import claimed
 from nfm_tfrs.runs.files import FILES
@@ -132,7 +140,7 @@ def train(
         rows.check_columns(target, split, features, groups=groups, stream=stream)
         told.check_arguments()  # imports TensorFlow
         data = rows.prepare(target, split, features, keep=[groups] if groups else [], stream=stream)
-        console.print(str(data.features))
+        print_features(data.features)
         users = _users(data, groups)
         interruption = Interruption()
         with nullcontext() if recipe.repeat else interruption:

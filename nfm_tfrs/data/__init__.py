@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from nfm_tfrs.data.labels import read_weights as read_weights
     from nfm_tfrs.data.parts import EncodedPart as EncodedPart
     from nfm_tfrs.data.parts import Prepared as Prepared
-    from nfm_tfrs.data.parts import Rates as Rates
     from nfm_tfrs.data.pipeline.batches import batches as batches
     from nfm_tfrs.data.pipeline.batches import plain_errors as plain_errors
     from nfm_tfrs.data.pipeline.streaming import stream as stream
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from nfm_tfrs.data.split import Parts as Parts
     from nfm_tfrs.data.split import Split as Split
     from nfm_tfrs.data.split import parse_split as parse_split
+    from nfm_tfrs.features.rates import Rates as Rates
     from nfm_tfrs.target import Label as Label
     from nfm_tfrs.target import Target as Target
 
@@ -27,7 +27,8 @@ lazy.show(
     __name__,
     {
         "nfm_tfrs.data.labels": ("read_labels", "read_weights"),
-        "nfm_tfrs.data.parts": ("EncodedPart", "Prepared", "Rates"),
+        "nfm_tfrs.data.parts": ("EncodedPart", "Prepared"),
+        "nfm_tfrs.features.rates": ("Rates",),
         "nfm_tfrs.data.pipeline.batches": ("batches", "plain_errors"),
         "nfm_tfrs.data.pipeline.streaming": ("stream",),
         "nfm_tfrs.data.prepare": ("prepare", "prepare_files"),

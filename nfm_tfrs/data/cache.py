@@ -19,9 +19,10 @@ import pyarrow as pa
 from nfm_tfrs import platform_calls
 from nfm_tfrs.arguments import missing_column
 from nfm_tfrs.data.entry_checks import check_array, check_file, check_files, check_part, checksum
-from nfm_tfrs.data.parts import EncodedPart, Prepared, Rates
+from nfm_tfrs.data.parts import EncodedPart, Prepared
 from nfm_tfrs.features.bag import Bag, Columns
 from nfm_tfrs.features.encoder import FeatureEncoder
+from nfm_tfrs.features.rates import Rates
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.written import read_file, read_object, reason
 

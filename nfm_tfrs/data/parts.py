@@ -12,27 +12,11 @@ from nfm_tfrs.data.pipeline.batches import batches
 from nfm_tfrs.features.check import Bag, Columns, checked_arrays
 from nfm_tfrs.features.encoder import IDS, NUMBERS, FeatureEncoder, bag_key
 from nfm_tfrs.features.host import means_missing
+from nfm_tfrs.features.rates import Rates
 from nfm_tfrs.features.scale import warn_of_raw_numbers
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import tf
 from nfm_tfrs.target import Target
-
-
-@dataclass(frozen=True)
-class Rates:
-    """How many of a feature's values are missing (null, NaN, "", negative) and how many unknown.
-
-    Args:
-        name: The feature.
-        values: Number of values; of a bag, those that are there.
-        missing: Share of missing values; of a bag, of examples whose bag is empty.
-        unknown: Share of values that are there but were not in the vocabulary.
-    """
-
-    name: str
-    values: int
-    missing: float
-    unknown: float
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from nfm_tfrs.features.bag import UINT64_MISSING
 from nfm_tfrs.features.check import is_list, is_text, whole_numbers
 from nfm_tfrs.features.feature import (
     RESERVED_PREFIX,
@@ -17,6 +18,7 @@ from nfm_tfrs.features.feature import (
     NumericFeature,
 )
 from nfm_tfrs.features.host import means_missing
+from nfm_tfrs.features.rates import Rates
 
 Kind = Literal["category", "number", "bag"]
 _ID = re.compile(r"(?i:id|uid|.*_id|.*_key)|.*[a-z0-9]I[dD]")  # names of columns that are ids
@@ -48,7 +50,8 @@ class ColumnCounts:
         self.is_integer = pa.types.is_integer(self.type) or pa.types.is_boolean(self.type)
         self.is_number = pa.types.is_floating(self.type) or pa.types.is_decimal(self.type)
         self.guessed_number = False  # whether integers became a number because most of them differ
-        self.counts: list[pa.Table] = []
+        self.counts: list[tuple[pa.Array, pa.Array]] = []  # distinct values, and how often each comes
+        self.present = self.known = self.empty = 0  # values that are there and in the vocabulary, and empty lists
         self.raw, self.logged = _Moments(), _Moments()
         self.marks: dict[float, int] = {}  # numbers that may stand for a missing one, and how often they do
         self.logged_with_marks = _Moments()
@@ -77,15 +80,21 @@ class ColumnCounts:
                 rows = np.repeat(rows, pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False))
             values = whole_numbers(self.field.name, values, rows)
         self.rows += len(array)
-        if (self.is_string or self.is_integer) and self.kind != "number":
-            values = self._cast(values).drop_null()
-            counted = values.value_counts()
-            self.counts.append(pa.table({"value": counted.field("values"), "count": counted.field("counts")}))
-            if sum(len(table) for table in self.counts) > 4_000_000:
+        if self._is_counted:
+            values = self._cast(values)
+            if lists is not None:
+                self.empty += _empty(lists, values)
+            counted = (values.drop_null() if values.null_count else values).value_counts()
+            self.counts.append((counted.field(0), counted.field(1)))
+            if sum(len(values) for values, _ in self.counts) > 4_000_000:
                 self.counts = [self._counted()]
-        if self.is_integer or self.is_number:
+        elif self.is_integer or self.is_number:
             numbers = values.cast(pa.float64(), safe=False).drop_null().to_numpy(zero_copy_only=False)
             self._measure(numbers[np.isfinite(numbers)])
+
+    @property
+    def _is_counted(self) -> bool:
+        return (self.is_string or self.is_integer) and self.kind != "number"
 
     def _measure(self, numbers: np.ndarray) -> None:
         logged = np.sign(numbers) * np.log1p(np.abs(numbers))
@@ -106,8 +115,9 @@ class ColumnCounts:
         return pa.uint64() if pa.types.is_uint64(self.type) else pa.int64()
 
     def _cast(self, values: pa.Array) -> pa.Array:
+        wanted = self._counted_type
         try:
-            return values.cast(self._counted_type)
+            return values if values.type == wanted else values.cast(wanted)
         except pa.ArrowInvalid as error:
             raise ValueError(f"Column {self.field.name!r}: {error}. Turn its values into strings.") from error
 
@@ -125,26 +135,51 @@ class ColumnCounts:
             return "a list of floats is neither a bag of categories nor a number" if self.is_bag else self._numeric()
         if not (self.is_string or self.is_integer):
             return f"its type {self.field.type} is not a string, a number or a list of them"
-        table = self._counted()
-        table = table.filter(pc.invert(means_missing(table.column("value"))))
-        if len(table) == 0:
+        values, counts = (array.to_numpy(zero_copy_only=False) for array in self._counted())
+        present = values != "" if self.is_string else values != UINT64_MISSING
+        present &= True if self.is_string or values.dtype == np.uint64 else values >= 0
+        if not present.any():
             return "every value is missing"
         may_be_a_number = self.kind is None and self.is_integer and not self.is_bag
-        mostly_unique = self.rows >= 100 and len(table) > self.rows / 2
+        mostly_unique = self.rows >= 100 and present.sum() > self.rows / 2
         if may_be_a_number and mostly_unique and not _ID.fullmatch(self.field.name):
             self.guessed_number = True
+            self._measure(np.repeat(values.astype(np.float64), counts))
             return self._numeric()
-        kept = table.filter(pc.greater_equal(table.column("count"), min_count))
-        if len(kept) == 0:  # all are rare: hashed, they share rows instead of one row
-            kept = table.slice(0, max_vocabulary)
-            max_vocabulary = 0
-        kept = kept.sort_by([("count", "descending"), ("value", "ascending")])
-        how: dict[str, Any] = {"vocabulary": tuple(kept.column("value").to_pylist())}
-        if len(kept) > max_vocabulary:
-            how = {"num_hash_buckets": 2 * len(kept), "dtype": "string" if self.is_string else "int64"}
+        values, counts = values[present], counts[present]
+        self.present = int(counts.sum())
+        return self._category(values, counts, min_count=min_count, max_vocabulary=max_vocabulary, weights=weights)
+
+    def _category(
+        self, values: np.ndarray, counts: np.ndarray, *, min_count: int, max_vocabulary: int, weights: str | None
+    ) -> Feature:
+        kept = counts >= min_count
+        size = int(kept.sum())
+        if size == 0:  # all are rare: hashed, they share rows instead of one row
+            size, max_vocabulary = min(len(counts), max_vocabulary), 0
+        if size > max_vocabulary:
+            self.known = self.present
+            how: dict[str, Any] = {"num_hash_buckets": 2 * size, "dtype": "string" if self.is_string else "int64"}
+        else:
+            values, counts = values[kept], counts[kept]
+            self.known = int(counts.sum())
+            order = np.argsort(values, kind="stable")
+            order = order[np.argsort(-counts[order], kind="stable")]
+            how = {"vocabulary": tuple(values[order].tolist())}
         if self.is_bag:
             return MultiCategoricalFeature(self.field.name, weights=weights, **how)
         return CategoricalFeature(self.field.name, **how)
+
+    def rates(self, feature: Feature) -> Rates:
+        """Returns how many values of these rows are missing, and how many unknown to the feature that they make."""
+        if isinstance(feature, NumericFeature):
+            measured = self.logged_with_marks if feature.log and len(self.marks) > _MOST_MARKS else self.raw
+            return Rates(feature.name, self.rows, 1 - measured.count / self.rows, 0.0)
+        unknown = self.present - self.known
+        if isinstance(feature, MultiCategoricalFeature):
+            empty = self.empty if self.is_list else self.rows - self.present
+            return Rates(feature.name, self.present, empty / self.rows, unknown / self.present)
+        return Rates(feature.name, self.rows, 1 - self.present / self.rows, unknown / self.rows)
 
     def _numeric(self) -> Feature | str:
         if len(self.marks) > _MOST_MARKS:  # too many different ones: numbers of this size are what the column holds
@@ -156,16 +191,23 @@ class ColumnCounts:
         moments, marks = self.logged if log else self.raw, tuple(sorted(self.marks))
         return NumericFeature(self.field.name, mean=moments.mean, std=moments.std, log=log, missing_values=marks)
 
-    def _counted(self) -> pa.Table:
+    def _counted(self) -> tuple[pa.Array, pa.Array]:
+        """The distinct values and how often each comes."""
+        if len(self.counts) == 1:  # distinct already: adding up would take most of the time of a wide table
+            return self.counts[0]
         if not self.counts:
-            return pa.table(
-                {
-                    "value": pa.array([], self._counted_type),
-                    "count": pa.array([], pa.int64()),
-                }
-            )
-        summed = pa.concat_tables(self.counts).group_by("value").aggregate([("count", "sum")])
-        return summed.rename_columns({"count_sum": "count"})
+            return pa.array([], self._counted_type), pa.array([], pa.int64())
+        values, counts = (pa.chunked_array(list(arrays)) for arrays in zip(*self.counts, strict=True))
+        summed = pa.table({"value": values, "count": counts}).group_by("value").aggregate([("count", "sum")])
+        return summed.column("value").combine_chunks(), summed.column("count_sum").combine_chunks()
+
+
+def _empty(lists: pa.Array, values: pa.Array) -> int:
+    """How many lists hold no value that is there."""
+    lengths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
+    missing = pc.fill_null(means_missing(values), True).to_numpy(zero_copy_only=False)
+    rows: np.ndarray = np.repeat(np.arange(len(lists)), lengths)
+    return len(lists) - len(np.unique(rows[~missing]))
 
 
 class _Moments:

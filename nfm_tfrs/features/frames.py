@@ -14,6 +14,14 @@ from nfm_tfrs.features.check import checked_arrays, decoded, is_real, one_a_row,
 from nfm_tfrs.features.feature import Feature
 from nfm_tfrs.features.spec import FeatureSpec
 
+_MAY_HOLD_VIEWS = {
+    kind.id
+    for kind in (
+        *(pa.string_view(), pa.binary_view(), pa.list_(pa.int8()), pa.large_list(pa.int8())),
+        pa.dictionary(pa.int8(), pa.string()),
+    )
+}
+
 
 def as_table(source: Any) -> pa.Table:
     """Returns rows of any library as an Arrow table; a table stays itself.
@@ -153,6 +161,8 @@ def as_column(name: str, value: Any) -> pa.Array | pa.ChunkedArray:
 
 def without_views(table: pa.Table) -> pa.Table:
     """Returns the table with `large_string` for `string_view`, whose rows Arrow cannot take; inside lists too."""
+    if not any(field.type.id in _MAY_HOLD_VIEWS for field in table.schema):
+        return table  # as most are: a wide table takes seconds to be made anew
     for at, field in enumerate(table.schema):
         if (
             types.is_dictionary(field.type)

@@ -12,9 +12,11 @@ import pyarrow.parquet as pq
 
 from nfm_tfrs import arguments
 from nfm_tfrs.features.bag import WEIGHTS_OF
+from nfm_tfrs.features.check import checked_arrays
 from nfm_tfrs.features.column import ColumnCounts, Kind
 from nfm_tfrs.features.feature import Feature, NumericFeature
 from nfm_tfrs.features.frames import as_table
+from nfm_tfrs.features.rates import Rates
 from nfm_tfrs.features.spec import FeatureSpec
 
 MIN_COUNT = 5  # chosen on validation: benchmarks/quality/movielens.py
@@ -124,7 +126,28 @@ def infer_features(
         (1999, 2001)
     """
     rules = Inference(columns, exclude, min_count, max_vocabulary, kinds, label)
-    return FeatureSpec(tuple(_features(_batches(source, rules, format), rules)))
+    return FeatureSpec(tuple(feature for feature, _ in _features(_batches(source, rules, format), rules)))
+
+
+def infer_with_rates(table: pa.Table, rules: Inference) -> tuple[FeatureSpec, list[Rates]]:
+    """Returns the features of a table, and the rates of missing and unknown values of each.
+
+    Args:
+        table: The rows.
+        rules: What decides how a column becomes a feature.
+
+    Raises:
+        ValueError: See `infer_features`; or a number is infinite.
+    """
+    features, rates = zip(*_features(_checked(table.to_batches(), rules), rules), strict=True)
+    gaps = [
+        feature
+        for feature, rate in zip(features, rates, strict=True)
+        if isinstance(feature, NumericFeature) and rate.missing
+    ]
+    if gaps:  # infinite numbers are among those that are not measured
+        checked_arrays(table, FeatureSpec(tuple(gaps)))
+    return FeatureSpec(features), list(rates)
 
 
 def _batches(source: Any, rules: Inference, format: str | None) -> Iterable[pa.RecordBatch]:
@@ -155,7 +178,7 @@ def _is_batches(source: Any) -> bool:
     return isinstance(source, list | tuple) and bool(source) and isinstance(source[0], pa.RecordBatch)
 
 
-def _features(batches: Iterable[pa.RecordBatch], rules: Inference) -> list[Feature]:
+def _features(batches: Iterable[pa.RecordBatch], rules: Inference) -> list[tuple[Feature, Rates]]:
     columns: dict[str, ColumnCounts] = {}
     kinds = rules.kinds or {}
     schema: pa.Schema | None = None
@@ -163,8 +186,9 @@ def _features(batches: Iterable[pa.RecordBatch], rules: Inference) -> list[Featu
         if schema is None:
             schema = batch.schema
             columns = {field.name: ColumnCounts(field, kinds.get(field.name)) for field in _chosen(schema, rules)}
+        positions = {name: position for position, name in enumerate(batch.schema.names)}
         for name, column in columns.items():
-            column.update(batch.column(name))
+            column.update(batch.column(positions[name]))
     if schema is not None and not columns:
         raise ValueError(
             f"No column is left to be a feature: {', '.join(rules.exclude)} are excluded of "
@@ -177,7 +201,7 @@ def _features(batches: Iterable[pa.RecordBatch], rules: Inference) -> list[Featu
         for name, column in columns.items()
         if (bag := _weights_of(column.field)) in columns and name not in kinds
     }
-    features: list[Feature] = []
+    features: list[tuple[Feature, Rates]] = []
     for name, column in columns.items():
         if name in weights.values():
             continue
@@ -187,7 +211,7 @@ def _features(batches: Iterable[pa.RecordBatch], rules: Inference) -> list[Featu
         if isinstance(feature, str):
             warnings.warn(f"Column {name!r} is left out: {feature}.", stacklevel=2)
             continue
-        features.append(feature)
+        features.append((feature, column.rates(feature)))
         if isinstance(feature, NumericFeature) and feature.missing_values:
             marks = ", ".join(f"{mark:.9g} ({column.marks[mark]:,} times)" for mark in feature.missing_values)
             warnings.warn(
@@ -195,7 +219,7 @@ def _features(batches: Iterable[pa.RecordBatch], rules: Inference) -> list[Featu
                 "give the column's feature without missing_values.",
                 stacklevel=2,
             )
-    guessed = [repr(feature.name) for feature in features if columns[feature.name].guessed_number]
+    guessed = [repr(feature.name) for feature, _ in features if columns[feature.name].guessed_number]
     if guessed:
         warnings.warn(
             f"{'Column' if len(guessed) == 1 else 'Columns'} {', '.join(guessed)} of integers became "

@@ -21,6 +21,7 @@ from nfm_tfrs.models.interaction import Interaction, interaction_blocks, interac
 from nfm_tfrs.models.task_model import TaskModel
 from nfm_tfrs.models.tasks import task_config
 from nfm_tfrs.models.tower import Tower
+from nfm_tfrs.written import first_line
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -494,11 +495,6 @@ class RankingModel(LaterWeights, TaskModel):
         config = super().get_compile_config()
         return {**config, "jit_compile": self._scored_by_xla is not None} if config else config
 
-    def load_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
-        """Loads weights as Keras' `load_weights` does, also those of version 0.1.0, which had fewer."""
-        with older_file(self, filepath):
-            return super().load_weights(filepath, *args, **kwargs)
-
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "RankingModel":
         del custom_objects
@@ -507,14 +503,25 @@ class RankingModel(LaterWeights, TaskModel):
     def get_build_config(self) -> None:
         """Returns None: the features in the config are all it takes to build."""
 
-    def load_weights(self, *args: Any, **kwargs: Any) -> Any:
-        """Loads as Keras' `load_weights` does.
+    def load_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
+        """Loads weights as Keras' `load_weights` does, also those of version 0.1.0, which had fewer.
 
         Raises:
-            ValueError: The model does not know its features yet.
+            FileNotFoundError: There is nothing at `filepath`.
+            ValueError: The model does not know its features yet, or the weights are damaged or another model's; what
+                was loaded before that was found stays.
         """
         self._known_features()
-        return super().load_weights(*args, **kwargs)
+        try:
+            with older_file(self, filepath):
+                return super().load_weights(filepath, *args, **kwargs)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"There are no weights at {filepath}. Check the path.") from error
+        except Exception as error:  # of a damaged file Keras raises anything
+            raise ValueError(
+                f"{filepath} is damaged or holds weights of another model ({first_line(error)}). Give weights that "
+                "save_weights wrote for a model of this config."
+            ) from error
 
     def save_weights(self, *args: Any, **kwargs: Any) -> None:
         """Saves as Keras' `save_weights` does; raises as `load_weights` does."""

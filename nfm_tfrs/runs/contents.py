@@ -10,12 +10,12 @@ from typing import Any
 
 from nfm_tfrs.keras_compat import tf
 from nfm_tfrs.keras_compat.private import saved_model_metadata
+from nfm_tfrs.written import first_line
 
 _PACKED = 20  # times its size that a file may unpack to: Keras packs nothing, somebody who zips it again does
 _SMALL = 2**20  # numbers that any model may hold, whatever its file does
 _DATA = ("vocabulary", "boundaries")  # values, not sizes
 _WEIGHTS = "model.weights.h5"
-_SAID = 300  # characters of what another package says of a file, which may hold any bytes of it
 
 
 def read_contents(path: Path) -> dict[str, Any]:
@@ -72,12 +72,6 @@ def _checked(config: Any, held: int, path: Path) -> Any:
     if isinstance(config, dict) and isinstance(config.get("config"), dict):
         _check_declared(config["config"], max(held, _SMALL), path)
     return config
-
-
-def first_line(error: BaseException) -> str:
-    """Returns the first line of an error, shortened, without its full stop; its type where it says nothing."""
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return line.removesuffix(".") if len(line) <= _SAID else f"{line[:_SAID]}…"
 
 
 def _check_members(archive: zipfile.ZipFile, size: int) -> None:

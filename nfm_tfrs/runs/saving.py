@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from nfm_tfrs.keras_compat import keras
+from nfm_tfrs.keras_compat.later_weights import older_file
 from nfm_tfrs.models import nfm, presets
 from nfm_tfrs.models.serial import check_known, class_of, is_keras
-from nfm_tfrs.runs.contents import first_line, read_contents, read_folder_contents
+from nfm_tfrs.runs.contents import read_contents, read_folder_contents
 from nfm_tfrs.trust import trusting
+from nfm_tfrs.written import first_line
 from tfrs_registry import RegistryError
 
 # Modules of version 0.1.0 whose classes Keras writes with their module, and where these classes are now.
@@ -88,11 +90,12 @@ def _rebuilt(path: Path, compile: bool) -> Any:
 
 def _load(model: Any, checkpoint: Path) -> None:
     """Loads all weights of a model; what else the checkpoint holds, the optimizer's, stays unread."""
-    status = model.load_weights(checkpoint)
-    try:
-        status.assert_existing_objects_matched()
-    except AssertionError as error:
-        raise ValueError(f"{checkpoint.parent.name} lacks weights of the model. Give the whole folder") from error
+    with older_file(model, checkpoint):
+        status = model.load_weights(checkpoint)
+        try:
+            status.assert_existing_objects_matched()
+        except AssertionError as error:
+            raise ValueError(f"{checkpoint.parent.name} lacks weights of the model. Give the whole folder") from error
     status.expect_partial()
 
 

@@ -66,3 +66,18 @@ def test_names_with_brackets_and_a_pandas_index_do_no_harm(done, tmp_path):
     with pytest.warns(UserWarning, match="'__index_level_0__' is left out: it is the index of a pandas DataFrame"):
         output = done("describe", "--data", tmp_path / "shuffled.parquet", "--exclude", "click")
     assert output.count("price[/kg]") == 2
+
+
+def test_describe_without_a_spec_imports_no_tensorflow(run_python, ratings):
+    """Its import alone takes seconds, and so does an encoder of many columns."""
+    script = (
+        f"import sys; sys.argv = ['nfm-tfrs', 'describe', '--data', {str(ratings)!r}]\n"
+        "from nfm_tfrs.cli import main\ntry: main()\nfinally: print('tensorflow' in sys.modules)"
+    )
+    assert run_python(script).stdout.splitlines()[-1] == "False"
+
+
+def test_lines_in_a_file_stay_whole(done, tmp_path):
+    pq.write_table(pa.table({"name " * 30: ["a", "b"] * 50}), tmp_path / "long.parquet")
+    lines = done("describe", "--data", tmp_path / "long.parquet").splitlines()
+    assert any(line.startswith("name " * 30) and "vocabulary of strings: a, b" in line for line in lines)

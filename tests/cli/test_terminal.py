@@ -5,7 +5,14 @@ from types import SimpleNamespace
 import pytest
 import typer
 
-from nfm_tfrs.cli.terminal import SearchProgress, one_line_errors, print_constant, print_metrics, show_warning
+from nfm_tfrs.cli.terminal import (
+    SearchProgress,
+    one_line_errors,
+    print_constant,
+    print_metrics,
+    print_table,
+    show_warning,
+)
 from nfm_tfrs.keras_compat import tf
 
 
@@ -106,3 +113,13 @@ def test_a_model_that_is_no_better_than_a_constant_is_warned_of(rmse, warned, ca
         "rmse 1.5000 against 1.0000. Train longer, or give columns that tell the label.\n"
     )
     assert said.err == (expected if warned else "")
+
+
+def test_a_table_is_text_in_columns(capsys):
+    print_table("two [b]rows[/b]", ("feature", "values"), [("film", "9"), ("user_id", "1,000")])
+    assert capsys.readouterr().out.splitlines() == [
+        "two [b]rows[/b]",
+        "feature  values",
+        "film          9",
+        "user_id   1,000",
+    ]

@@ -490,3 +490,38 @@ def test_prepare_passes_kinds_on():
     data = table(x=list(range(100)), click=[0, 1] * 50)
     prepared = prepare(data, "click", Split("random"), min_count=1, kinds={"x": "category"})
     assert isinstance(prepared.features["x"], CategoricalFeature)
+
+
+def test_rates_are_those_that_encoding_the_rows_finds():
+    from nfm_tfrs.data.parts import encode_part
+    from nfm_tfrs.features.encoder import FeatureEncoder
+    from nfm_tfrs.features.infer import Inference, infer_with_rates
+
+    rng = np.random.default_rng(0)
+    ids = rng.integers(-2, 60, 400)
+    table = pa.table(
+        {
+            "user": ids,
+            "rare": np.arange(400).astype(str),
+            "city": pa.array([None if i % 9 == 0 else f"c{i % 97}" * (i % 7 > 0) for i in range(400)]),
+            "tags": pa.array([None if i % 5 == 0 else [f"t{i % 70}", "", None][: i % 4] for i in range(400)]),
+            "price": np.where(ids < 3, np.nan, rng.normal(size=400)),
+            "stock": np.where(ids < 1, 3.4e38, rng.normal(size=400)),
+            "time": rng.integers(-5, 10**9, 400),
+        }
+    )
+    with pytest.warns(UserWarning, match=r"became a number|taken as missing"):
+        spec, rates = infer_with_rates(table, Inference())
+    expected = encode_part(table, FeatureEncoder(spec)).rates
+    assert [one.name for one in rates] == [one.name for one in expected]
+    for one, other in zip(rates, expected, strict=True):
+        assert (one.values, one.missing, one.unknown) == pytest.approx((other.values, other.missing, other.unknown))
+    assert any(one.missing for one in rates)
+    assert any(one.unknown for one in rates)
+
+
+def test_rates_of_an_infinite_number_are_refused():
+    from nfm_tfrs.features.infer import Inference, infer_with_rates
+
+    with pytest.raises(ValueError, match=r"Column 'price' is infinite \(inf\) in row 2"):
+        infer_with_rates(pa.table({"price": [1.0, 2.0, np.inf]}), Inference())

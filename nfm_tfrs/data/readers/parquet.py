@@ -135,17 +135,18 @@ def _repeating_strings(path: Path, metadata: pq.FileMetaData) -> list[str]:
     """Returns the names of plain string columns that the file holds as dictionary and that repeat."""
     if not metadata.num_row_groups:
         return []
-    kinds = {field.name: field.type for field in metadata.schema.to_arrow_schema()}
+    schema = metadata.schema.to_arrow_schema()
+    strings = {field.name for field in schema if types.is_string(field.type) or types.is_large_string(field.type)}
+    if not strings:
+        return []
     leaves = {metadata.schema.column(number).path: number for number in range(metadata.num_columns)}
-    strings = [name for name, kind in kinds.items() if types.is_string(kind) or types.is_large_string(kind)]
-    strings = [name for name in strings if name in leaves]
-    if strings:
-        # Of damaged sizes Arrow raises here; where `column` meets them first, it ends the process.
-        with pq.ParquetFile(path, metadata=metadata, pre_buffer=False) as file:
-            next(file.iter_batches(1, [0], strings, use_threads=False), None)
+    strings &= leaves.keys()
+    # Of damaged sizes Arrow raises here; where `column` meets them first, it ends the process.
+    with pq.ParquetFile(path, metadata=metadata, pre_buffer=False) as file:
+        next(file.iter_batches(1, [0], sorted(strings), use_threads=False), None)
     group = metadata.row_group(0)
     repeating = []
-    for name in strings:
+    for name in sorted(strings):
         column = group.column(leaves[name])
         if column.has_dictionary_page and column.total_uncompressed_size < _DICTIONARY_BYTES * column.num_values:
             repeating.append(name)
