@@ -2,6 +2,7 @@
 
 import functools
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +59,7 @@ def _print_error(line: str, style: str) -> None:
 
 
 class TrainingProgress(Progress):
-    """A bar of the epoch's steps and the best validation score so far.
+    """A bar of the epoch's steps and the best validation score so far; without a terminal, one line an epoch.
 
     Args:
         model: The model's registered name, for the line above the bar.
@@ -66,7 +67,7 @@ class TrainingProgress(Progress):
 
     def __init__(self, model: str) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        super().__init__(*columns, console=console, transient=True)
+        super().__init__(*columns, console=console, transient=True, disable=not console.is_terminal)
         self.model = model
 
     def callback(self) -> Any:
@@ -77,23 +78,32 @@ class TrainingProgress(Progress):
 
         class Bar(keras.callbacks.Callback):
             def on_train_begin(self, logs: Any = None) -> None:
-                self.monitor: str = self.model.objective[0]
-                self.scores: list[float] = []
+                self.monitor, mode = self.model.objective
+                self.sign = 1 if mode == "max" else -1
+                self.best: float | None = None
                 self.bar = progress.add_task("epoch 1")
-                progress.print(
-                    f"{progress.model}: {self.model.count_params():,} parameters, "
-                    f"{self.params['steps']:,} training steps an epoch."
+                print_lines(
+                    [
+                        f"{progress.model}: {self.model.count_params():,} parameters, "
+                        f"{self.params['steps']:,} training steps an epoch."
+                    ]
                 )
 
             def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-                best = f"  {self.monitor} {self.scores[-1]:.4f}" if self.scores else ""
+                best = "" if self.best is None else f"  best {self.monitor} {self.best:.4f}"
                 progress.reset(self.bar, total=self.params["steps"], description=f"epoch {epoch + 1}{best}")
 
             def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
                 progress.update(self.bar, completed=batch + 1)  # an execution is several batches
 
             def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-                self.scores.append((logs or {})[self.monitor])
+                found = logs or {}
+                score = found[self.monitor]
+                better = self.best is None or self.sign * score > self.sign * self.best
+                self.best = score if better else self.best
+                if progress.disable:
+                    line = f"epoch {epoch + 1:>3}  loss {found['loss']:.4f}  {self.monitor} {score:.4f}"
+                    print_lines([f"{line}  best so far" if better else line])
 
         return Bar()
 
@@ -101,36 +111,55 @@ class TrainingProgress(Progress):
 class SearchProgress(Progress):
     """A line about a search: how much of its budget is used, the trial, the best score so far, and the time left.
 
-    Once the trials are over, it names the finalist that is trained.
+    The time left counts the finalists too, each seed a whole training. Once the trials are over, it names the finalist
+    that is trained. Without a terminal it is a line for each trial and finalist that begins.
 
     Args:
         trials: Configurations to try; None for no limit.
         minutes: Minutes of search; None for no limit.
+        trainings: Whole trainings after the trials: finalists times seeds.
     """
 
-    def __init__(self, trials: int | None, minutes: float | None) -> None:
+    def __init__(self, trials: int | None, minutes: float | None, trainings: int = 0) -> None:
         super().__init__(
-            TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console, transient=True
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
         )
         self.trials = trials
         self.minutes = minutes
+        self.trainings = trainings
         self.bar = self.add_task("search", total=1.0)
+        self._said: Any = None
+        self._finals: tuple[float, float] | None = None  # when they began, and the seconds that they should take
 
     def watch(self, oracle: Any, trial: Any, scores: Sequence[Any]) -> None:
         """Shows where a search is; `search` calls this."""
         del trial, scores
         trials, ended, best = oracle.progress()
         score = "" if best is None else f"  best {best:.4f}"
+        finals = self.trainings * oracle.whole_seconds()
         if oracle.stage:
-            self.update(self.bar, completed=1.0, description=f"{oracle.stage}{score}")
+            self._finals = self._finals or (time.monotonic(), finals)
+            started, expected = self._finals
+            self._show(oracle.stage, 1.0, score, max(0.0, expected - (time.monotonic() - started)))
             return
         shares = [] if self.trials is None else [ended / self.trials]
-        spent = oracle.time_spent / 60
-        shares += [] if self.minutes is None else [spent / self.minutes]
+        spent = oracle.time_spent
+        shares += [] if self.minutes is None else [spent / 60 / self.minutes]
         done = min(1.0, max(shares))
-        left = spent / done - spent if done > 0 else None
-        ahead = "" if left is None else f"  {left:.0f} min left" if left >= 1 else f"  {60 * left:.0f} s left"
-        self.update(self.bar, completed=done, description=f"trial {trials}{score}{ahead}")
+        left = spent / done - spent + finals if done > 0 else None
+        self._show(f"trial {trials}", done, score, left)
+
+    def _show(self, what: str, done: float, score: str, left: float | None) -> None:
+        ahead = "" if not left else f"  {left / 60:.0f} min left" if left >= 60 else f"  {left:.0f} s left"
+        self.update(self.bar, completed=done, description=f"{what}{score}{ahead}")
+        if self.disable and what != self._said:
+            self._said = what
+            print_lines([f"{what}{score}{ahead}"])
 
 
 def print_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> None:

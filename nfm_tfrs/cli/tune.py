@@ -8,7 +8,8 @@ import typer
 
 from nfm_tfrs.cli.options import Rows, Seed, check_arguments
 from nfm_tfrs.cli.settings import with_options
-from nfm_tfrs.cli.terminal import SearchProgress, console, print_constant, print_metrics
+from nfm_tfrs.cli.terminal import SearchProgress, console, print_constant, print_lines, print_metrics
+from nfm_tfrs.report.summary import summary
 from nfm_tfrs.runs.claim import made
 from nfm_tfrs.training.recipe import Recipe
 from nfm_tfrs.tuning.settings import TRAINING, Budget, Finals, Schedule, Space
@@ -42,16 +43,18 @@ def tune(
         features = rows.given_features()
         rows.check_columns(target, split, features)
         from nfm_tfrs.tuning.outcome import FILES
-        from nfm_tfrs.tuning.search import checked_objective, search
+        from nfm_tfrs.tuning.search import check_folder, checked_objective, known_settings, search
         from nfm_tfrs.tuning.workers import Workers, follow_chief, is_worker, starter
 
         follow_chief()
-        checked_objective(objective, target.task)
+        goal = checked_objective(objective, target.task)
+        check_folder(out, known_settings(space, schedule, objective=goal.name, seed=seed))
         data = rows.prepare(target, split, features)
         processes = None
         if workers > 1 and not is_worker():
             processes = Workers(starter([sys.executable, "-m", "nfm_tfrs", *sys.argv[1:]], out / "workers"), workers)
-        with SearchProgress(budget.trials, budget.minutes) as progress:
+        trainings = finals.finalists * finals.seeds + finals.refit
+        with SearchProgress(budget.trials, budget.minutes, trainings) as progress:
             found = search(
                 data,
                 out=out,
@@ -64,6 +67,7 @@ def tune(
                 workers=processes,
                 watch=progress.watch,
             )
+    print_lines(summary(found.best.recipe.without_features(), found.evidence))
     console.print(found.evidence.verdict)
     if found.evidence.test is not None:
         print_metrics(f"test rows ({len(data.test):,})", found.evidence.test.metrics)

@@ -204,6 +204,14 @@ class HalvingOracle(OpenOracle):
         best = max if self.objective.direction == "max" else min
         return len(self.trials), ended, best(scores) if scores else None
 
+    @keras_tuner.synchronized
+    def whole_seconds(self) -> float:
+        """Returns the seconds that a whole training takes by the trials that are finished; 0 before there is one."""
+        done = [trial.hyperparameters.values for trial in self.trials.values() if trial.status == "COMPLETED"]
+        slices = sum(values[END] - values[START] for values in done)
+        side_by_side = max(1, len(self.ongoing_trials))
+        return self.time_spent * side_by_side / slices * self.rungs[-1] if slices else 0.0
+
     def create_trial(self, tuner_id: str) -> Any:
         if self._started is None:
             self._started = time.monotonic()

@@ -1,5 +1,6 @@
 """What a search leaves behind: the model, what makes it again, the evidence, a card, and TensorBoard's logs."""
 
+import hashlib
 import json
 import shutil
 import warnings
@@ -50,16 +51,25 @@ def write_found(
 
 
 def write_logs(evidence: Evidence, folder: Path) -> None:
-    """Writes every finished trial for TensorBoard's HParams page: its values, and its scores after each slice."""
+    """Writes every trial for TensorBoard's HParams page: its values, its scores after each slice, and how it ended.
+
+    HParams takes trials of one id for one, also those of other searches under its log folder: ids begin with a hash of
+    the place and of what was searched.
+    """
     # Here: TensorBoard takes a second to import.
-    from tensorboard.plugins.hparams import api
+    from tensorboard.plugins.hparams import api, api_pb2
+    from tensorboard.plugins.hparams.summary import session_end_pb
 
     shutil.rmtree(folder, ignore_errors=True)  # of the same search, if it is asked for once more
+    search = hashlib.sha256(f"{folder.resolve()} {evidence.data.fingerprint} {evidence.seed}".encode()).hexdigest()[:8]
     for trial in evidence.trials:
-        if not trial.scores:
-            continue
+        well = trial.status == "COMPLETED"
         with tf.summary.create_file_writer(str(folder / trial.id)).as_default():
-            api.hparams(dict(trial.values), trial_id=trial.id)
+            api.hparams(dict(trial.values), trial_id=f"{search}-{trial.id}")
             for number, score in enumerate(trial.scores, start=1):
                 for name, value in score.items():
                     tf.summary.scalar(f"val_{name}", value, step=number)
+            if trial.message:
+                tf.summary.text("failure", trial.message, step=0)
+            end = session_end_pb(api_pb2.STATUS_SUCCESS if well else api_pb2.STATUS_FAILURE)
+            tf.summary.experimental.write_raw_pb(end.SerializeToString(), step=0)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -219,8 +219,12 @@ def check_rows(valid: EncodedPart, objective: str) -> None:
         )
 
 
-def claim(folder: Path, settings: dict[str, Any]) -> None:
-    """Makes the folder the search's with these settings; nothing happens where it is already.
+def check_folder(folder: Path, settings: Mapping[str, Any]) -> bool:
+    """Checks that a folder is free for a search, or holds it already; returns which of them.
+
+    Args:
+        folder: The folder.
+        settings: What is known of the search; its rows are not before they are read.
 
     Raises:
         ValueError: It is another search's, or holds anything else.
@@ -238,12 +242,25 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
         differing = [name for name in settings if held.get(name) != settings[name]]
         if differing:
             raise ValueError(f"{folder} holds a search with other {', '.join(differing)}. Choose another folder.")
-        return
+        return True
     begun = ("settings.json", ".settings.json")  # by another process of the same search
     if folder.exists() and any(not path.name.startswith(begun) for path in folder.iterdir()):
         raise ValueError(f"{folder} holds something that is no search. Choose another folder.")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(settings, indent=1))
+    return False
+
+
+def known_settings(space: Space, schedule: Schedule, *, objective: str, seed: int) -> dict[str, Any]:
+    """Returns what must be the same for a search to go on, as far as it does not follow from the rows."""
+    key = json.loads(json.dumps(resume_key(space, schedule, objective=objective, seed=seed)))
+    of_the_rows = ("space.blocks", "space.models", "space.structures")  # those that fit, as the registry spells them
+    return {name: value for name, value in key.items() if name not in of_the_rows}
+
+
+def claim(folder: Path, settings: dict[str, Any]) -> None:
+    """Makes the folder the search's with these settings; nothing happens where it is already; see `check_folder`."""
+    if not check_folder(folder, settings):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "settings.json", json.dumps(settings, indent=1))
 
 
 @contextmanager

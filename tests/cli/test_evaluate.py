@@ -40,7 +40,8 @@ def test_evaluate_takes_label_weight_and_users_of_the_run_and_equals_what_train_
 def test_a_run_of_version_0_1_0_is_judged_as_it_was(yesterday, done):
     output = done("evaluate", "--model", yesterday / "run", "--data", yesterday / "run_predictions.parquet")
     expected = (yesterday / "evaluate.txt").read_text()
-    assert output.split() == expected.split()  # a terminal's width decides on spaces
+    words = [word for word in expected.split() if not "─" <= word[0] <= "╿"]  # tables had frames then
+    assert output.split() == words
 
 
 def test_evaluate_needs_a_label(trained, ratings, refused, tmp_path):

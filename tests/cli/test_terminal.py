@@ -1,12 +1,15 @@
 """What a person sees: one line for each error and warning, and how far a search is."""
 
+import io
 from types import SimpleNamespace
 
 import pytest
 import typer
+from rich.console import Console
 
 from nfm_tfrs.cli.terminal import (
     SearchProgress,
+    TrainingProgress,
     one_line_errors,
     print_constant,
     print_metrics,
@@ -16,8 +19,19 @@ from nfm_tfrs.cli.terminal import (
 from nfm_tfrs.keras_compat import tf
 
 
-def test_progress_shows_the_trial_the_best_and_the_time_left_then_the_finalist():
-    oracle = SimpleNamespace(progress=lambda: (4, 3, 0.75), time_spent=120.0, stage="")
+@pytest.fixture
+def terminal(monkeypatch):
+    monkeypatch.setattr("nfm_tfrs.cli.terminal.console", Console(force_terminal=True, file=io.StringIO()))
+
+
+def oracle_of(trials=4, ended=3, best=0.75):
+    return SimpleNamespace(
+        progress=lambda: (trials, ended, best), time_spent=120.0, stage="", whole_seconds=lambda: 0.0
+    )
+
+
+def test_progress_shows_the_trial_the_best_and_the_time_left_then_the_finalist(terminal):
+    oracle = oracle_of()
     progress = SearchProgress(None, 10)
     progress.watch(oracle, None, [])
     assert progress.tasks[0].description == "trial 4  best 0.7500  8 min left"
@@ -29,6 +43,54 @@ def test_progress_shows_the_trial_the_best_and_the_time_left_then_the_finalist()
     progress.watch(oracle, None, [])
     assert progress.tasks[0].description == "finalist 1 of 3  best 0.7500"
     assert progress.tasks[0].percentage == 100
+
+
+def test_the_time_left_counts_the_finalists(terminal, monkeypatch):
+    clock = [1000.0]
+    monkeypatch.setattr("nfm_tfrs.cli.terminal.time.monotonic", lambda: clock[0])
+    oracle = oracle_of()
+    oracle.whole_seconds = lambda: 40.0
+    progress = SearchProgress(None, 10, trainings=9)
+    progress.watch(oracle, None, [])
+    assert progress.tasks[0].description == "trial 4  best 0.7500  14 min left"  # 8 of the search, 6 of the finalists
+    oracle.stage = "finalist 1 of 3"
+    progress.watch(oracle, None, [])
+    assert progress.tasks[0].description == "finalist 1 of 3  best 0.7500  6 min left"
+    clock[0] += 320
+    progress.watch(oracle, None, [])
+    assert progress.tasks[0].description == "finalist 1 of 3  best 0.7500  40 s left"
+
+
+def test_without_a_terminal_a_search_is_a_line_for_each_trial_and_finalist(capsys):
+    oracle = oracle_of()
+    progress = SearchProgress(8, None)
+    progress.watch(oracle, None, [])
+    progress.watch(oracle, None, [])
+    oracle.stage = "finalist 1 of 3"
+    progress.watch(oracle, None, [])
+    said = capsys.readouterr().out.splitlines()
+    assert said == ["trial 4  best 0.7500  3 min left", "finalist 1 of 3  best 0.7500"]
+
+
+@pytest.mark.parametrize(("objective", "marked"), [(("val_auc", "max"), [1, 3]), (("val_rmse", "min"), [1, 2])])
+def test_without_a_terminal_training_is_a_line_an_epoch_that_marks_the_best_so_far(objective, marked, capsys):
+    with TrainingProgress("nfm") as progress:
+        bar = progress.callback()
+        bar.set_model(SimpleNamespace(objective=objective, count_params=lambda: 5907))
+        bar.set_params({"steps": 3})
+        bar.on_train_begin()
+        for epoch, score in enumerate((0.6, 0.5, 0.7)):
+            bar.on_epoch_begin(epoch)
+            bar.on_train_batch_end(2)
+            bar.on_epoch_end(epoch, {"loss": 0.25, objective[0]: score})
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "nfm: 5,907 parameters, 3 training steps an epoch."
+    assert [line.removesuffix("  best so far") for line in said[1:]] == [
+        f"epoch   1  loss 0.2500  {objective[0]} 0.6000",
+        f"epoch   2  loss 0.2500  {objective[0]} 0.5000",
+        f"epoch   3  loss 0.2500  {objective[0]} 0.7000",
+    ]
+    assert [number for number in (1, 2, 3) if said[number].endswith("best so far")] == marked
 
 
 @pytest.mark.parametrize("kind", [ValueError, FileNotFoundError, ModuleNotFoundError])

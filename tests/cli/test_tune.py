@@ -128,6 +128,20 @@ def test_another_search_in_the_folder_is_refused(tuned, clicks, refused):
     assert "Choose another folder." in line
 
 
+@pytest.mark.parametrize(
+    ("held", "message"),
+    [
+        ({"settings.json": '{"seed": 0, "objective": "val_auc"}'}, "holds a search with other seed, "),
+        ({"notes.txt": "mine"}, "holds something that is no search"),
+    ],
+)
+def test_a_folder_of_anything_else_is_refused_before_rows_are_read(header_alone, refused, tmp_path, held, message):
+    for name, text in held.items():
+        (tmp_path / name).write_text(text)
+    rows = ("--data", header_alone, "--label", "rating>=4", "--out", tmp_path, "--max-trials", 1, "--seed", 1)
+    assert message in refused("tune", *rows)
+
+
 def test_categories_and_numbers_that_options_name_are_those_of_the_search(clicks, refused, tmp_path):
     """Refused, so that nothing is searched."""
     kinds = ("--label", "click", "--columns", "site,price", "--category", "price", "--number", "site")

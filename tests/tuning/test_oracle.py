@@ -46,6 +46,20 @@ def played(made, most=1000, tuner="tuner0"):
     return found, "RUNNING"
 
 
+def test_a_whole_training_takes_what_the_slices_so_far_took(tmp_path, monkeypatch):
+    made = oracle(tmp_path, rungs=[3, 9], max_configurations=2)
+    assert made.whole_seconds() == 0
+    finish(made, made.create_trial("tuner0"))  # the defaults, nine slices
+    finish(made, made.create_trial("tuner0"))  # three
+    monkeypatch.setattr(type(made), "time_spent", 24.0)
+    assert made.whole_seconds() == 24.0 / 12 * 9
+    first = oracle(tmp_path / "other", rungs=[3, 9], max_configurations=4)
+    finish(first, first.create_trial("tuner0"))
+    for name in ("tuner0", "tuner1"):
+        first.create_trial(name)
+    assert first.whole_seconds() == 2 * 24.0 / 9 * 9  # two trials side by side
+
+
 def test_the_best_third_of_each_rung_goes_on_from_where_it_ended(tmp_path):
     made = oracle(tmp_path, max_configurations=13)
     found, status = played(made)

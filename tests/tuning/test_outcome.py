@@ -11,7 +11,7 @@ from nfm_tfrs.evidence import Evidence
 from nfm_tfrs.features.feature import NumericFeature
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.training.recipe import Best, Recipe
-from nfm_tfrs.tuning.outcome import FILES, write_found
+from nfm_tfrs.tuning.outcome import FILES, write_found, write_logs
 
 YESTERDAY = Path(__file__).parents[1] / "yesterday"  # what version 0.1.0 wrote
 FEATURES = FeatureSpec([NumericFeature("price")])
@@ -44,8 +44,41 @@ def test_every_file_is_there_and_nothing_else(evidence, tmp_path):
     assert (tmp_path / "model.keras").read_text() == "weights"
     assert FeatureSpec.from_json((tmp_path / "features.json").read_text()) == FEATURES
     logs = {path.parent.name: path for path in (tmp_path / "tensorboard").rglob("events*")}
-    assert sorted(logs) == ["0000", "0002", "0004"]
-    assert len(list((tmp_path / "tensorboard").rglob("events*"))) == 3  # those of the first time are gone
+    assert sorted(logs) == sorted(trial.id for trial in evidence.trials)
+    assert len(list((tmp_path / "tensorboard").rglob("events*"))) == len(logs)  # those of the first time are gone
+
+
+def sessions(folder):
+    """The id and the status of each session of TensorBoard's HParams, by the trial."""
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    found = {}
+    for path in folder.rglob("events*"):
+        for event in EventFileLoader(str(path)).Load():
+            for value in event.summary.value:
+                if value.metadata.plugin_data.plugin_name == "hparams":
+                    data = HParamsPluginData.FromString(value.metadata.plugin_data.content)
+                    entry = found.setdefault(path.parent.name, {})
+                    if data.HasField("session_start_info"):
+                        entry["id"] = data.session_start_info.group_name
+                    if data.HasField("session_end_info"):
+                        entry["status"] = data.session_end_info.status
+    return found
+
+
+def test_ids_of_trials_differ_between_searches_and_failed_trials_are_shown(evidence, tmp_path):
+    failed = replace(evidence.trials[0], id="0099", status="FAILED", message="It diverged.", scores=())
+    evidence = replace(evidence, trials=(*evidence.trials, failed))
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        write_logs(evidence, tmp_path / name / "tensorboard")
+    first, second = (sessions(tmp_path / name) for name in ("one", "other"))
+    assert set(first) == {trial.id for trial in evidence.trials}
+    ids = [entry["id"] for entry in (*first.values(), *second.values())]
+    assert len(set(ids)) == len(ids)
+    for trial in evidence.trials:
+        assert first[trial.id]["status"] == (1 if trial.status == "COMPLETED" else 2)
 
 
 def test_best_json_makes_the_model_again(evidence, tmp_path):
