@@ -24,6 +24,7 @@ CONSTRUCTORS = {("nfm_tfrs.models.ranking", "__init__")}  # of a Keras model, wi
 ROOMS = [
     {
         "lazy",
+        "full_disk",
         "trust",
         "versions",
         "platform_calls",

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from nfm_tfrs.cli.remedies import in_options, of_command
 from tfrs_registry import RegistryError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ console = Console(markup=False, emoji=False, highlight=False)
 
 def show_warning(message: Warning | str, *_: Any) -> None:
     """A warning is one line on standard error, without the line of code that gave it."""
-    _print_error(str(message), "yellow")
+    _print_error(in_options(str(message)), "yellow")
 
 
 def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
@@ -30,6 +31,10 @@ def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:
+        with of_command(command):
+            run(*args, **kwargs)
+
+    def run(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
         except KeyboardInterrupt as error:
@@ -38,7 +43,7 @@ def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
         except (ValueError, RegistryError, OSError, ImportError) as error:
             if os.environ.get("NFM_TFRS_TRACEBACK"):
                 raise
-            _print_error(str(error), "red")
+            _print_error(in_options(str(error)), "red")
             raise typer.Exit(1) from error
         except Exception as error:
             if type(error).__name__ != "ResourceExhaustedError":  # TensorFlow's, which need not be imported here

@@ -3,7 +3,6 @@
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -88,6 +87,19 @@ class RecipeOptions:
             )
         return found
 
+    def check_arguments(self, told: Recipe, best: Recipe) -> None:
+        """Checks the model's arguments; where those of --config are wrong by themselves, the line names the file."""
+        try:
+            told.check_arguments()
+        except (ValueError, TypeError) as error:
+            if self.config is None:
+                raise
+            try:
+                best.check_arguments()
+            except (ValueError, TypeError):
+                raise ValueError(f"{self.config}: {error}") from error
+            raise
+
     def recipe(self, best: Recipe, task: str | None) -> Recipe:
         """Returns the recipe, options before what a best.json says; its task is that one's where no option says it."""
         known = best.config.get("task", "binary")
@@ -138,12 +150,12 @@ def train(
         check_arguments([told.model], recipe.set)
         features = _known_features(rows, best)
         rows.check_columns(target, split, features, groups=groups, stream=stream)
-        told.check_arguments()  # imports TensorFlow
+        recipe.check_arguments(told, best.recipe)  # imports TensorFlow
         data = rows.prepare(target, split, features, keep=[groups] if groups else [], stream=stream)
         print_features(data.features)
         users = _users(data, groups)
         interruption = Interruption()
-        with nullcontext() if recipe.repeat else interruption:
+        with interruption:
             batches = told.stream(rows.data, data, seed=seed) if stream else None
             logs = folder / "tensorboard" if tensorboard else None
             trained = _trained(told, recipe, best, data, batches, seed, logs, interruption)
@@ -187,8 +199,10 @@ def _users(data: "Prepared", groups: str | None) -> dict[str, Any]:
 
 
 def _ended(interruption: Interruption, trained: Trained, where: str) -> typer.Exit:
-    epoch = len(trained.history["loss"])
-    show_warning(f"Interrupted in epoch {epoch}: the best weights until then are in {where}")
+    losses = trained.history.get("loss")  # none where a search is repeated, whose slices are no epochs
+    got = "the weights of then" if losses is None else "the best weights until then"
+    when = "" if losses is None else f" in epoch {len(losses)}"
+    show_warning(f"Interrupted{when}: {got} are in {where}")
     return typer.Exit(interruption.status)
 
 
@@ -202,10 +216,10 @@ def _say_what_differs(best: Best, recipe: RecipeOptions, seed: int) -> None:
     )
 
 
-def _repeated(best: Best, data: "Prepared") -> Trained:
+def _repeated(best: Best, data: "Prepared", interruption: Interruption) -> Trained:
     from nfm_tfrs.tuning.finalists import train_again
 
-    trained = train_again(best, data)
+    trained = train_again(best, data, [interruption.callback()])
     console.print(f"{best.recipe.model}: {trained.model.count_params():,} parameters, trained as the search did.")
     return trained
 
@@ -221,7 +235,7 @@ def _trained(
     interruption: Interruption,
 ) -> Trained:
     if recipe.repeat:
-        return _repeated(best, data)
+        return _repeated(best, data, interruption)
     _say_what_differs(best, recipe, seed)
     with TrainingProgress(told.model) as progress:
         return told.fit(

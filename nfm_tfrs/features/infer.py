@@ -233,11 +233,14 @@ def _features(batches: Iterable[pa.RecordBatch], rules: Inference) -> list[tuple
 
 
 def _parquet_batches(paths: Sequence[Path], rules: Inference) -> Iterator[pa.RecordBatch]:
+    from nfm_tfrs.data.readers.refusals import check_names  # the readers stand above the features
+
     wanted: list[str] = []
     for path in paths:
         try:
             # Through a small buffer: Arrow otherwise holds a row group's columns whole, and one may be the whole file.
             with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
+                check_names(path, file.schema_arrow.names)
                 if not wanted:
                     rules.check(file.schema_arrow.names)
                     wanted = [field.name for field in _chosen(file.schema_arrow, rules)]

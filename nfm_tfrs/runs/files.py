@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nfm_tfrs import platform_calls
+from nfm_tfrs import full_disk, platform_calls
 
 FILES = ("model.keras", "features.json", "metrics.json", "run.json", "curves.png")  # of a run
 UNFINISHED, REPLACED = "unfinished", "replaced"  # what lies beside an output while it is written
@@ -42,6 +42,7 @@ def writing(out: Path, *, overwrite: bool) -> Iterator[Path]:
     Raises:
         FileExistsError: `out` has come into being meanwhile, and replacing was not asked for; what was written is kept
             under the name that the message gives.
+        FullDiskError: The disk is full.
     """
     out = out.resolve()  # of a link, what it leads to
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -49,8 +50,9 @@ def writing(out: Path, *, overwrite: bool) -> Iterator[Path]:
     written = out.with_name(f".{out.name}.{UNFINISHED}-{name}{out.suffix}")
     replaced = out.with_name(f".{out.name}.{REPLACED}-{name}")
     try:
-        yield written
-        _write_through(written)
+        with full_disk.naming(out):
+            yield written
+            _write_through(written)
         if out.exists() and not overwrite:
             kept = out.with_name(f"{out.stem}-{name}{out.suffix}")
             written.rename(kept)

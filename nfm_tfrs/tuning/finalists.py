@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from nfm_tfrs import full_disk
 from nfm_tfrs.configuration import Configuration
 from nfm_tfrs.data.parts import EncodedPart, Prepared, fingerprint
 from nfm_tfrs.evidence import Data, Evidence, Finalist, Judged, Objective, Run, TrialRecord, Winner
@@ -170,12 +171,13 @@ def conclude(
     return Found(model, Best(recipe=recipe, winner=winner, slices=tuner.train.count, fingerprint=rows), evidence)
 
 
-def train_again(best: Best, data: Prepared) -> Trained:
+def train_again(best: Best, data: Prepared, callbacks: Sequence[Any] = ()) -> Trained:
     """Trains the model of a search again as it was trained there: bit for bit on the same machine and threads.
 
     Args:
         best: What the search chose.
         data: The rows that the search had.
+        callbacks: Further Keras callbacks; one that stops the training leaves the model as it is then.
 
     Raises:
         ValueError: It is of an earlier version, which did not write how the model was made, or these are other rows.
@@ -192,7 +194,9 @@ def train_again(best: Best, data: Prepared) -> Trained:
         )
     both = best.winner.rows != "train"
     rows, valid = (joined(data.train, data.valid), None) if both else (data.train, data.valid)
-    return _trained_for(best.recipe, rows, valid, best.winner, count=best.slices, features=data.features)
+    return _trained_for(
+        best.recipe, rows, valid, best.winner, count=best.slices, features=data.features, callbacks=callbacks
+    )
 
 
 def _trained_for(
@@ -203,6 +207,7 @@ def _trained_for(
     *,
     count: int,
     features: FeatureSpec,
+    callbacks: Sequence[Any] = (),
 ) -> Trained:
     """A new model of a candidate, trained for as many slices as the winner."""
     batch_size, passes = candidate.batch_size, candidate.passes
@@ -213,7 +218,11 @@ def _trained_for(
     with forgotten_gradients():
         model = Recipe.of(candidate).build(features, steps=cut.steps(batch_size))
     metric = model.objective[0].removeprefix("val_")
-    scores = [train_slice(model, cut, number, batch_size, valid, metric) for number in range(winner.slices)]
+    scores: Scores = []
+    for number in range(winner.slices):
+        scores.append(train_slice(model, cut, number, batch_size, valid, metric, callbacks))
+        if model.stop_training:
+            break
     return Trained(model, {f"val_{name}": [score[name] for score in scores] for name in scores[0]})
 
 
@@ -271,8 +280,9 @@ def _run(tuner: SliceTuner, candidate: Configuration, seed: int, path: Path) -> 
     keras.utils.set_random_seed(seed)
     model = tuner.space.built(candidate, cut.steps(batch_size))
     best, scores = train_whole(model, cut, tuner.valid, batch_size=batch_size, goal=tuner.goal, patience=tuner.patience)
-    np.save(path.with_suffix(".npy"), predict(model, tuner.valid))
-    model.save_weights(path.with_suffix(".weights.h5"))
+    with full_disk.naming(path):
+        np.save(path.with_suffix(".npy"), predict(model, tuner.valid))
+        model.save_weights(path.with_suffix(".weights.h5"))
     run = Run(seed=seed, slice=best, metrics=scores[best - 1], file=f"{path}.npy")
     write_text(path.with_suffix(".json"), json.dumps({**run.to_json(), "candidate": candidate.to_json()}))
     return run

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from nfm_tfrs import full_disk
 from nfm_tfrs.data.parts import EncodedPart, Prepared, fingerprint
 from nfm_tfrs.evidence import Objective
 from nfm_tfrs.keras_compat import load_keras_tuner
@@ -98,7 +99,7 @@ def search(
     rows, folder = fingerprint(data.train, data.valid), Path(out)
     settings = _key(data, space, schedule, hypermodel, rows=rows, objective=goal.name, seed=seed)
     claim(folder, settings)
-    with nullcontext() if is_worker() else held(folder):
+    with full_disk.naming(folder), nullcontext() if is_worker() else held(folder):
         oracle = _oracle(goal, budget, schedule, seed)
         tuner = SliceTuner(
             oracle,

@@ -4,7 +4,7 @@ import gc
 import json
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -239,7 +239,13 @@ class Diverged(ValueError):
 
 
 def train_slice(
-    model: Any, train: Slices, number: int, batch_size: int, valid: EncodedPart | None, metric: str
+    model: Any,
+    train: Slices,
+    number: int,
+    batch_size: int,
+    valid: EncodedPart | None,
+    metric: str,
+    callbacks: Sequence[Any] = (),
 ) -> dict[str, float]:
     """Trains a model on a slice; returns its exact validation metrics, none without rows to judge on.
 
@@ -250,6 +256,7 @@ def train_slice(
         batch_size: Rows of a training step.
         valid: Rows to judge on; None for a training that is not judged.
         metric: The metric that has to be finite, such as `"auc"`.
+        callbacks: Further Keras callbacks.
 
     Raises:
         Diverged: The loss, or the metric, became infinite or NaN.
@@ -259,7 +266,7 @@ def train_slice(
         train.dataset(number, batch_size),
         epochs=number + 1,
         initial_epoch=number,
-        callbacks=[keras.callbacks.TerminateOnNaN()],
+        callbacks=[keras.callbacks.TerminateOnNaN(), *callbacks],
         verbose=0,
     ).history
     score = {} if valid is None else evaluate(model, valid)

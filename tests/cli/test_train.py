@@ -273,3 +273,20 @@ def test_a_config_is_not_imported_unless_it_is_trusted(header_alone, yesterday, 
     assert not (tmp_path / "ran").exists()
     refused(*command, "--trust")  # it holds no such class
     assert (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "training", "options", "named"),
+    [
+        ('{"embedding_dim": "x"}', "{}", (), True),
+        ('{"hidden_units": {"a": 1}}', "{}", (), True),
+        ('{"embedding_dim": 8}', "{}", ("--set", "embedding_dim=x"), False),
+    ],
+)
+def test_a_value_of_best_json_that_makes_no_model_names_the_file(
+    header_alone, refused, tmp_path, config, training, options, named
+):
+    best = tmp_path / "best.json"
+    best.write_text(f'{{"model": "nfm", "config": {config}, "training": {training}}}')
+    rows = ("--data", header_alone, "--label", "rating>=4", "--out", tmp_path / "run", "--config", best)
+    assert refused("train", *rows, *options).startswith(f"nfm-tfrs: {best}: ") is named

@@ -16,7 +16,7 @@ import pytest
 from nfm_tfrs.data.synthetic import click_log
 from nfm_tfrs.runs.saving import load_model
 from nfm_tfrs.training import repeat_run
-from nfm_tfrs.tuning import keras_tuner
+from nfm_tfrs.tuning import finalists, keras_tuner, tuner
 from nfm_tfrs.tuning.oracle import HalvingOracle
 from nfm_tfrs.tuning.outcome import FILES
 from nfm_tfrs.tuning.workers import Workers, serve
@@ -108,6 +108,28 @@ def test_repeat_trains_the_model_of_the_search_again_to_the_bit(tuned, clicks, d
     assert "The search had other rows: their fingerprint was" in line
 
 
+@pytest.mark.slow
+def test_an_interrupted_repeat_keeps_what_was_trained(tuned, clicks, run, monkeypatch, tmp_path):
+    trained = []
+
+    def train_slice(model, *arguments):
+        trained.append(model)
+        signal.raise_signal(signal.SIGTERM)
+        return tuner.train_slice(model, *arguments)
+
+    monkeypatch.setattr(finalists, "train_slice", train_slice)
+    result = run(*again(tuned, clicks), "--repeat", "--out", tmp_path / "run")
+    assert result.exit_code == 143
+    where = f"{tmp_path / 'run'}, which the same command replaces."
+    assert f"nfm-tfrs: Interrupted: the weights of then are in {where}\n" in result.stderr
+    assert len(trained) == 1
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["interrupted"] is True
+    for one, other in zip(
+        load_model(tmp_path / "run" / "model.keras").get_weights(), trained[0].get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -147,7 +169,7 @@ def test_categories_and_numbers_that_options_name_are_those_of_the_search(clicks
     kinds = ("--label", "click", "--columns", "site,price", "--category", "price", "--number", "site")
     line = refused("tune", "--data", clicks, "--out", tmp_path / "search", "--max-trials", 1, *kinds)
     assert "Column 'site' is" in line
-    assert "but kinds calls it a number." in line
+    assert "but --number calls it a number." in line
 
 
 @pytest.mark.parametrize("command", [["true"], ["false"]])

@@ -525,3 +525,10 @@ def test_rates_of_an_infinite_number_are_refused():
 
     with pytest.raises(ValueError, match=r"Column 'price' is infinite \(inf\) in row 2"):
         infer_with_rates(pa.table({"price": [1.0, 2.0, np.inf]}), Inference())
+
+
+def test_a_parquet_file_with_a_name_twice_is_refused_by_its_name(tmp_path):
+    path = tmp_path / "twice.parquet"
+    pq.write_table(pa.table([pa.array(["a"] * 9), pa.array([1] * 9)], names=["user", "user"]), path)
+    with pytest.raises(ValueError, match=r"twice\.parquet has two columns 'user'\. Give each a name of its own\."):
+        FeatureSpec.from_parquet(path)
