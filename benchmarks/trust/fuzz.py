@@ -408,11 +408,67 @@ def tables(folder: Path) -> Attempt:
     return attempt
 
 
+def batches(folder: Path) -> Attempt:
+    """Batches for `fit` whose columns, labels or weights have other values, types, shapes or rows."""
+    del folder
+    model = _model()
+    start = model.get_weights()
+
+    def attempt(random: Random) -> None:
+        model.set_weights(start)
+        columns, rows = dict(_rows()), 2
+        labels, weights = tf.constant([0.0, 1.0]), tf.constant([1.0, 2.0])
+        for _ in range(random.choice((1, 1, 2))):
+            odd = _odd_tensor(random, rows)
+            place = random.choice([*columns, "labels", "weights"])
+            if place == "labels":
+                labels = odd
+            elif place == "weights":
+                weights = odd
+            elif random.random() < 0.1:
+                del columns[place]
+            else:
+                columns[place] = odd
+        try:
+            model.fit(tf.data.Dataset.from_tensors((columns, labels, weights)), verbose=0)
+        finally:
+            if not all(np.isfinite(weight).all() for weight in model.get_weights()):
+                raise AssertionError(f"a batch of {columns}, {labels}, {weights} leaves weights that are not finite")
+
+    return attempt
+
+
+def _odd_tensor(random: Random, rows: int) -> Any:
+    """A column of some type, of as many rows as the others or not."""
+    count = random.choices((rows, 0, 1, 3), [7, 1, 1, 1])[0]
+    dtype = random.choice((tf.int64, tf.int32, tf.float32, tf.float64, tf.string, tf.bool, tf.uint64, tf.float16))
+    floats = (0.0, 1.0, 0.5, -1.0, 1e30, 1e300, np.nan, np.inf, -np.inf)
+    whole = (0, 1, 2, 8, 9, 2**31 - 1)
+    words: tuple[str, ...] = ("", "Rome", "a", "1", "nan", "\0")
+
+    def value() -> Any:
+        if dtype is tf.string:
+            return random.choice(words)
+        if dtype is tf.bool:
+            return random.random() < 0.5
+        with np.errstate(over="ignore"):
+            return dtype.as_numpy_dtype(random.choice(floats if dtype.is_floating else whole))
+
+    shape = random.choices(("flat", "column", "wide", "ragged", "sparse"), [6, 2, 1, 2, 1])[0]
+    if shape == "ragged":
+        lists = [[value() for _ in range(random.randint(0, 3))] for _ in range(count)]
+        return tf.ragged.constant(lists, dtype, ragged_rank=1)
+    values = tf.constant([value() for _ in range(count)], dtype, shape=[count])
+    if shape == "sparse":
+        return tf.sparse.from_dense(values[:, None]) if dtype is not tf.bool else values
+    return {"flat": values, "column": values[:, None], "wide": tf.stack([values, values], 1)}[shape]
+
+
 KINDS: dict[str, Callable[[Path], Attempt]] = {
     make.__name__: make
     for make in (
         *(keras_bytes, keras_parts, saved_model, weights, json_files, cache),
-        *(text_files, binary_files, tables),
+        *(text_files, binary_files, tables, batches),
     )
 }
 

@@ -233,20 +233,18 @@ def _features(batches: Iterable[pa.RecordBatch], rules: Inference) -> list[tuple
 
 
 def _parquet_batches(paths: Sequence[Path], rules: Inference) -> Iterator[pa.RecordBatch]:
-    from nfm_tfrs.data.readers.refusals import check_names  # the readers stand above the features
-
     wanted: list[str] = []
     for path in paths:
         try:
             # Through a small buffer: Arrow otherwise holds a row group's columns whole, and one may be the whole file.
             with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
-                check_names(path, file.schema_arrow.names)
+                names = file.schema_arrow.names
+                arguments.check_names(path, names)
                 if not wanted:
-                    rules.check(file.schema_arrow.names)
+                    rules.check(names)
                     wanted = [field.name for field in _chosen(file.schema_arrow, rules)]
-                for name in wanted:
-                    if name not in file.schema_arrow.names:
-                        raise ValueError(f"{path}: {arguments.missing_column(name, file.schema_arrow.names)}")
+                for name in sorted(set(wanted) - set(names)):
+                    raise ValueError(f"{path}: {arguments.missing_column(name, names)}")
                 yield from file.iter_batches(columns=wanted, use_threads=False)
         except pa.ArrowInvalid as error:
             raise ValueError(f"{path} is not a whole Parquet file; it may be truncated. Write it again.") from error

@@ -96,7 +96,6 @@ def test_a_key_that_some_rows_lack_is_missing_there():
         (Stream(pa.chunked_array([[1]])), "received Stream"),
         (None, "received NoneType"),
     ],
-    ids=str,
 )
 def test_what_is_no_table_is_refused_in_one_line(source, message):
     with pytest.raises(ValueError, match=message) as caught:
