@@ -71,8 +71,8 @@ class FirstBatches:
     """
 
     def __init__(self, model: Any, function: Any) -> None:
+        self.function = function
         self._model = model
-        self._function = function
         self._began = False
         self._given: Any = None
         self._whole: Any = None
@@ -83,13 +83,9 @@ class FirstBatches:
             # Not what a strategy has distributed, whose batches are several replicas'.
             if isinstance(iterator, tf.data.Iterator) and self._model.is_fresh:
                 self._given, self._whole = iterator, self._shown(iterator)
-        if iterator is not self._given:
-            self.forget()
-        return self._function(iterator if self._whole is None else self._whole)
-
-    def forget(self) -> None:
-        """Lets go of the epoch's iterator and all that it holds."""
-        self._given = self._whole = None
+        if iterator is not self._given:  # another epoch: let go of the first one's
+            self._given = self._whole = None
+        return self.function(iterator if self._whole is None else self._whole)
 
     def _shown(self, iterator: Any) -> Iterator[Any]:
         first = list(islice(iterator, BATCHES))

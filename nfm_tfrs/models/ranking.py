@@ -353,7 +353,7 @@ class RankingModel(LaterWeights, TaskModel):
                 return super().fit(**given)
         finally:
             if isinstance(self.train_function, label_start.FirstBatches):
-                self.train_function.forget()
+                self.train_function = self.train_function.function  # and let go of the data
 
     def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Evaluates as Keras' `evaluate` does, on what `fit` takes."""
@@ -419,9 +419,10 @@ class RankingModel(LaterWeights, TaskModel):
         return label_start.loss_unit(task_loss(self.task), self.label_scale)
 
     def make_train_function(self, force: bool = False) -> Any:
-        """Returns `TaskModel`'s function, which looks at the labels of its first batches before it trains on them."""
+        """Returns `TaskModel`'s function; one of a model that is fresh looks at the labels of its first batches."""
         function = super().make_train_function(force)
-        return function if isinstance(function, label_start.FirstBatches) else label_start.FirstBatches(self, function)
+        looks = isinstance(function, label_start.FirstBatches) or not self.is_fresh
+        return function if looks else label_start.FirstBatches(self, function)
 
     def compile(
         self, optimizer: Any = None, *, jit_compile: bool | Literal["auto"] | None = "auto", **kwargs: Any

@@ -6,20 +6,20 @@ from typing import Any
 
 import numpy as np
 
+from nfm_tfrs.data.parts import EncodedPart
 from nfm_tfrs.data.pipeline.batches import plain_errors
 from nfm_tfrs.keras_compat import keras, tf
 
 
-def adapt_labels(model: Any, labels: Any, weights: Any = None) -> None:
-    """Tells a model the labels of all its training rows, where it is one that starts at their mean.
+def adapt_labels(model: Any, train: EncodedPart) -> None:
+    """Tells a model the labels of its training rows, where it is one that starts at their mean.
 
     Args:
-        model: A model of any package; of a `RankingModel` see `adapt_labels`.
-        labels: Labels of the training rows, `[n]`.
-        weights: Weights of the rows, `[n]`.
+        model: A model of any package; see `RankingModel.adapt_labels`.
+        train: The training rows.
     """
     if hasattr(model, "adapt_labels"):
-        model.adapt_labels(labels, weights)
+        model.adapt_labels(train.labels, train.weights)
 
 
 def fit(

@@ -171,7 +171,7 @@ class Recipe(Configuration):
         keras.utils.set_random_seed(seed)
         model = self.build(data.features, steps=math.ceil(passes * len(rows)) if self.schedule == "cosine" else None)
         if "train" in data.encoded:
-            adapt_labels(model, data.train.labels, data.train.weights)
+            adapt_labels(model, data.train)
         history = fit(
             model,
             rows,

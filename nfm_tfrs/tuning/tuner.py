@@ -261,7 +261,7 @@ def train_slice(
     Raises:
         Diverged: The loss, or the metric, became infinite or NaN.
     """
-    adapt_labels(model, train.labels, train.part.weights)
+    adapt_labels(model, train.part)
     history = model.fit(
         train.dataset(number, batch_size),
         epochs=number + 1,

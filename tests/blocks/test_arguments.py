@@ -314,8 +314,8 @@ COSTS = {
         2 * (2 * D * 24 + 24 * N + N * 48 + 48 * 32 + D * 24 + 24 * N + N * 32 + 64 + 2 * 16 * 16),
         2 * (2 * 24 + 4 * N) + 2 * (48 + 32 + 32) + 3 * 32,
     ),
-    # A BatchNorm has four numbers a channel: gamma, beta and the moving mean and variance.
-    "logarithmic": (Logarithmic(24), F * 24 + 4 * (F + 24), 2 * F * 24 * D, 7 * N + 5 * 24 * D),
+    # A BatchNorm has four numbers a channel: gamma, beta and the moving mean and variance; and one, its steps.
+    "logarithmic": (Logarithmic(24), F * 24 + 4 * (F + 24) + 2, 2 * F * 24 * D, 7 * N + 5 * 24 * D),
     "logarithmic, plain": (Logarithmic(24, batch_norm=False), F * 24, 2 * F * 24 * D, 4 * N),
 }
 every_cost = pytest.mark.parametrize(("block", "parameters", "products", "rest"), COSTS.values(), ids=COSTS)

@@ -271,7 +271,7 @@ def test_20_steps_of_row_wise_adagrad_equal_keras_adagrad_on_the_plain_path(inte
     fit(plain, keras.optimizers.Adagrad(0.1))
     for one, other, before in zip(fast.get_weights(), plain.get_weights(), start, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
-        assert np.abs(one - before).max() > 0.01
+        assert not before.shape or np.abs(one - before).max() > 0.01  # all but where the label starts
 
 
 def test_batches_with_more_or_fewer_distinct_ids_share_one_graph():

@@ -323,7 +323,7 @@ def test_two_models_in_one_process_share_nothing():
 def test_the_summary_counts_the_models_own_weights(capsys):
     model = RankingModel(PAIR, embedding_dim=3, hidden_units=(4,))
     model.summary()
-    total = 2 * 10 * (3 + 1) + (3 * 4 + 4) + 4 + 1
+    total = 2 * 10 * (3 + 1) + (3 * 4 + 4) + 4 + 1 + 2  # the last are the labels' mean and scale
     assert f"Total params: {total} " in capsys.readouterr().out
     assert model.count_params() == total
 
@@ -332,7 +332,7 @@ def test_all_variables_are_there_before_the_first_batch():
     model = RankingModel(PAIR, batch_norm=True, interaction_batch_norm=True)
     count = len(model.variables)
     model(BATCH, training=True)
-    assert len(model.variables) == count == 13
+    assert len(model.variables) == count == 17
 
 
 def test_jit_is_refused_where_the_number_of_fields_differs_by_batch():

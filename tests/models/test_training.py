@@ -190,6 +190,7 @@ def test_a_batch_without_labels_is_refused(label, batch, message):
 def test_a_step_goes_down_the_gradient_of_loss_and_regularisation():
     columns, labels = pair_rows(6)
     model = plain_model(optimizer=keras.optimizers.SGD(1.0), embedding_l2=0.2)
+    model.adapt_labels(labels)
     with tf.GradientTape() as tape:
         logits = model(columns, training=True)[:, 0]
         loss = tf.reduce_mean(tf.math.softplus(logits) - labels * logits)
@@ -197,9 +198,9 @@ def test_a_step_goes_down_the_gradient_of_loss_and_regularisation():
         vectors = tf.gather(tf.convert_to_tensor(model.embedding.table), distinct)[:, :4]
         loss += 0.2 * tf.reduce_sum(vectors**2) / 6
     gradients = [tf.convert_to_tensor(g).numpy() for g in tape.gradient(loss, model.trainable_variables)]
-    before = model.get_weights()
+    before = [variable.numpy() for variable in model.trainable_variables]
     model.train_on_batch(columns, labels)
-    for weight, gradient, after in zip(before, gradients, model.get_weights(), strict=True):
+    for weight, gradient, after in zip(before, gradients, model.trainable_variables, strict=True):
         np.testing.assert_allclose(weight - gradient, after, rtol=1e-4, atol=1e-6)
 
 
