@@ -92,6 +92,7 @@ class RankingModel(LaterWeights, TaskModel):
         def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
 
     later_weights: Mapping[str, float] = {"label_mean": 0.0, "label_scale": 1.0}
+    train_function: Any
 
     def __init__(
         self,
