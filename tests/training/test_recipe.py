@@ -17,7 +17,7 @@ from nfm_tfrs.features.feature import CategoricalFeature
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import keras
 from nfm_tfrs.models.nfm import NFM
-from nfm_tfrs.training import Best, Recipe
+from nfm_tfrs.training import Best, Recipe, evaluate_constant
 from nfm_tfrs.training.recipe import OPTIMIZERS, ROW_WISE
 from nfm_tfrs.tuning.finalists import train_again
 from tfrs_registry import get_model
@@ -170,6 +170,24 @@ def test_a_recipe_trains_as_one_would_by_hand(data):
     assert trained.history == history
     for mine, theirs in zip(trained.model.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, theirs)
+
+
+def test_a_training_starts_at_the_rate_of_all_its_rows(data):
+    trained = Recipe(model="nfm", config=SMALL, batch_size=8).fit(data, epochs=1)  # 20 batches
+
+    rate = data.train.labels.mean()
+    assert trained.model.label_mean.numpy() == pytest.approx(np.log(rate / (1 - rate)), rel=1e-5)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_constant_is_that_of_the_training_rows_or_where_the_model_started(data, known):
+    model = NFM(data.features, embedding_dim=4)
+    model.adapt_labels(data.train.labels)
+
+    found = evaluate_constant(model, data.test, data.train if known else None)
+
+    rate, labels = data.train.labels.mean(), data.test.labels
+    assert found == {"log_loss": pytest.approx(-np.mean(np.log(np.where(labels == 1, rate, 1 - rate))), rel=1e-6)}
 
 
 def test_who_gives_a_callback_or_rows_has_them_used(data):
