@@ -98,6 +98,7 @@ class CountingModel:
         self.optimizer = SimpleNamespace(build=lambda variables: None)
         self.trainable_variables: list[Any] = []
         self.objective = ("val_auc", "max")
+        self.is_binary = True
 
     def __call__(self, columns: Any, training: bool) -> tf.Tensor:
         return tf.zeros([100, 1])
