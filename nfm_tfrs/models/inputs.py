@@ -114,42 +114,6 @@ def own_words(encoder: FeatureEncoder, given: Arguments) -> Iterator[None]:
         raise
 
 
-def with_class_weights(given: Arguments, label: str | None) -> Arguments:
-    """Returns the arguments of `fit`, which weigh classes, as Keras can take them.
-
-    Keras looks for the label beside the columns, and multiplies no weights of batches of any size.
-
-    Raises:
-        ValueError: The label lies in batches that are made one by one, where it cannot be taken out; or a class has no
-            weight.
-    """
-    x, y, weights = given.get("x"), given.get("y"), given.get("sample_weight")
-    if isinstance(x, Mapping):
-        y = x[label] if y is None and label is not None else y
-        if y is None or weights is None:
-            return {**given, "y": y}
-        product = np.asarray(weights) * _weights_of_classes(np.asarray(y), given.get("class_weight") or {})
-        return {**given, "y": y, "sample_weight": product, "class_weight": None}
-    if label is None or y is not None:
-        return given
-    if isinstance(x, tf.data.Dataset):
-        if not isinstance(x.element_spec, Mapping):
-            return given
-        return {**given, "x": x.map(lambda columns: (columns, columns[label]))}
-    raise ValueError(
-        f"class_weight needs the label {label!r} beside the columns; received {type(x).__name__}. "
-        "Give a tf.data.Dataset or a dict of columns, or (columns, label) batches."
-    )
-
-
-def _weights_of_classes(labels: np.ndarray, class_weight: Mapping[int, float]) -> np.ndarray:
-    classes, places = np.unique(np.rint(labels.reshape(-1)).astype(np.int64), return_inverse=True)
-    for found in classes.tolist():
-        if found not in class_weight:
-            raise ValueError(f"class_weight has no weight of the label {found}; received {class_weight!r}. Give one.")
-    return np.array([class_weight[found] for found in classes.tolist()], np.float32)[places]
-
-
 class _Rows:
     """Turns columns, labels and weights that came together into arrays and tensors of one length."""
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from nfm_tfrs.arguments import check_arguments, missing_column
 from nfm_tfrs.keras_compat import keras, private, tf, tfrs
 from nfm_tfrs.models import callbacks, inputs
+from nfm_tfrs.models.class_weights import with_class_weights
 from nfm_tfrs.models.inputs import no_labels
 from nfm_tfrs.models.tasks import ranking_task
 from nfm_tfrs.optimizers import LazyAdagrad, RowWiseOptimizer, optimizer_of
@@ -131,7 +132,7 @@ class TaskModel(tfrs.Model):
         losses = [self._loss, self._regularization_loss, self._total_loss]
         callbacks.set_directions(given.get("callbacks"), callbacks.directions(losses, self.task, self._task_name))
         if given.get("class_weight"):
-            given = inputs.with_class_weights(given, self.label)
+            given = with_class_weights(given, self.label)
         length = int(x.cardinality()) if isinstance(x, tf.data.Dataset) else 0
         steps = 1 if callbacks.look_at_steps(given.get("callbacks")) else max(1, min(self._most_steps, length))
         with self._steps_an_execution(steps), _own_words():

@@ -87,6 +87,16 @@ def test_a_threshold_of_the_user_stays():
     assert callback.best == 0.7
 
 
+@pytest.mark.parametrize(("monitor", "mode", "value"), [("val_auc", "min", 0.705), ("val_log_loss", "max", 0.695)])
+def test_a_turned_callback_asks_for_as_large_a_step_as_before(monitor, mode, value):
+    callback = KINDS["EarlyStopping"](monitor, mode)
+
+    with pytest.warns(UserWarning, match="took the"):
+        set_directions([callback], BETTER["binary"])
+
+    assert not takes(callback, value, 0.7)
+
+
 def test_metrics_and_callbacks_of_the_user_are_not_touched():
     class Score(keras.metrics.Mean):
         def update_state(self, labels, predictions, sample_weight=None):

@@ -199,6 +199,19 @@ def test_class_weights_and_weights_of_one_value_a_row_are_multiplied():
         assert found.history["loss"] == pytest.approx(wanted, rel=1e-5)
 
 
+@pytest.mark.parametrize("shape", [[-1], [-1, 1]])
+def test_class_weights_and_weights_of_batches_are_multiplied(shape):
+    given = np.linspace(0.5, 2.0, ROWS, dtype=np.float32)
+    product = given * np.where(PLAIN["y"] == 1, 9.0, 1.0)
+    wanted = model(label="y").fit(PLAIN, verbose=0, sample_weight=product).history["loss"]
+
+    rows = (PLAIN, PLAIN["y"].reshape(shape), given.reshape(shape))
+    batches = tf.data.Dataset.from_tensor_slices(rows).batch(ROWS)
+    found = model().fit(batches, verbose=0, class_weight={0: 1.0, 1: 9.0})
+
+    assert found.history["loss"] == pytest.approx(wanted, rel=1e-5)
+
+
 def test_a_class_without_a_weight_is_named(fitted):
     with pytest.raises(ValueError, match=r"^class_weight has no weight of the label 1; received \{0: 1.0\}"):
         fitted.fit(PLAIN, sample_weight=np.ones(ROWS), class_weight={0: 1.0}, verbose=0)
