@@ -8,12 +8,14 @@ import pyarrow as pa
 import typer
 
 from nfm_tfrs.cli.options import Data, Format, Overwrite, check_columns, features_given, inference_rules, names_given
-from nfm_tfrs.cli.terminal import console, print_features, print_rates
+from nfm_tfrs.cli.terminal import console, print_features, print_lines, print_rates
+from nfm_tfrs.data.labels import label_summary
 from nfm_tfrs.data.readers.table import read_table
 from nfm_tfrs.features.infer import Inference, infer_with_rates
 from nfm_tfrs.features.rates import Rates
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.runs.claim import claimed
+from nfm_tfrs.target import Target
 
 
 def describe(
@@ -26,6 +28,9 @@ def describe(
     ] = None,
     number: Annotated[
         str | None, typer.Option(help="Columns that are numbers whatever their values, separated by commas.")
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(help='A column, or a comparison such as "rating>=4": its rate is shown, no feature.')
     ] = None,
     exclude: Annotated[str | None, typer.Option(help="Columns to leave out, separated by commas.")] = None,
     min_count: Annotated[
@@ -40,19 +45,25 @@ def describe(
     claim = nullcontext() if out is None else claimed(out, overwrite=overwrite, folder=False)
     with claim as file:
         used, excluded = names_given(columns), names_given(exclude) or ()
+        target = None if label is None else Target.parse(label)
         categories, numbers = names_given(category), names_given(number)
         rules = inference_rules(used, categories, numbers, min_count)
         spec = None if features is None else features_given(features, beside=rules)
         named: list[tuple[str | None, str]] = [("--exclude", column) for column in excluded]
+        named += [] if target is None else [("--label", target.label.column)]
         named += [(None, column) for column in (used or () if spec is None else spec.columns)]
         named += [("--category", column) for column in categories or ()]
         named += [("--number", column) for column in numbers or ()]
         check_columns(data, named, format=format)
         table = read_table(data, format=format)
         if spec is None:
-            spec, rates = infer_with_rates(table, Inference(exclude=excluded, **rules))
+            spec, rates = infer_with_rates(
+                table, Inference(exclude=(*excluded, *(target.columns if target else ())), **rules)
+            )
         else:
             rates = _rates_of(table, spec)
+        if target is not None:
+            print_lines([label_summary(table, target)])
         print_features(spec)
         print_rates(f"{table.num_rows:,} rows", rates)
         if file is not None:

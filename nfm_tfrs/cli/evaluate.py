@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from nfm_tfrs.cli.known_rows import warn_of_known_rows
 from nfm_tfrs.cli.options import Data, Format, ModelFile, Trust, check_columns, column_of, named_columns
 from nfm_tfrs.cli.terminal import print_metrics, print_rates
 from nfm_tfrs.data.readers.table import read_table
@@ -37,5 +38,6 @@ def evaluate(
 
     part = encode_part(table, opened.encoder, target)
     report = evaluate(opened, part, groups=None if groups is None else column_of(table, groups, "--groups"))
+    warn_of_known_rows(run, data, format=format)
     print_metrics(f"{table.num_rows:,} rows", report)
     print_rates("Rows", part.rates)

@@ -7,6 +7,7 @@ import pyarrow as pa
 import typer
 from pyarrow import csv, parquet
 
+from nfm_tfrs.cli.known_rows import warn_of_known_rows
 from nfm_tfrs.cli.options import Data, Format, ModelFile, Overwrite, Trust, check_columns
 from nfm_tfrs.cli.terminal import console, print_rates
 from nfm_tfrs.data.readers.table import read_table
@@ -26,7 +27,7 @@ def predict(
     if out.suffix not in (".parquet", ".csv"):
         raise ValueError(f"--out ends in .parquet or .csv; received {out}.")
     with claimed(out, overwrite=overwrite, folder=False) as file:
-        _, features = read_run(model)
+        run, features = read_run(model)
         check_columns(data, [(None, column) for column in (features.columns if features else ())], format=format)
         opened, _ = open_run(model, trust=trust)
         table = read_table(data, format=format, types=opened.features.dtypes)
@@ -48,6 +49,7 @@ def predict(
             csv.write_csv(table.drop_columns(left_out), file)
     if out.suffix == ".csv" and left_out:
         console.print(f"CSV holds neither lists nor bytes: left out {', '.join(left_out)}.")
+    warn_of_known_rows(run, data, format=format)
     print_rates("Rows", part.rates)
     console.print(f"Wrote {table.num_rows:,} predictions to {out}.")
 

@@ -43,6 +43,24 @@ def read_labels(table: pa.Table | pa.RecordBatch, target: Target, *, first_row: 
     return labels
 
 
+def label_summary(table: pa.Table, target: Target) -> str:
+    """Returns in a line what the labels of a table are: the rate of 1, or mean and spread of what is no 0 and 1.
+
+    Args:
+        table: The data.
+        target: Whose label to read.
+
+    Raises:
+        ValueError: See `read_labels`, but for labels that are neither 0 nor 1.
+    """
+    labels = _values(table, target.label, 0)
+    if np.isin(labels, (0, 1)).all():
+        return f"label {target.label}: {labels.mean():.2%} of {len(labels):,} rows are 1"
+    wide = labels.astype(np.float64)
+    spread = f"mean {wide.mean():.6g}, std {wide.std():.6g}, from {wide.min():g} to {wide.max():g}"
+    return f"label {target.label}: {spread}, in {len(labels):,} rows"
+
+
 def read_weights(table: pa.Table | pa.RecordBatch, target: Target, *, first_row: int = 0) -> np.ndarray | None:
     """Returns the weight of each row, `[n]` float32; None where the target has no weight.
 

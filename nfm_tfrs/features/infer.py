@@ -16,6 +16,7 @@ from nfm_tfrs.features.check import checked_arrays
 from nfm_tfrs.features.column import ColumnCounts, Kind
 from nfm_tfrs.features.feature import Feature, NumericFeature
 from nfm_tfrs.features.frames import as_table
+from nfm_tfrs.features.joined import warn_of_joined_values
 from nfm_tfrs.features.rates import Rates
 from nfm_tfrs.features.spec import FeatureSpec
 
@@ -220,6 +221,7 @@ def _features(batches: Iterable[pa.RecordBatch], rules: Inference) -> list[tuple
                 stacklevel=2,
             )
     guessed = [repr(feature.name) for feature, _ in features if columns[feature.name].guessed_number]
+    warn_of_joined_values([feature for feature, _ in features])
     if guessed:
         warnings.warn(
             f"{'Column' if len(guessed) == 1 else 'Columns'} {', '.join(guessed)} of integers became "

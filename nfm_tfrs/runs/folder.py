@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.runs.record import RunRecord
 
@@ -34,6 +36,8 @@ def write_run(
     (out / "run.json").write_text(json.dumps(record.to_json(), indent=2) + "\n")
     shown = ("loss", "auc", "log_loss", "rmse", "mae")
     drawn = [name for name in shown if f"val_{name}" in history]
+    if {"loss", "log_loss"} <= set(drawn) and np.allclose(history["loss"], history["log_loss"], rtol=1e-3):
+        drawn.remove("loss")  # it is the log loss, but where a model adds to it
     if drawn:  # a training on all rows is not judged on the way
         draw_curves(history, out / "curves.png", drawn)
 

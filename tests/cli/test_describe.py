@@ -81,3 +81,14 @@ def test_lines_in_a_file_stay_whole(done, tmp_path):
     pq.write_table(pa.table({"name " * 30: ["a", "b"] * 50}), tmp_path / "long.parquet")
     lines = done("describe", "--data", tmp_path / "long.parquet").splitlines()
     assert any(line.startswith("name " * 30) and "vocabulary of strings: a, b" in line for line in lines)
+
+
+def test_describe_shows_the_rate_of_the_label_and_leaves_its_column_out(ratings, done, refused):
+    share = np.mean(pq.read_table(ratings)["rating"].to_numpy() >= 4)
+    output = done("describe", "--data", ratings, "--label", "rating>=4", "--exclude", "timestamp")
+    assert output.splitlines()[0] == f"label rating >= 4: {share:.2%} of 900 rows are 1"
+    assert not any(line.startswith("rating") for line in output.splitlines())
+    first = done("describe", "--data", ratings, "--label", "rating", "--exclude", "timestamp").splitlines()[0]
+    assert first.startswith("label rating: mean ")
+    assert first.endswith("from 2 to 5, in 900 rows")
+    assert "which --label reads" in refused("describe", "--data", ratings, "--label", "ratng")

@@ -62,3 +62,16 @@ def test_ids_of_a_csv_keep_the_type_of_the_features(done, tmp_path):
     output = done("evaluate", "--model", tmp_path / "run", "--data", tmp_path / "new.csv")
     shop_row = next(line for line in output.splitlines() if "shop" in line)
     assert shop_row.count("0.00%") == 2  # none missing, none unknown
+
+
+def test_a_file_that_the_model_was_trained_on_is_named_and_another_is_not(trained, ratings, run, tmp_path):
+    said = "trained or chosen on rows of"
+    out = tmp_path / "predictions.csv"
+    for command in (("evaluate",), ("predict", "--out", out)):
+        result = run(*command, "--model", trained.folder, "--data", ratings)
+        assert f"{said} {ratings}: " in result.stderr
+    other = tmp_path / "other.parquet"
+    other.write_bytes(ratings.read_bytes())
+    result = run("evaluate", "--model", trained.folder, "--data", other)
+    assert result.exit_code == 0
+    assert said not in result.stderr

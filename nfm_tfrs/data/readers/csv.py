@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from nfm_tfrs.arguments import check_names, missing_column
+from nfm_tfrs.data.readers.leading_zeros import may_hold, padded
 from nfm_tfrs.data.readers.refusals import damaged_gzip
 
 _BEYOND_INT64 = re.compile(r"CSV column #(\d+): .*error to int64: invalid value '\d{19,20}'")
@@ -18,7 +19,7 @@ _BEYOND_INT64 = re.compile(r"CSV column #(\d+): .*error to int64: invalid value 
 def read_csv(path: Path, delimiter: str, columns: Sequence[str] | None, types: Mapping[str, str]) -> pa.Table:
     """Returns the rows of a file with a header line, compressed or not.
 
-    Whole numbers from 2⁶³ to 2⁶⁴ - 1 are uint64.
+    Whole numbers from 2⁶³ to 2⁶⁴ - 1 are uint64. A column of whole numbers some of which begin with zeros is text.
 
     Args:
         path: The file.
@@ -45,6 +46,17 @@ def read_csv(path: Path, delimiter: str, columns: Sequence[str] | None, types: M
                 with suppress(pa.ArrowInvalid):  # other numbers stay what they are
                     ids = _read(path, delimiter, [field.name], {field.name: pa.uint64()})
                     table = table.set_column(position, field.name, ids.column(0))
+        return _codes_as_text(path, delimiter, table, types)
+
+
+def _codes_as_text(path: Path, delimiter: str, table: pa.Table, types: Mapping[str, str]) -> pa.Table:
+    """The table with text in the columns of whole numbers some of which begin with zeros, whose types are guessed."""
+    guessed = [field.name for field in table.schema if pa.types.is_integer(field.type) and field.name not in types]
+    if not guessed or not may_hold(path, delimiter):
+        return table
+    texts = _read(path, delimiter, guessed, dict.fromkeys(guessed, pa.string()))
+    for name in padded(texts):
+        table = table.set_column(table.column_names.index(name), name, texts[name])
     return table
 
 

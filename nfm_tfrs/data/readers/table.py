@@ -188,4 +188,17 @@ def _read_files(paths: list[Path], kind: str, columns: list[str] | None, types: 
         return read_libffm(paths)
     if kind == "tfrecord":
         return read_tfrecord(paths, columns)
-    return one_table([read_csv(path, "\t" if kind == "tsv" else ",", columns, types) for path in paths], paths)
+    return _read_csvs(paths, "\t" if kind == "tsv" else ",", columns, types)
+
+
+def _read_csvs(paths: list[Path], delimiter: str, columns: list[str] | None, types: Mapping[str, str]) -> pa.Table:
+    """The rows of all files; a column that is text in one of them is read as text from the others too."""
+    tables = [read_csv(path, delimiter, columns, types) for path in paths]
+    texts = {field.name for table in tables for field in table.schema if pa.types.is_string(field.type)}
+    for number, (path, table) in enumerate(zip(paths, tables, strict=True)):
+        numbers = [
+            f.name for f in table.schema if f.name in texts and pa.types.is_integer(f.type) and f.name not in types
+        ]
+        if numbers:
+            tables[number] = read_csv(path, delimiter, columns, {**types, **dict.fromkeys(numbers, "string")})
+    return one_table(tables, paths)
