@@ -56,7 +56,7 @@ def label_summary(table: pa.Table, target: Target) -> str:
     labels = _values(table, target.label, 0)
     if np.isin(labels, (0, 1)).all():
         return f"label {target.label}: {labels.mean():.2%} of {len(labels):,} rows are 1"
-    wide = labels.astype(np.float64)
+    wide: np.ndarray = labels.astype(np.float64)
     spread = f"mean {wide.mean():.6g}, std {wide.std():.6g}, from {wide.min():g} to {wide.max():g}"
     return f"label {target.label}: {spread}, in {len(labels):,} rows"
 

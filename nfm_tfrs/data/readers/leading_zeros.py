@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 _BLOCK = 1 << 22
 _PADDED = r"^\s*0\d"
-_DIGITS = np.zeros(256, bool)
+_DIGITS: np.ndarray = np.zeros(256, bool)
 _DIGITS[list(b"0123456789")] = True
 
 
@@ -20,7 +20,7 @@ def may_hold(path: Path, delimiter: str) -> bool:
         path: The file, compressed or not.
         delimiter: The character between two values of a line.
     """
-    starts = np.zeros(256, bool)
+    starts: np.ndarray = np.zeros(256, bool)
     starts[list(f'{delimiter}"\n\r '.encode())] = True
     rest = b"\n"
     with pa.input_stream(str(path), compression="detect") as file:
