@@ -148,12 +148,9 @@ class Target:
             return
         distinct = np.unique(values)
         shown = ", ".join(f"{value:g}" for value in distinct[:5]) + (", …" if len(distinct) > 5 else "")
-        above = distinct[1:] if len(distinct) > 1 else distinct  # at the lowest, every row would be positive
-        threshold = next(value for value in [*above[above >= np.median(values)], above[-1]])
         raise ValueError(
             f"Label {str(self)!r} is not binary: it holds {shown} ({len(distinct)} distinct values). Write an "
-            f"expression such as {Label(self.label.column, '>=', _short(float(threshold)))}, or use the regression "
-            "task."
+            f"expression such as {split_label(self.label.column, values)}, or use the regression task."
         )
 
     def check_weights(self, values: np.ndarray, *, first_row: int = 0) -> None:
@@ -207,6 +204,19 @@ class Target:
         """
         label, weight = read(written, "label", str), read(written, "weight", str | None, None)
         return cls.parse(label, weight=weight, task=written.get("task") or "binary")
+
+
+def split_label(column: str, values: np.ndarray) -> Label:
+    """Returns the label that makes of numbers, finite and at least one, about as many positives as negatives.
+
+    Example:
+        >>> str(split_label("click", np.array([-1, 1, 1])))
+        'click >= 1'
+    """
+    distinct = np.unique(values)
+    above = distinct[1:] if len(distinct) > 1 else distinct  # at the lowest, every row would be positive
+    threshold = next(value for value in [*above[above >= np.median(values)], above[-1]])
+    return Label(column, ">=", _short(float(threshold)))
 
 
 def _written(value: Any) -> str:

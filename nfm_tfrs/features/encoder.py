@@ -16,6 +16,7 @@ from nfm_tfrs.features.feature import (
     NumericFeature,
 )
 from nfm_tfrs.features.host import floats, host_bag, integers, rows_of_integers, unsigned
+from nfm_tfrs.features.lengths import check_lengths
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import keras, tf
 
@@ -62,7 +63,8 @@ class FeatureEncoder(keras.layers.Layer):
         where it is weighted, "encoded/weights/NAME" ragged float32, both `[batch, None]`.
 
     Raises:
-        ValueError: A column is missing, of the wrong rank, or of another type than declared.
+        ValueError: A column is missing, of the wrong rank, of another type than declared or, where this is known before
+            a step runs, of another length than the others; a bag's weights are not as long as the bag.
 
     Example:
         >>> encoder = FeatureEncoder(FeatureSpec([CategoricalFeature("city", vocabulary=["Rome", "Oslo"])]))
@@ -87,9 +89,12 @@ class FeatureEncoder(keras.layers.Layer):
                 f"The model reads a dict of columns; received {type(columns).__name__}. Give {{name: values}}."
             )
         if IDS in columns:
+            check_lengths(self.features, columns)
             return dict(columns)
-        single = [self._rows(f, _dense(f, _column(columns, f.name))) for f in self.features.single]
-        numbers = [_standardised(f, _dense(f, _column(columns, f.name))) for f in self.features.numbers]
+        columns = {name: _column(columns, name) for name in self.features.columns}
+        check_lengths(self.features, columns)
+        single = [self._rows(f, _dense(f, columns[f.name])) for f in self.features.single]
+        numbers = [_standardised(f, _dense(f, columns[f.name])) for f in self.features.numbers]
         bags = [(f, *self._bag(f, columns)) for f in self.features.bags]
         batch = tf.shape([*single, *numbers][0])[0] if single or numbers else bags[0][1].nrows()
         encoded = {
@@ -148,11 +153,11 @@ class FeatureEncoder(keras.layers.Layer):
         return self.features.offsets[feature.name] + tf.where(_present(values), local, 0)
 
     def _bag(self, feature: MultiCategoricalFeature, columns: Mapping[str, Any]) -> tuple[Any, Any]:
-        column = _column(columns, feature.name)
+        column = columns[feature.name]
         values: Any = _ragged(feature.name, column)
         weights: Any = None
         if feature.weights:
-            weights = values.with_values(_weight_values(feature, column, _column(columns, feature.weights)))
+            weights = values.with_values(_weight_values(feature, column, columns[feature.weights]))
         present = values.with_values(_present(_of_declared_type(feature, values.values)))
         values, weights = (x if x is None else tf.ragged.boolean_mask(x, present) for x in (values, weights))
         if feature.max_length is not None:

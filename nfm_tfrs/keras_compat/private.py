@@ -89,6 +89,11 @@ def steps_per_execution(model: Any) -> Any:
     return model._steps_per_execution
 
 
+def steps_taken(model: Any) -> Any:
+    """Returns the variable with the number of steps that `fit` has taken; the optimizer's leaves skipped ones out."""
+    return model._train_counter
+
+
 def set_metrics(model: Any, metrics: Sequence[Any]) -> None:
     """Makes these the metrics that a model tracks, for a model around this one to report.
 
@@ -155,6 +160,7 @@ PRIVATE_NAMES: Mapping[str, Any] = {
     "tf_keras.layers.Layer._trainable_weights": own_weights,
     "tf_keras.layers.Layer._non_trainable_weights": own_weights,
     "tf_keras.Model._steps_per_execution": steps_per_execution,
+    "tf_keras.Model._train_counter": steps_taken,
     "tf_keras.layers.Layer._metrics": set_metrics,
     "tf_keras.metrics.MeanMetricWrapper._fn": wrapped_function,
     "tf_keras.metrics.MeanMetricWrapper._fn_kwargs": wrapped_function,

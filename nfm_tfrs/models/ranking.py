@@ -11,11 +11,11 @@ from nfm_tfrs.blocks.batch_norm import BatchNormalization
 from nfm_tfrs.embedding.table import FieldSums, FusedEmbedding
 from nfm_tfrs.features.encoder import NUMBERS, FeatureEncoder, encoded_signature
 from nfm_tfrs.features.feature import Feature
-from nfm_tfrs.features.scale import warn_of_raw_numbers
+from nfm_tfrs.features.scale import FirstLook
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.keras_compat.later_weights import LaterWeights, older_file
-from nfm_tfrs.keras_compat.private import clear_losses, has_losses, task_loss, untracked
+from nfm_tfrs.keras_compat.private import clear_losses, has_losses, steps_taken, task_loss, untracked
 from nfm_tfrs.models import description, inputs, label_start
 from nfm_tfrs.models.interaction import Interaction, interaction_blocks, interaction_config
 from nfm_tfrs.models.task_model import TaskModel
@@ -141,7 +141,7 @@ class RankingModel(LaterWeights, TaskModel):
         self._num_logits = len(logits)
         self._blocks = logits + [block for block in blocks if block not in logits]
         self.features: FeatureSpec | None = None
-        self._numbers_seen = False  # by `fit`, which warns of their size once
+        self._raw_numbers = FirstLook()
         self._set_xla(False)
         if features is not None:
             self._set_features(features)
@@ -328,7 +328,7 @@ class RankingModel(LaterWeights, TaskModel):
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Trains as `TaskModel.fit` does; a model without features infers them from `x` first.
 
-        Warns, the first time that `x` holds rows, of numbers that are large and not standardised.
+        Warns, in its first batch, of numbers that are large and not standardised.
 
         Args:
             x: A batched tf.data.Dataset or another input of Keras'; or all rows, in their order: a DataFrame (pandas,
@@ -343,9 +343,6 @@ class RankingModel(LaterWeights, TaskModel):
         self.adapt(x)
         given = self._taken(keras.Model.fit, x, args, kwargs)
         columns = given.get("x")
-        if isinstance(columns, Mapping) and not self._numbers_seen:
-            warn_of_raw_numbers(self._known_features(), columns)
-            self._numbers_seen = True
         with self.distribute_strategy.scope():
             if tf.distribute.has_strategy() and isinstance(columns, tf.data.Dataset) and self.is_fresh:
                 label_start.start_at_batches(self, columns)
@@ -424,6 +421,11 @@ class RankingModel(LaterWeights, TaskModel):
         function = super().make_train_function(force)
         looks = isinstance(function, label_start.FirstBatches) or not self.is_fresh
         return function if looks else label_start.FirstBatches(self, function)
+
+    def train_step(self, inputs: Any) -> dict[str, tf.Tensor]:
+        watch = tf.autograph.experimental.do_not_convert(self._raw_numbers.watch)
+        watch(self._known_features(), self._unpacked(inputs)[0], steps_taken(self))
+        return super().train_step(inputs)
 
     def compile(
         self, optimizer: Any = None, *, jit_compile: bool | Literal["auto"] | None = "auto", **kwargs: Any

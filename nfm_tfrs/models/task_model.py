@@ -1,6 +1,5 @@
 """A tfrs.Model around one ranking task: losses averaged right, in float32, and scaled under float16."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -8,13 +7,14 @@ from typing import Any, Literal
 from nfm_tfrs.arguments import check_arguments, missing_column
 from nfm_tfrs.keras_compat import keras, private, tf, tfrs
 from nfm_tfrs.models import callbacks, inputs
+from nfm_tfrs.models.batch_checks import as_target, batch_checks, length_checks
 from nfm_tfrs.models.class_weights import with_class_weights
 from nfm_tfrs.models.inputs import no_labels
+from nfm_tfrs.models.stop import Place, averages, checked, finite_step, own_words
 from nfm_tfrs.models.tasks import ranking_task
 from nfm_tfrs.optimizers import LazyAdagrad, RowWiseOptimizer, optimizer_of
 from nfm_tfrs.precision import policy
 
-_IN_LOOP = re.compile(r"must be defined before the loop.*?ran into an? \w+: *(.*)", re.DOTALL)
 _SCALE_STATE = ("loss_scale", "loss_scale_counter")
 _OF_KERAS = ("name", "trainable", "dynamic")  # what its models take, beside what is set here
 _STEPS = 8  # an execution of `fit`: a tenth faster than one; 32 are no faster
@@ -49,6 +49,7 @@ class TaskModel(tfrs.Model):
 
     @private.untracked
     def _set_task(self, task: Any) -> None:
+        self._place = Place()
         # Untracked, and reported only once `compute_loss` uses them: a user's own model that just calls this one would
         # report metrics that are never updated, in the place of its own of the same name.
         self.task = ranking_task(task)
@@ -127,6 +128,11 @@ class TaskModel(tfrs.Model):
 
         Callbacks that look for the best value of a metric of this package take the larger or the smaller as the metric
         has it, whatever their `mode` says, with a warning. `class_weight` works with the label inside, too.
+
+        Raises:
+            ValueError: A batch holds what the readers refuse: labels or weights that are none, infinite numbers,
+                columns of different lengths, or no row; the line names column, row and batch.
+            LossNotFinite: The loss of a step, a ValueError too; the weights are those before that step.
         """
         given = inputs.named(keras.Model.fit, x, args, kwargs)
         losses = [self._loss, self._regularization_loss, self._total_loss]
@@ -135,17 +141,27 @@ class TaskModel(tfrs.Model):
             given = with_class_weights(given, self.label)
         length = int(x.cardinality()) if isinstance(x, tf.data.Dataset) else 0
         steps = 1 if callbacks.look_at_steps(given.get("callbacks")) else max(1, min(self._most_steps, length))
-        with self._steps_an_execution(steps), _own_words():
+        with self._steps_an_execution(steps), own_words(), self._place.followed(self, given):
             return super().fit(**given)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
-        """Evaluates as Keras' `evaluate` does."""
-        with self._steps_an_execution(1):
+        """Evaluates as Keras' `evaluate` does; refuses the batches that `fit` refuses."""
+        with self._steps_an_execution(1), own_words():
             return super().evaluate(*args, **kwargs)
 
+    def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """Trains as Keras' `train_on_batch` does; refuses the batches that `fit` refuses."""
+        with own_words():
+            return super().train_on_batch(*args, **kwargs)
+
+    def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """Evaluates as Keras' `test_on_batch` does; refuses the batches that `fit` refuses."""
+        with own_words():
+            return super().test_on_batch(*args, **kwargs)
+
     def predict(self, *args: Any, **kwargs: Any) -> Any:
-        """Predicts as Keras' `predict` does."""
-        with self._steps_an_execution(1):
+        """Predicts as Keras' `predict` does; refuses columns of different lengths."""
+        with self._steps_an_execution(1), own_words():
             return super().predict(*args, **kwargs)
 
     def make_train_function(self, force: bool = False) -> Any:
@@ -199,17 +215,19 @@ class TaskModel(tfrs.Model):
         """Returns the mean loss of a batch, float32 scalar, without regularisation, and updates the task's metrics."""
         private.set_metrics(self, self.task.metrics)  # from here on a model around this one reports them too
         columns, labels, weights = self._unpacked(inputs)
-        predictions = self(columns, training=training)
-        # Reshaped first: a loss of labels [batch] against predictions [batch, 1] broadcasts to one scalar.
-        labels = tf.reshape(tf.cast(labels, tf.float32), [-1, 1])
-        if weights is not None:
-            weights = tf.reshape(tf.cast(weights, tf.float32), [-1, 1])
+        labels = as_target("The label", labels)
+        weights = None if weights is None else as_target("The weight", weights)
+        features = getattr(self, "features", None)
+        checks = batch_checks(features, columns, labels, weights, is_binary=self.is_binary, label=self.label)
+        with checked(checks, self._place.words(training), private.steps_taken(self)):
+            predictions = self(columns, training=training)
         losses = self.task(labels=labels, predictions=predictions, sample_weight=weights, training=training)
         losses = tf.cast(losses, tf.float32)
         # Without rows 0, not NaN: of several replicas, one may be left without in the last batch.
         return tf.math.divide_no_nan(tf.reduce_sum(losses), tf.cast(tf.size(losses), tf.float32))
 
     def train_step(self, inputs: Any) -> dict[str, tf.Tensor]:
+        before = averages(self)
         with tf.GradientTape() as tape:
             total = self._tracked_loss(inputs, training=True)
             # Keras' optimizers add the replicas' gradients up.
@@ -217,15 +235,33 @@ class TaskModel(tfrs.Model):
             if self._scales_losses:
                 objective = self.optimizer.get_scaled_loss(objective)
         gradients = tape.gradient(objective, self.trainable_variables)
-        if self._scales_losses:
-            self._apply_scaled(self.optimizer.get_unscaled_gradients(gradients))
-        else:
-            self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        rows = tf.size(self._unpacked(inputs)[1])
+        guarded = finite_step(
+            total,
+            gradients,
+            self.trainable_variables,
+            before,
+            rows,
+            self._place.words(True),
+            private.steps_taken(self),
+            scaled=self._scales_losses,
+        )
+        with guarded as gradients:
+            if self._scales_losses:
+                self._apply_scaled(self.optimizer.get_unscaled_gradients(gradients))
+            else:
+                self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
         return {metric.name: metric.result() for metric in self.metrics}
 
     def test_step(self, inputs: Any) -> dict[str, tf.Tensor]:
         self._tracked_loss(inputs, training=False)
         return {metric.name: metric.result() for metric in self.metrics if metric is not self._skipped_steps}
+
+    def predict_step(self, inputs: Any) -> Any:
+        columns = keras.utils.unpack_x_y_sample_weight(inputs)[0]
+        checks = length_checks(getattr(self, "features", None), columns, {}, may_be_empty=True)
+        with checked(checks, self._place.words(False), private.steps_taken(self)):
+            return self(columns, training=False)
 
     @property
     def _scales_losses(self) -> bool:
@@ -306,18 +342,6 @@ class TaskModel(tfrs.Model):
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.built:
             self.optimizer.build(self.trainable_variables)
-
-
-@contextmanager
-def _own_words() -> Iterator[None]:
-    """Raises what went wrong in a step, where AutoGraph wraps it on its way out of the loop over steps."""
-    try:
-        yield
-    except ValueError as error:
-        wrapped = _IN_LOOP.search(str(error))
-        if wrapped is None:
-            raise
-        raise ValueError(wrapped[1].strip()) from error
 
 
 def _nothing(store: Any) -> None:

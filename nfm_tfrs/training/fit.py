@@ -1,5 +1,6 @@
 """Trains a model with early stopping, and leaves it with its best weights."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 from nfm_tfrs.data.parts import EncodedPart
 from nfm_tfrs.data.pipeline.batches import plain_errors
 from nfm_tfrs.keras_compat import keras, tf
+from nfm_tfrs.models.stop import LossNotFinite
 
 
 def adapt_labels(model: Any, train: EncodedPart) -> None:
@@ -49,18 +51,24 @@ def fit(
         The value of each metric, epoch by epoch.
 
     Raises:
-        ValueError: The loss became infinite or NaN; or what a reader found wrong with the data, in its own line.
+        ValueError: The loss became infinite or NaN in the first epoch; later the best epoch is kept, with a warning. Or
+            what is wrong with the data, in one line.
     """
     monitor, mode = model.objective
-    chosen = [
-        keras.callbacks.EarlyStopping(monitor, mode=mode, patience=patience, restore_best_weights=True),
-        keras.callbacks.TerminateOnNaN(),
-    ]
+    stopping = keras.callbacks.EarlyStopping(monitor, mode=mode, patience=patience, restore_best_weights=True)
+    chosen = [stopping, keras.callbacks.TerminateOnNaN()]
     if tensorboard is not None:
         chosen.append(keras.callbacks.TensorBoard(str(tensorboard)))
     chosen += callbacks
-    with plain_errors():
-        history = model.fit(train_data, validation_data=valid_data, epochs=epochs, callbacks=chosen, verbose=0)
+    try:
+        with plain_errors():
+            history = model.fit(train_data, validation_data=valid_data, epochs=epochs, callbacks=chosen, verbose=0)
+    except LossNotFinite as error:
+        if stopping.best_weights is None:
+            raise
+        model.set_weights(stopping.best_weights)
+        warnings.warn(f"{error} Epoch {stopping.best_epoch + 1}, the best so far, is kept.", stacklevel=2)
+        return model.history.history
     if not np.isfinite(history.history["loss"][-1]):
         raise ValueError(
             f"Training diverged: the loss was {history.history['loss'][-1]} after epoch {len(history.epoch)}. "

@@ -17,6 +17,7 @@ from nfm_tfrs.data.parts import EncodedPart
 from nfm_tfrs.evidence import Objective
 from nfm_tfrs.keras_compat import forgotten_gradients, keras, tf
 from nfm_tfrs.keras_compat.search import OpenTuner, keras_tuner
+from nfm_tfrs.models.stop import LossNotFinite
 from nfm_tfrs.runs.files import write_text
 from nfm_tfrs.training.evaluate import evaluate
 from nfm_tfrs.training.fit import adapt_labels
@@ -262,13 +263,16 @@ def train_slice(
         Diverged: The loss, or the metric, became infinite or NaN.
     """
     adapt_labels(model, train.part)
-    history = model.fit(
-        train.dataset(number, batch_size),
-        epochs=number + 1,
-        initial_epoch=number,
-        callbacks=[keras.callbacks.TerminateOnNaN(), *callbacks],
-        verbose=0,
-    ).history
+    try:
+        history = model.fit(
+            train.dataset(number, batch_size),
+            epochs=number + 1,
+            initial_epoch=number,
+            callbacks=[keras.callbacks.TerminateOnNaN(), *callbacks],
+            verbose=0,
+        ).history
+    except LossNotFinite as error:
+        raise Diverged(f"It diverged in slice {number + 1}. {error}") from error
     score = {} if valid is None else evaluate(model, valid)
     watched = {"loss": history["loss"][-1]} | ({} if valid is None else {f"val_{metric}": score[metric]})
     for name, value in watched.items():

@@ -8,6 +8,7 @@ from nfm_tfrs.data.prepare import prepare
 from nfm_tfrs.features.feature import CategoricalFeature, NumericFeature
 from nfm_tfrs.features.scale import warn_of_raw_numbers
 from nfm_tfrs.features.spec import FeatureSpec
+from nfm_tfrs.keras_compat import tf
 from nfm_tfrs.models.ranking import RankingModel
 
 TIMES = 1.6e9 + np.arange(40.0)
@@ -38,15 +39,20 @@ def test_nothing_is_said_of_other_numbers(feature, values):
     warn_of_raw_numbers(FeatureSpec([feature]), {"time": values})
 
 
-def test_fit_says_it_once():
+@pytest.mark.parametrize("form", ["dict", "dataset"])
+def test_fit_says_it_once(form):
     model = RankingModel(
         [NumericFeature("time"), CategoricalFeature("a", vocabulary_size=2)], embedding_dim=2, hidden_units=()
     )
     model.compile()
     columns, labels = {"time": TIMES, "a": np.arange(40) % 2}, np.arange(40.0) % 2
-    with pytest.warns(UserWarning, match=LINE):
-        model.fit(columns, labels, verbose=0)
-    model.fit(columns, labels, verbose=0)
+    data = (columns, labels)
+    if form == "dataset":
+        data = (tf.data.Dataset.from_tensor_slices(data).batch(4),)
+    with pytest.warns(UserWarning, match=LINE) as said:
+        model.fit(*data, epochs=2, verbose=0)
+    assert len(said) == 1
+    model.fit(*data, verbose=0)
 
 
 def test_prepare_says_it_once():

@@ -14,7 +14,7 @@ import pytest
 from nfm_tfrs.data.pipeline.batches import plain_errors, to_tensor
 from nfm_tfrs.data.pipeline.generator import _UnderWay
 from nfm_tfrs.keras_compat import forgotten_gradients, keras, optimizer, private, search, tf, tuner
-from nfm_tfrs.models.task_model import _IN_LOOP
+from nfm_tfrs.models.stop import _IN_LOOP
 from nfm_tfrs.optimizers import _are_distinct
 
 NAMES = {
@@ -69,8 +69,8 @@ def test_autograph_says_that_a_loop_failed_and_then_the_error_in_its_own_words()
     with pytest.raises(ValueError, match=r".") as caught:
         steps(tf.constant(2))
     found = _IN_LOOP.search(str(caught.value))
-    assert found is not None, f"AutoGraph words it otherwise, {caught.value}: mend _IN_LOOP of models/task_model.py"
-    assert found[1].strip() == "In its own words.", "mend _IN_LOOP of models/task_model.py"
+    assert found is not None, f"AutoGraph words it otherwise, {caught.value}: mend _IN_LOOP of models/stop.py"
+    assert found[1].strip() == "In its own words.", "mend _IN_LOOP of models/stop.py"
 
 
 def test_tensorflow_words_the_error_of_a_python_function_with_its_class() -> None:

@@ -7,8 +7,9 @@ from sklearn.metrics import roc_auc_score
 
 from nfm_tfrs.data.prepare import prepare
 from nfm_tfrs.data.split import parse_split
-from nfm_tfrs.keras_compat import keras
+from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.models.nfm import NFM
+from nfm_tfrs.models.stop import LossNotFinite
 from nfm_tfrs.runs.curves import draw_curves
 from nfm_tfrs.training import fit, judge, predict
 
@@ -41,6 +42,33 @@ def test_the_best_epoch_on_validation_is_kept(data, run):
     report = judge(model, data.valid)
     assert report["auc"] == pytest.approx(max(history["val_auc"]), abs=1e-4)
     assert history["val_auc"][-1] < max(history["val_auc"])  # it went on for a while and came back
+
+
+class Falling(keras.optimizers.schedules.LearningRateSchedule):
+    """A small rate that from a step on is one with which weights overflow the logit."""
+
+    def __init__(self, last):
+        self.last = last
+
+    def __call__(self, step):
+        return tf.where(step < self.last, 0.05, 1e37)
+
+
+@pytest.mark.parametrize("steps", [0, 20])
+def test_a_training_that_diverges_keeps_the_best_epoch_where_there_was_one(data, steps):
+    keras.utils.set_random_seed(0)
+    model = NFM(data.features, embedding_dim=4, hidden_units=(8,))
+    model.compile(keras.optimizers.Adagrad(Falling(steps)), run_eagerly=True)
+    rows = data.train.dataset(64, shuffle=True)
+    assert 8 <= len(rows) < 10
+    if not steps:
+        with pytest.raises(LossNotFinite, match=r"The (loss|gradient of) .* in batch 2 of epoch 1, which moved no wei"):
+            fit(model, rows, data.valid.dataset(64), epochs=5, patience=5)
+        return
+    with pytest.warns(UserWarning, match=r"The .* of epoch 3, .* Lower the learning rate\. Epoch \d, the best so"):
+        history = fit(model, rows, data.valid.dataset(64), epochs=5, patience=5)
+    assert len(history["val_auc"]) == 2
+    assert judge(model, data.valid)["auc"] == pytest.approx(max(history["val_auc"]), abs=1e-4)
 
 
 def test_judging_equals_scikit_learn_on_the_predictions(data, run):
