@@ -253,16 +253,19 @@ def _judged(model: Any, data: "Prepared", users: dict[str, Any], parts: Sequence
     """The metrics of the rows chosen and, of a whole training, judged on, printed as they come."""
     from nfm_tfrs.training.evaluate import evaluate, evaluate_constant
 
-    reports, constants = {}, {}
+    reports: dict[str, dict[str, float]] = {}
+    constants: dict[str, float] = {}
     for name in parts:
         if len(data.encoded.get(name, ())):
             reports[name] = evaluate(model, data.encoded[name], groups=users.get(name))
             print_metrics(f"{name} rows ({len(data.encoded[name]):,})", reports[name])
-            constants[name] = evaluate_constant(model, data.encoded[name], data.encoded.get("train"))
-            print_constant(f"{name} rows", reports[name], constants[name])
+            if "test" in parts:  # else nothing follows from it: the training was interrupted
+                constant = evaluate_constant(model, data.encoded[name], data.encoded.get("train"))
+                print_constant(f"{name} rows", reports[name], constant)
+                constants |= {f"{name}_{metric}": value for metric, value in constant.items()}
     last = list(reports)[-1]
     print_rates(f"{last} rows", data.encoded[last].rates)
-    return {**reports, "constant": {f"{part}_{name}": v for part, of in constants.items() for name, v in of.items()}}
+    return reports | ({"constant": constants} if constants else {})
 
 
 def _source(rows: Rows, data: "Prepared", stream: bool) -> Source:
