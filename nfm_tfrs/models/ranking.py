@@ -409,8 +409,9 @@ class RankingModel(LaterWeights, TaskModel):
     @property
     def is_fresh(self) -> bool:
         """Whether the model was neither trained nor told its labels: its bias and where it starts are the initial."""
-        first = [variable.numpy().item() for variable in (self._bias, self.label_mean, self.label_scale)]
-        return first == [0.0, 0.0, 1.0]
+        if self.features is None:
+            return False
+        return [part.numpy().item() for part in (self._bias, self.label_mean, self.label_scale)] == [0.0, 0.0, 1.0]
 
     @property
     def _loss_unit(self) -> Any:

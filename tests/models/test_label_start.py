@@ -201,6 +201,10 @@ def test_a_model_trained_from_zero_as_version_0_1_0_did_goes_on_from_there():
 def test_a_model_without_features_is_told_nothing():
     with pytest.raises(ValueError, match="does not know its features yet"):
         RankingModel().adapt_labels([1.0])
+    model = RankingModel()
+    model.compile()
+    with pytest.raises(ValueError, match="does not know its features yet"):
+        model.train_on_batch(ROWS, CLICKS)
 
 
 # --- what it does
