@@ -74,7 +74,7 @@ def _names_in(path: str) -> str | None:
     """The names of all weights in a checkpoint or an old HDF5 file, between slashes; None of other files."""
     if Path(f"{path}.index").exists():
         names = [name for name, _ in tf.train.list_variables(path)]
-    elif path.endswith((".h5", ".hdf5")) and not path.endswith(".weights.h5"):
+    elif path.endswith((".h5", ".hdf5")) and not path.endswith(".weights.h5") and Path(path).is_file():
         import h5py
 
         names = []

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from nfm_tfrs.data.pipeline.generator import untuned
 from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.metrics.constant import constant_prediction, constant_report
 
@@ -104,7 +105,7 @@ def _in_front(first: list[Any], iterator: Any) -> tf.data.Dataset:
     rest = tf.data.Dataset.counter().map(following).take_while(_has_value).map(_value)
     for batch in reversed(first):
         rest = tf.data.Dataset.from_tensors(batch).concatenate(rest)
-    return rest
+    return untuned(rest)
 
 
 @tf.autograph.experimental.do_not_convert
