@@ -104,7 +104,7 @@ class TrainingProgress(Progress):
             def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
                 found = logs or {}
                 score = found[self.monitor]
-                better = self.best is None or self.sign * score > self.sign * self.best
+                better = score == score and (self.best is None or self.sign * score > self.sign * self.best)
                 self.best = score if better else self.best
                 if progress.disable:
                     line = f"epoch {epoch + 1:>3}  loss {found['loss']:.4f}  {self.monitor} {score:.4f}"

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shutil
 import sys
 import warnings
 from collections.abc import Sequence
@@ -60,9 +61,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _list(options: argparse.Namespace) -> int:
+    # Cut where a terminal's line ends; a file's lines stay whole.
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for registry in options.registries:
         for name in registry.names(options.pattern, tags=options.tag):
-            print(f"{registry.kind:<6} {name:<23} {_described(registry, name)}".rstrip())
+            line = f"{registry.kind:<6} {name:<23} {_described(registry, name)}".rstrip()
+            print(line if width is None or len(line) <= width else f"{line[: width - 1]}…")
     return 0
 
 

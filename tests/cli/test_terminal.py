@@ -90,6 +90,13 @@ def test_without_a_terminal_training_is_a_line_an_epoch_that_marks_the_best_so_f
         f"epoch   2  loss 0.2500  {objective[0]} 0.5000",
         f"epoch   3  loss 0.2500  {objective[0]} 0.7000",
     ]
+    with TrainingProgress("nfm") as progress:
+        bar = progress.callback()
+        bar.set_model(SimpleNamespace(objective=objective, count_params=lambda: 1))
+        bar.set_params({"steps": 1})
+        bar.on_train_begin()
+        bar.on_epoch_end(0, {"loss": 0.25, objective[0]: float("nan")})
+    assert capsys.readouterr().out.endswith(" nan\n")  # which is no best
     assert [number for number in (1, 2, 3) if said[number].endswith("best so far")] == marked
 
 

@@ -191,3 +191,13 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     command.stdout.close()
     assert command.stderr.read() == b""
     assert command.wait() == 0
+
+
+def test_list_cuts_its_lines_at_a_terminals_width_alone(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "60")
+    assert main(["list"]) == 0
+    whole = capsys.readouterr().out.splitlines()
+    assert max(map(len, whole)) > 60
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert main(["list"]) == 0
+    assert capsys.readouterr().out.splitlines() == [line if len(line) <= 60 else f"{line[:59]}…" for line in whole]
