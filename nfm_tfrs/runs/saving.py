@@ -91,7 +91,7 @@ def _rebuilt(path: Path, compile: bool) -> Any:
 def _load(model: Any, checkpoint: Path) -> None:
     """Loads all weights of a model; what else the checkpoint holds, the optimizer's, stays unread."""
     with older_file(model, checkpoint):
-        status = model.load_weights(checkpoint)
+        status = keras.Model.load_weights(model, checkpoint)
         try:
             status.assert_existing_objects_matched()
         except AssertionError as error:
