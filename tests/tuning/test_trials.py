@@ -113,7 +113,7 @@ def test_a_search_whose_trials_all_fail_ends_early(clicks, run, tmp_path, monkey
     with (
         pytest.warns(UserWarning, match="The search ends early: its last 3 trials failed."),
         pytest.raises(
-            ValueError, match=r"No trial .* was finished\. The last one: It diverged in slice 1\. The loss is nan"
+            ValueError, match=r"No trial .* was finished\. The last one: It diverged: its loss was nan after"
         ),
     ):
         run(clicks, tmp_path, space={"fixed": fixed}, budget=Budget(trials=30))
@@ -126,7 +126,7 @@ def test_a_loss_that_is_not_finite_is_a_divergence(clicks, monkeypatch, eagerly)
     model.compile(keras.optimizers.SGD(1e30))
     with (
         eagerly(),
-        pytest.raises(Diverged, match=r"It diverged in slice 1\. The loss is (nan|inf) in batch \d+ of epoch 1"),
+        pytest.raises(Diverged, match=r"It diverged in slice 1\. The .* in batch \d+ of epoch 1"),
     ):
         train_slice(model, Slices(clicks.train, passes=1, count=1, seed=0), 0, 16, clicks.valid, "auc")
 
