@@ -3,25 +3,20 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import numpy as np
-
 from nfm_tfrs import arguments
 from nfm_tfrs.blocks.base import by_sums, flat
 from nfm_tfrs.blocks.batch_norm import BatchNormalization
 from nfm_tfrs.embedding.table import FieldSums, FusedEmbedding
 from nfm_tfrs.features.encoder import NUMBERS, FeatureEncoder, encoded_signature
 from nfm_tfrs.features.feature import Feature
-from nfm_tfrs.features.scale import FirstLook
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import keras, tf
-from nfm_tfrs.keras_compat.later_weights import LaterWeights, older_file
-from nfm_tfrs.keras_compat.private import clear_losses, has_losses, steps_taken, task_loss, untracked
-from nfm_tfrs.models import description, inputs, label_start
+from nfm_tfrs.keras_compat.private import clear_losses, has_losses, untracked
+from nfm_tfrs.models import description
+from nfm_tfrs.models.feature_model import FeatureModel
 from nfm_tfrs.models.interaction import Interaction, interaction_blocks, interaction_config
-from nfm_tfrs.models.task_model import TaskModel
 from nfm_tfrs.models.tasks import task_config
 from nfm_tfrs.models.tower import Tower
-from nfm_tfrs.written import first_line
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -31,7 +26,7 @@ Numeric = Literal["field", "concat", "bottom_mlp"]
 
 
 @keras.utils.register_keras_serializable(package="nfm_tfrs")
-class RankingModel(LaterWeights, TaskModel):
+class RankingModel(FeatureModel):
     """A ranking model around any interaction blocks.
 
         stacked:   logit = w_0 + Σ_i w_i x_i + hᵀ tower(z)
@@ -91,9 +86,6 @@ class RankingModel(LaterWeights, TaskModel):
 
         def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
 
-    later_weights: Mapping[str, float] = {"label_mean": 0.0, "label_scale": 1.0}
-    train_function: Any
-
     def __init__(
         self,
         features: FeatureSpec | Sequence[Feature] | dict[str, Any] | None = None,
@@ -141,7 +133,6 @@ class RankingModel(LaterWeights, TaskModel):
         self._num_logits = len(logits)
         self._blocks = logits + [block for block in blocks if block not in logits]
         self.features: FeatureSpec | None = None
-        self._raw_numbers = FirstLook()
         self._set_xla(False)
         if features is not None:
             self._set_features(features)
@@ -301,132 +292,7 @@ class RankingModel(LaterWeights, TaskModel):
     def _traced_call(self, encoded: Mapping[str, Any]) -> tf.Tensor:
         return self.call(encoded, training=False)
 
-    def _known_features(self) -> FeatureSpec:
-        if self.features is None:
-            raise ValueError(
-                "This model does not know its features yet. Pass features=, or call fit or adapt with data first."
-            )
-        return self.features
-
-    # --- training
-
-    def adapt(self, data: Any) -> None:
-        """Infers the features from `data` and builds the model; nothing happens where they are known.
-
-        Args:
-            data: A batched tf.data.Dataset as for `fit`, or what else holds rows: a DataFrame (pandas, or with Arrow's
-                C stream as polars has), a dict of columns, a list of dicts, an Arrow table.
-
-        Raises:
-            ValueError: Nothing can be inferred; `nfm_tfrs.infer_features` says why.
-        """
-        if self.features is None:
-            spec = inputs.inferred(data, self.label)
-            with self.distribute_strategy.scope():
-                self._set_features(spec)
-
-    def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Trains as `TaskModel.fit` does; a model without features infers them from `x` first.
-
-        Warns, in its first batch, of numbers that are large and not standardised.
-
-        Args:
-            x: A batched tf.data.Dataset or another input of Keras'; or all rows, in their order: a DataFrame (pandas,
-                or with Arrow's C stream as polars has), a dict of columns, a list of dicts, an Arrow table. Columns
-                that no feature reads are ignored.
-            *args: As in Keras: `y`, which may be a list, a Series or an Arrow array, and more.
-            **kwargs: As in Keras: `batch_size`, `validation_data` of the same kinds, and more.
-
-        Raises:
-            ValueError: `x` holds no columns, one is missing or does not fit its feature, or there are no labels.
-        """
-        self.adapt(x)
-        given = self._taken(keras.Model.fit, x, args, kwargs)
-        columns = given.get("x")
-        with self.distribute_strategy.scope():
-            if tf.distribute.has_strategy() and isinstance(columns, tf.data.Dataset) and self.is_fresh:
-                label_start.start_at_batches(self, columns)
-        try:
-            with inputs.own_words(self.encoder, given):
-                return super().fit(**given)
-        finally:
-            if isinstance(self.train_function, label_start.FirstBatches):
-                self.train_function = self.train_function.function  # and let go of the data
-
-    def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Evaluates as Keras' `evaluate` does, on what `fit` takes."""
-        given = self._taken(keras.Model.evaluate, x, args, kwargs)
-        with inputs.own_words(self.encoder, given):
-            return super().evaluate(**given)
-
-    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
-        """Predicts as Keras' `predict` does, of what `fit` takes: logits (binary) or numbers, float32 `[n, 1]`."""
-        given = self._taken(keras.Model.predict, x, args, kwargs)
-        with inputs.own_words(self.encoder, given):
-            return super().predict(**given)
-
-    def predict_proba(self, x: Any, **kwargs: Any) -> np.ndarray:
-        """Returns the probability that the label is 1, float32 `[n]`.
-
-        Args:
-            x: The rows, as for `predict`.
-            **kwargs: As in `predict`: `batch_size`, `verbose`, and more.
-
-        Raises:
-            ValueError: The model is no binary one; or as `fit` does.
-        """
-        if not self.is_binary:
-            raise ValueError(
-                f"A probability is of a binary model; {type(self).__name__} predicts numbers. Call predict."
-            )
-        return tf.sigmoid(self.predict(x, **kwargs)[:, 0]).numpy()
-
-    def _taken(self, function: Any, x: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        given = inputs.named(function, x, args, kwargs)
-        self._known_features()
-        # A model with a loss of its own may find its labels anywhere.
-        labelled = function is not keras.Model.predict and type(self).compute_loss is TaskModel.compute_loss
-        return inputs.taken(self.encoder, given, self.label, labelled=labelled)
-
-    def adapt_labels(self, labels: Any, weights: Any = None) -> None:
-        """Starts the output at the labels' mean; nothing happens to a model that was told one or has been trained.
-
-        `fit` does it with the labels of its first eight batches, where nobody has told it those of all training rows.
-
-        Args:
-            labels: Labels of the training rows, `[n]`.
-            weights: Weights of the rows, `[n]`.
-
-        Raises:
-            ValueError: The model does not know its features yet.
-        """
-        self._known_features()
-        if self.is_fresh:
-            mean, scale = label_start.label_start(task_loss(self.task), labels, weights)
-            self.label_mean.assign(mean)
-            self.label_scale.assign(scale)
-
-    @property
-    def is_fresh(self) -> bool:
-        """Whether the model was neither trained nor told its labels: its bias and where it starts are the initial."""
-        if self.features is None:
-            return False
-        return [part.numpy().item() for part in (self._bias, self.label_mean, self.label_scale)] == [0.0, 0.0, 1.0]
-
-    @property
-    def _loss_unit(self) -> Any:
-        return label_start.loss_unit(task_loss(self.task), self.label_scale)
-
-    def make_train_function(self, force: bool = False) -> Any:
-        """Returns `TaskModel`'s function; one of a model that is fresh looks at the labels of its first batches."""
-        function = super().make_train_function(force)
-        looks = isinstance(function, label_start.FirstBatches) or not self.is_fresh
-        return function if looks else label_start.FirstBatches(self, function)
-
-    def train_step(self, inputs: Any) -> dict[str, tf.Tensor]:
-        watch = tf.autograph.experimental.do_not_convert(self._raw_numbers.watch)
-        watch(self._known_features(), self._unpacked(inputs)[0], steps_taken(self))
-        return super().train_step(inputs)
+    # --- XLA
 
     def compile(
         self, optimizer: Any = None, *, jit_compile: bool | Literal["auto"] | None = "auto", **kwargs: Any
@@ -507,47 +373,3 @@ class RankingModel(LaterWeights, TaskModel):
 
     def get_build_config(self) -> None:
         """Returns None: the features in the config are all it takes to build."""
-
-    def load_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
-        """Loads weights as Keras' `load_weights` does, also those of version 0.1.0, which had fewer.
-
-        Raises:
-            FileNotFoundError: There is nothing at `filepath`.
-            ValueError: The model does not know its features yet, or the weights are damaged or another model's; what
-                was loaded before that was found stays.
-        """
-        self._known_features()
-        try:
-            with older_file(self, filepath):
-                return super().load_weights(filepath, *args, **kwargs)
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f"There are no weights at {filepath}. Check the path.") from error
-        except Exception as error:  # of a damaged file Keras raises anything
-            raise ValueError(
-                f"{filepath} is damaged or holds weights of another model ({first_line(error)}). Give weights that "
-                "save_weights wrote for a model of this config."
-            ) from error
-
-    def save_weights(self, *args: Any, **kwargs: Any) -> None:
-        """Saves as Keras' `save_weights` does; raises as `load_weights` does."""
-        self._known_features()
-        super().save_weights(*args, **kwargs)
-
-    def summary(self, *args: Any, **kwargs: Any) -> None:
-        """Prints as Keras' `summary` does; raises as `load_weights` does."""
-        self._known_features()
-        super().summary(*args, **kwargs)
-
-    def count_params(self) -> int:
-        """Returns the number of weights as Keras' `count_params` does; raises as `load_weights` does."""
-        self._known_features()
-        return int(super().count_params())
-
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        """Saves as Keras' `save` does.
-
-        Raises:
-            ValueError: The model does not know its features yet.
-        """
-        self._known_features()
-        super().save(*args, **kwargs)

@@ -51,7 +51,7 @@ class Place:
         callbacks = arguments.get("callbacks") or []
         if not isinstance(callbacks, keras.callbacks.CallbackList):  # which is used as it is
             listed = list(callbacks) if isinstance(callbacks, list | tuple) else [callbacks]
-            arguments["callbacks"] = [*listed, _Follow(self, steps_taken(model))]
+            arguments.update(callbacks=[*listed, _Follow(self, steps_taken(model))])
         try:
             yield
         finally:

@@ -36,7 +36,8 @@ def write_run(
     (out / "run.json").write_text(json.dumps(record.to_json(), indent=2) + "\n")
     shown = ("loss", "auc", "log_loss", "rmse", "mae")
     drawn = [name for name in shown if f"val_{name}" in history]
-    if {"loss", "log_loss"} <= set(drawn) and np.allclose(history["loss"], history["log_loss"], rtol=1e-3):
+    same = {"loss", "log_loss"}
+    if same <= set(drawn) and np.allclose(*(history[name] for name in same), rtol=1e-3):
         drawn.remove("loss")  # it is the log loss, but where a model adds to it
     if drawn:  # a training on all rows is not judged on the way
         draw_curves(history, out / "curves.png", drawn)

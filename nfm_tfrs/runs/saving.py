@@ -5,8 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nfm_tfrs.keras_compat import keras
-from nfm_tfrs.keras_compat.later_weights import older_file
+from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.models import nfm, presets
 from nfm_tfrs.models.serial import check_known, class_of, is_keras
 from nfm_tfrs.runs.contents import read_contents, read_folder_contents
@@ -20,6 +19,8 @@ _MOVED = {
     "nfm_tfrs.features.sequence": "nfm_tfrs.migration.sequence",
     "nfm_tfrs.training_metrics": "nfm_tfrs.metrics.streaming",
 }
+
+_UNTOUCHED = -3e38  # what no weight is; a weight that still is has not been loaded
 
 __all__ = ["load_model", "nfm", "presets"]  # imported so that the models are registered
 
@@ -89,14 +90,13 @@ def _rebuilt(path: Path, compile: bool) -> Any:
 
 
 def _load(model: Any, checkpoint: Path) -> None:
-    """Loads all weights of a model; what else the checkpoint holds, the optimizer's, stays unread."""
-    with older_file(model, checkpoint):
-        status = keras.Model.load_weights(model, checkpoint)
-        try:
-            status.assert_existing_objects_matched()
-        except AssertionError as error:
-            raise ValueError(f"{checkpoint.parent.name} lacks weights of the model. Give the whole folder") from error
-    status.expect_partial()
+    """Loads all weights of a model just made; what else the checkpoint holds, the optimizer's, stays unread."""
+    weights = [weight for weight in model.weights if weight.dtype.is_floating and weight.shape.num_elements()]
+    for weight in weights:
+        weight.assign(tf.fill(weight.shape, tf.cast(_UNTOUCHED, weight.dtype)))
+    model.load_weights(checkpoint).expect_partial()
+    if any(tf.reduce_all(weight == tf.cast(_UNTOUCHED, weight.dtype)) for weight in weights):
+        raise ValueError(f"{checkpoint.parent.name} lacks weights of the model. Give the whole folder")
 
 
 def _trusted(path: Path, compile: bool) -> Any:
