@@ -34,13 +34,16 @@ class Interruption:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
+        self._restore()
 
     def _hear(self, number: int, frame: Any) -> None:
         self.number = number
-        self.__exit__(None, None, None)
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
 
     @property
     def status(self) -> int:

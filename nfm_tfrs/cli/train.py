@@ -1,7 +1,6 @@
 """`nfm-tfrs train`: from a file to a run's folder."""
 
 import sys
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -25,7 +24,7 @@ from nfm_tfrs.cli.terminal import (
 )
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.runs.claim import claimed
-from nfm_tfrs.runs.files import FILES
+from nfm_tfrs.runs.files import FILES, kept_aside
 from nfm_tfrs.runs.folder import write_run
 from nfm_tfrs.runs.record import RunRecord, Source, as_command
 from nfm_tfrs.training.recipe import PATIENCE, Best, Recipe, Trained
@@ -178,11 +177,13 @@ def train(
             )
             write_run(folder, trained.model, trained.history, _judged(trained.model, data, users, parts), record)
         if interruption.ended and out.exists() and not interrupted_run(out):
-            aside = folder.rename(folder.with_name(f"{out.name}-{uuid.uuid4().hex}"))
+            aside = kept_aside(folder, out)
             raise _ended(interruption, trained, f"{aside}; {out} is as it was.")
     if interruption.ended:
         raise _ended(interruption, trained, f"{out}, which the same command replaces.")
     console.print(f"Wrote {', '.join(FILES)} to {out}.")
+    if interruption.number is not None:  # heard when the training had ended: the run is whole
+        raise typer.Exit(interruption.status)
 
 
 def _known_features(rows: Rows, best: Best) -> FeatureSpec | None:

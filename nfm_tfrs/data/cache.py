@@ -51,8 +51,7 @@ def cached(
     nothing; a copied or touched file is encoded anew.
 
     An entry is taken only where its files are its own and hold the bytes that were written, which reads them once, at
-    about a gigabyte a second, and where each id has a row; else it is made anew, with a warning. Entries written before
-    there were checksums are judged by their sizes and ids alone.
+    about a gigabyte a second, and where each id has a row; else it is made anew, with a warning.
 
     Processes may use one cache at once: an entry is written under another name, and renamed when it is whole.
 
@@ -201,7 +200,7 @@ class _Contents:
         tables: The files of the raw tables, by part.
         arrays: The files of the encoded rows.
         bytes: Size of each file, by its name.
-        checksums: CRC-32 of each file, by its name; none in entries written before there were checksums.
+        checksums: CRC-32 of each file, by its name.
     """
 
     features: dict[str, Any]
@@ -271,6 +270,9 @@ def _open(folder: Path, *, check: bool = False) -> Prepared:
     }
     for rows in encoded.values() if check else ():
         check_part(rows, features)
+    files = {array["file"] for array in contents.arrays} | set(contents.tables.values())
+    if check and not files <= contents.checksums.keys():
+        raise ValueError("not every file has a checksum")
     tables = {part: _table(check_file(folder, file)) for part, file in contents.tables.items()}
     return Prepared(FeatureEncoder(features), tables, encoded)
 

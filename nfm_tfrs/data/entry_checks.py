@@ -52,12 +52,14 @@ def check_files(folder: Path, sizes: Mapping[str, int], checksums: Mapping[str, 
     Args:
         folder: The entry.
         sizes: The number of bytes of each file.
-        checksums: The CRC-32 of each file that has one.
+        checksums: The CRC-32 of each file.
 
     Raises:
         OSError: One is not there.
         ValueError: One has other bytes, or leads out of the folder.
     """
+    if sizes.keys() != checksums.keys():
+        raise ValueError("not every file has a size and a checksum")
     for name, size in sizes.items():
         path = check_file(folder, name)
         if (found := path.stat().st_size) != size:

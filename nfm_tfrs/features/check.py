@@ -207,14 +207,17 @@ def _numbers(feature: NumericFeature, array: pa.Array, first_row: int) -> pa.Arr
         with np.errstate(over="ignore"):
             marked = np.isin(values, feature.missing_values) | np.isin(values.astype(np.float32), narrow)
         values = np.where(marked, np.nan, values)
-    beyond = np.abs(values) > FLOAT32_MAX
-    if beyond.any():
-        at = int(np.argmax(beyond))
-        what = "infinite" if np.isinf(values[at]) else "beyond float32"
+    infinite = np.isinf(values)
+    if infinite.any():
+        at = int(np.argmax(infinite))
         raise ValueError(
-            f"Column {name!r} is {what} ({values[at]}) in row {first_row + at}. Clip it, or set it to null for missing."
+            f"Column {name!r} is infinite ({values[at]}) in row {first_row + at}. Clip it, or set it to null for "
+            "missing."
         )
-    return pa.array(values.astype(np.float32))
+    with np.errstate(over="ignore"):
+        narrow = values.astype(np.float32)
+    beyond = np.isinf(narrow)  # finite all the same, as in the graph
+    return pa.array(np.where(beyond, values, narrow) if beyond.any() else narrow)
 
 
 def check_text_of_number(name: str, array: pa.Array | pa.ChunkedArray, first_row: int = 0) -> None:

@@ -19,6 +19,7 @@ from nfm_tfrs.features.host import floats, host_bag, integers, rows_of_integers,
 from nfm_tfrs.features.lengths import check_lengths
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import keras, tf
+from nfm_tfrs.keras_compat.private import own_line
 
 IDS = f"{RESERVED_PREFIX}ids"
 NUMBERS = f"{RESERVED_PREFIX}numbers"
@@ -84,6 +85,10 @@ class FeatureEncoder(keras.layers.Layer):
         self._local_rows: dict[str, np.ndarray] | None = None  # made by `encode_arrays`: a batch needs none
 
     def call(self, columns: Mapping[str, Any]) -> dict[str, Any]:
+        with own_line():
+            return self._encoded(columns)
+
+    def _encoded(self, columns: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(columns, Mapping):
             raise ValueError(
                 f"The model reads a dict of columns; received {type(columns).__name__}. Give {{name: values}}."

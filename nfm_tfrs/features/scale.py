@@ -43,6 +43,8 @@ class FirstLook:
 
 def raw_numbers(spec: FeatureSpec, columns: Mapping[str, Any]) -> list[str]:
     """Returns the names of the numbers among these columns that are used as they are."""
+    if not isinstance(columns, Mapping):  # which the encoder refuses
+        return []
     numbers = (feature for feature in spec.numbers if not feature.log and (feature.mean, feature.std) == (0.0, 1.0))
     return [feature.name for feature in numbers if feature.name in columns]
 

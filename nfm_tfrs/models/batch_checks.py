@@ -32,9 +32,13 @@ def as_target(what: str, values: Any) -> tf.Tensor:
     Raises:
         ValueError: They are none.
     """
+    if isinstance(values, tf.RaggedTensor | tf.SparseTensor):
+        raise ValueError(f"{what} is one number a row; received a {type(values).__name__}. Give a dense column.")
     values = tf.convert_to_tensor(values)
     if values.dtype == tf.string:
         raise ValueError(f"{what} is a number; received {values.dtype.name}. Turn it into one first.")
+    if values.shape.rank not in (None, 1) and any(size not in (None, 1) for size in values.shape[1:]):
+        raise ValueError(f"{what} is one number a row; received shape {values.shape}. Give [batch] or [batch, 1].")
     # Reshaped: a loss of labels [batch] against predictions [batch, 1] broadcasts to one scalar.
     return tf.reshape(tf.cast(values, tf.float32), [-1, 1])
 
@@ -88,16 +92,24 @@ def length_checks(
         columns: As in `batch_checks`.
         targets: Labels and weights by their words for messages, float32 `[batch, 1]`.
         may_be_empty: Whether a batch without rows is fine.
+
+    Raises:
+        ValueError: It is known before a step runs that they have not.
     """
     rows = {name: tf.size(part, tf.int64) for name, part in targets.items()}
+    static = {name: part.shape[0] for name, part in targets.items() if part.shape[0] is not None}
     bags = []
     if spec is not None and isinstance(columns, Mapping):
         columns = {name: _tensor(columns[name]) for name in read_names(spec, columns)}
         rows = {name: rows_of(column) for name, column in columns.items() if column.shape.rank} | rows
+        static = {name: part.shape[0] for name, part in columns.items() if part.shape.rank and part.shape[0]} | static
         bags = [
             Check(hold, partial(_wrong_lengths, bag, weights), lengths)
             for bag, weights, hold, lengths in same_bags(spec, columns)
         ]
+    # Known before a step runs, in which the loss would fail first.
+    if (line := unequal_rows(list(static), list(static.values()))) is not None:
+        raise ValueError(line)
     return [_rows(rows, may_be_empty), *bags] if rows else []
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from nfm_tfrs.keras_compat import keras
+from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.metrics.streaming import AUC, LogLoss
 
 Direction = Literal["max", "min"]
@@ -57,7 +57,8 @@ def set_directions(callbacks: Any, better: Mapping[str, Direction]) -> None:
 def look_at_steps(callbacks: Any) -> bool:
     """Whether a callback of the user's own does something before or after a step, or one of Keras' counts steps."""
     for callback in _listed(callbacks):
-        if isinstance(getattr(callback, "save_freq", None), int):
+        # TensorBoard's "batch" is 1 by now.
+        if any(isinstance(getattr(callback, counts, None), int) for counts in ("save_freq", "update_freq")):
             return True
         for hook in _HOOKS:
             function = getattr(callback, hook, None)
@@ -70,7 +71,7 @@ def look_at_steps(callbacks: Any) -> bool:
 def _listed(callbacks: Any) -> Iterator[Any]:
     if isinstance(callbacks, keras.callbacks.CallbackList):
         callbacks = callbacks.callbacks
-    yield from callbacks if isinstance(callbacks, list | tuple) else [] if callbacks is None else [callbacks]
+    yield from (callback for callback in tf.nest.flatten(callbacks) if callback is not None)  # as Keras does
 
 
 def _direction(callback: Any) -> Direction | None:

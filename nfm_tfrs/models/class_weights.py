@@ -27,7 +27,7 @@ def with_class_weights(given: dict[str, Any], label: str | None) -> dict[str, An
         y = x[label] if y is None and label is not None else y
         if y is None or weights is None:
             return {**given, "y": y}
-        product = np.asarray(weights) * _of_classes(np.asarray(y), class_weight)
+        product = np.reshape(weights, -1) * _of_classes(np.asarray(y), class_weight)
         return {**given, "y": y, "sample_weight": product, "class_weight": None}
     if isinstance(x, tf.data.Dataset):
         return _weighted(given, x, label)

@@ -77,7 +77,7 @@ def taken(encoder: FeatureEncoder, given: Arguments, label: str | None, *, label
     validation = given.get("validation_data")
     if validation is None:
         return found
-    if holds_rows(validation):
+    if holds_rows(validation) and not isinstance(validation, tuple):  # which is columns and labels
         return {**found, "validation_data": (rows.taken(validation, None, None)[0],)}
     if isinstance(validation, list | tuple) and validation and holds_rows(validation[0]):
         x, y, weights = (*validation, None, None)[:3]

@@ -33,6 +33,11 @@ def label_start(loss: Any, labels: ArrayLike, weights: ArrayLike | None = None) 
     binary = isinstance(loss, keras.losses.BinaryCrossentropy)
     if not binary and not isinstance(loss, keras.losses.MeanSquaredError | keras.losses.MeanAbsoluteError):
         return 0.0, 1.0
+    given = np.asarray(labels, np.float64)
+    if binary and not ((given >= 0) & (given <= 1)).all():
+        return 0.0, 1.0  # the step refuses them, and the right ones come later
+    if weights is not None and not (np.asarray(weights, np.float64) >= 0).all():
+        return 0.0, 1.0
     mean, scale = constant_prediction(labels, weights, binary=binary), 1.0
     if not binary:
         deviation = constant_report(mean, labels, weights, binary=False)["rmse"]
@@ -55,9 +60,13 @@ def start_at_batches(model: Any, batches: Iterable[Any]) -> None:
         batches: Batches as `fit` takes them; the first eight are read.
     """
     found = [model.targets(batch) for batch in islice(batches, BATCHES)]
-    if found:
+    if not found:
+        return
+    try:
         labels, weights = (np.concatenate([np.ravel(part) for part in parts]) for parts in zip(*found, strict=True))
         model.adapt_labels(labels, weights)
+    except (TypeError, ValueError):  # no labels, or not as many as weights, of which the first step says where
+        return
 
 
 class FirstBatches:

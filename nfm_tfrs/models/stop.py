@@ -141,8 +141,11 @@ def averages(model: Any) -> list[tuple[Any, tf.Tensor]]:
     return [
         (variable, variable.read_value())
         for variable in model.non_trainable_variables
+        # Not what a frozen layer holds, a table of any size, which nothing moves.
+        if not variable.trainable
+        and variable.dtype.is_floating
         # The others are not moved by a replica alone.
-        if variable.dtype.is_floating and (alone or variable.synchronization == tf.VariableSynchronization.ON_READ)
+        and (alone or variable.synchronization == tf.VariableSynchronization.ON_READ)
     ]
 
 

@@ -13,6 +13,7 @@ from nfm_tfrs.keras_compat.private import saved_model_metadata
 from nfm_tfrs.written import first_line
 
 _PACKED = 20  # times its size that a file may unpack to: Keras packs nothing, somebody who zips it again does
+_LAYERS = 64  # times its weights that the two largest numbers beside the features, as widths of one layer, may give
 _SMALL = 2**20  # numbers that any model may hold, whatever its file does
 _DATA = ("vocabulary", "boundaries")  # values, not sizes
 _WEIGHTS = "model.weights.h5"
@@ -59,9 +60,8 @@ def read_folder_contents(path: Path) -> dict[str, Any]:
         config = saved_model_metadata(path)
         shapes = tf.train.load_checkpoint(str(weights / "variables")).get_variable_to_shape_map()
         held = sum(prod(shape) for shape in shapes.values())
-        if held > sum(
-            part.stat().st_size for part in weights.glob("variables.data-*")
-        ):  # a number takes a byte or more
+        held_bytes = sum(part.stat().st_size for part in weights.glob("variables.data-*"))
+        if held > held_bytes:  # a number takes a byte or more
             raise ValueError("its weights are cut short: they declare more than they hold. Give the whole folder")
     except (tf.errors.OpError, OSError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path} is not opened: {first_line(error)}.") from error
@@ -114,6 +114,9 @@ def _check_declared(config: Mapping[str, Any], most: int, path: Path) -> None:
     declared = list(_sizes(config))
     if isinstance(config.get("embedding_dim"), int):
         declared.append(("features", _rows(config.get("features")) * config["embedding_dim"]))
+    widths = sorted(_numbers([value for name, value in config.items() if name != "features"]))[-2:]
+    if len(widths) == 2 and prod(widths) > _LAYERS * most:
+        declared.append(("a layer", prod(widths)))
     for name, size in declared:
         if size > most:
             raise ValueError(
@@ -134,6 +137,18 @@ def _rows(features: Any) -> int:
             name = str(feature.get("embedding_name") or feature.get("name"))
             tables[name] = max(tables.get(name, 0), rows)
     return sum(tables.values())
+
+
+def _numbers(written: Any, name: str = "") -> Iterator[int]:
+    """Every whole number that a config gives, seeds and values left out."""
+    if isinstance(written, Mapping):
+        for key, value in written.items():
+            yield from _numbers(value, str(key))
+    elif isinstance(written, list | tuple):
+        for value in written:
+            yield from _numbers(value, name)
+    elif isinstance(written, int) and not isinstance(written, bool) and name not in _DATA and not name.endswith("seed"):
+        yield written
 
 
 def _sizes(written: Any, name: str = "") -> Iterator[tuple[str, int]]:

@@ -54,8 +54,7 @@ def writing(out: Path, *, overwrite: bool) -> Iterator[Path]:
             yield written
             _write_through(written)
         if out.exists() and not overwrite:
-            kept = out.with_name(f"{out.stem}-{name}{out.suffix}")
-            written.rename(kept)
+            kept = kept_aside(written, out)
             raise FileExistsError(f"{out} was written by somebody else meanwhile. This result is in {kept}.")
         try:
             if out.is_dir():
@@ -96,6 +95,20 @@ def write_text(path: Path, text: str) -> None:
     """Writes a file so that whoever reads it, after whatever happened, finds the old text or the new one."""
     with writing(path, overwrite=True) as file:
         file.write_text(text, encoding="utf-8")
+
+
+def kept_aside(written: Path, out: Path) -> Path:
+    """Gives what was written a name of its own beside `out`, all of it on the disk, and returns it.
+
+    Args:
+        written: What `writing` gave.
+        out: What it should have become.
+    """
+    _write_through(written)
+    kept = out.with_name(f"{out.stem}-{uuid.uuid4().hex}{out.suffix}")
+    written.rename(kept)
+    platform_calls.write_folder_through(kept.parent)
+    return kept
 
 
 def _write_through(written: Path) -> None:

@@ -36,8 +36,8 @@ def write_run(
     (out / "run.json").write_text(json.dumps(record.to_json(), indent=2) + "\n")
     shown = ("loss", "auc", "log_loss", "rmse", "mae")
     drawn = [name for name in shown if f"val_{name}" in history]
-    same = {"loss", "log_loss"}
-    if same <= set(drawn) and np.allclose(*(history[name] for name in same), rtol=1e-3):
+    loss, log_loss = history.get("loss", [0.0]), history.get("log_loss", [])
+    if "log_loss" in drawn and len(loss) == len(log_loss) and np.allclose(loss, log_loss, rtol=1e-3):
         drawn.remove("loss")  # it is the log loss, but where a model adds to it
     if drawn:  # a training on all rows is not judged on the way
         draw_curves(history, out / "curves.png", drawn)

@@ -7,7 +7,7 @@ from typing import Any
 
 from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.models import nfm, presets
-from nfm_tfrs.models.serial import check_known, class_of, is_keras
+from nfm_tfrs.models.serial import check_known, class_of, is_keras, only_known
 from nfm_tfrs.runs.contents import read_contents, read_folder_contents
 from nfm_tfrs.trust import trusting
 from nfm_tfrs.written import first_line
@@ -53,6 +53,10 @@ def load_model(path: str | Path, *, compile: bool = True, trust: bool = False) -
         raise FileNotFoundError(f"There is no saved model at {path}. Check the path.")
     if path.is_dir() and not (path / "saved_model.pb").exists():
         raise ValueError(f"{path} is not a saved model: it has no saved_model.pb. Give a .keras file or a SavedModel.")
+    if path.is_file() and not str(path).endswith(".keras"):  # Keras opens other names as HDF5, whatever is in them
+        raise ValueError(
+            f"{path} is not opened: a model's file ends in .keras. Rename it, or give a SavedModel's folder."
+        )
     if trust:
         return _trusted(path, compile)
     return _rebuilt(path, compile) if path.is_dir() else _opened(path, compile)
@@ -64,7 +68,8 @@ def _opened(path: Path, compile: bool) -> Any:
     try:
         _check_model(config)
         check_known(config)
-        return keras.models.load_model(path, compile=compile)
+        with only_known():
+            return keras.models.load_model(path, compile=compile)
     except RegistryError:  # which says what to install
         raise
     except Exception as error:  # of a damaged file Keras raises anything
@@ -77,15 +82,16 @@ def _rebuilt(path: Path, compile: bool) -> Any:
     try:
         _check_model(config)
         check_known(config)
-        model = class_of(config).from_config(config["config"])
-        _load(model, path / "variables" / "variables")
+        with only_known():
+            model = class_of(config).from_config(config["config"])
+            _load(model, path / "variables" / "variables")
+            training = config.get("training_config")
+            if compile and training:
+                model.compile(keras.optimizers.deserialize(training["optimizer_config"]))
     except RegistryError:
         raise
     except Exception as error:  # of a damaged file Keras raises anything
         raise _damaged(path, error) from error
-    training = config.get("training_config")
-    if compile and training:
-        model.compile(keras.optimizers.deserialize(training["optimizer_config"]))
     return model
 
 
@@ -104,7 +110,12 @@ def _trusted(path: Path, compile: bool) -> Any:
         if path.is_file():
             for module in _modules(read_contents(path)):
                 _import(module, path)
-        return keras.models.load_model(path, compile=compile)
+        try:
+            return keras.models.load_model(path, compile=compile)
+        except RegistryError:
+            raise
+        except Exception as error:  # of a damaged file Keras raises anything
+            raise _damaged(path, error) from error
 
 
 def _check_model(config: Any) -> None:

@@ -30,14 +30,11 @@ def evaluate_constant(model: Any, part: EncodedPart, train: EncodedPart | None) 
     Args:
         model: A `RankingModel`.
         part: The rows to judge on.
-        train: The rows it was trained on; without them, as of a stream, the mean is where the model started.
+        train: The rows it was trained on; without them, as of a stream, nothing is returned.
     """
-    if train is not None and train.labels is not None:
-        prediction = metrics.constant_prediction(train.labels, train.weights, binary=model.is_binary)
-    elif hasattr(model, "label_mean"):
-        prediction = float(model.label_mean.numpy())
-    else:
+    if train is None or train.labels is None:
         return {}
+    prediction = metrics.constant_prediction(train.labels, train.weights, binary=model.is_binary)
     return metrics.constant_report(prediction, part.labels, part.weights, binary=model.is_binary)
 
 

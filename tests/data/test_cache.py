@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from nfm_tfrs.data import cache
 from nfm_tfrs.data.cache import cached
+from nfm_tfrs.data.entry_checks import checksum
 from nfm_tfrs.data.parts import encode_part, encode_tables
 from nfm_tfrs.data.pipeline.batches import batches
 from nfm_tfrs.features.check import Bag
@@ -368,10 +369,12 @@ def flipped(path):
 
 
 def changed(entry, change):
-    """Writes an entry's contents anew, without the checksums, which whoever changes a file could change too."""
+    """Writes an entry's contents anew, with new checksums, as whoever changes a file could."""
     contents = json.loads((entry / "entry.json").read_text())
     change(contents, entry)
-    (entry / "entry.json").write_text(json.dumps({**contents, "checksums": {}}))
+    (entry / "entry.json").write_text(
+        json.dumps(contents | {"checksums": {name: checksum(entry / name) for name in contents["bytes"]}})
+    )
 
 
 def test_a_file_of_an_entry_that_holds_other_bytes_is_named(folder, source):
@@ -386,13 +389,20 @@ def test_a_file_of_an_entry_that_holds_other_bytes_is_named(folder, source):
         assert_same(parts.train, Preparing()().train)
 
 
-def test_an_entry_without_checksums_opens(folder, source):
-    take(folder, source, keep=["user"])
+@pytest.mark.parametrize(
+    ("left_out", "line"),
+    [
+        (("checksums",), "not every file has a size and a checksum"),
+        (("checksums", "bytes"), "not every file has a che"),
+    ],
+)
+def test_an_entry_whose_files_have_no_checksums_is_made_anew(folder, source, left_out, line):
+    take(folder, source)
     (entry,) = folder.iterdir()
-    changed(entry, lambda contents, entry: None)
-    prepare = Preparing()
-    assert_same(take(folder, source, prepare, keep=["user"]).train, Preparing()().train)
-    assert prepare.calls == 0
+    contents = json.loads((entry / "entry.json").read_text())
+    (entry / "entry.json").write_text(json.dumps(contents | {key: {} for key in left_out}))
+    with pytest.warns(UserWarning, match=f"is damaged and made anew: {line}"):
+        assert_same(take(folder, source).train, Preparing()().train)
 
 
 def array_of(contents, kind, name=""):

@@ -228,3 +228,16 @@ def test_the_hooks_of_oracle_and_tuner_are_called_under_their_public_names(tmp_p
     assert oracle.next_seed() == 8
     assert oracle.file == tmp_path / "trials" / "oracle.json"
     assert oracle.trial_folder("0") == tmp_path / "trials" / "trial_0"
+
+
+@pytest.mark.parametrize(("own", "said"), [(True, "One line."), (False, "Exception encountered when calling layer")])
+def test_keras_wraps_a_page_around_what_a_layer_raises_unless_it_is_marked(own: bool, said: str) -> None:
+    class Raises(keras.layers.Layer):
+        def call(self, inputs: Any) -> Any:
+            if not own:
+                raise ValueError("One line.")
+            with private.own_line():
+                raise ValueError("One line.")
+
+    with pytest.raises(ValueError, match=f"^{said}"):
+        Raises()(tf.zeros([1]))

@@ -234,3 +234,47 @@ def test_what_xla_compiles_is_not_checked():
     one.optimizer.build(one.trainable_variables)
     step = tf.function(lambda *data: one.train_step(data)["loss"], jit_compile=True, autograph=False)
     assert np.isfinite(step({"c": tf.constant([0, 1]), "d": tf.constant([0, 1])}, tf.constant([0.0, -1.0])))
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize(
+    ("labels", "line"),
+    [
+        (
+            np.zeros(ROWS - 1, np.float32),
+            r"^The label has 5 rows, but column '\w+' has 6\. Give all columns, the label",
+        ),
+        (np.zeros([ROWS, 2], np.float32), r"^The label is one number a row; received shape \((None|6), 2\)\. Give \["),
+        (tf.ragged.constant([[0.0]] * ROWS), "^The label is one number a row; received a RaggedTensor. Give a dense"),
+    ],
+    ids=["fewer", "wide", "ragged"],
+)
+def test_labels_of_another_shape_are_refused_before_the_loss_fails(labels, line, known):
+    batch = (columns(), labels)
+    data = tf.data.Dataset.from_tensors(batch)
+    if not known:
+        data = tf.data.Dataset.from_generator(
+            lambda: [batch], output_signature=tf.nest.map_structure(unknown_rows, data.element_spec)
+        )
+    fitted = RankingModel(FEATURES, embedding_dim=2, hidden_units=(3,))
+    fitted.compile()
+    with pytest.raises(ValueError, match=line) as caught:
+        fitted.fit(data, verbose=0)
+    assert "\n" not in str(caught.value)
+
+
+def unknown_rows(spec):
+    if isinstance(spec, tf.RaggedTensorSpec):
+        return spec
+    return tf.TensorSpec([None, *spec.shape[1:]], spec.dtype)
+
+
+def test_a_column_that_does_not_fit_its_feature_is_one_line_in_fit_and_in_a_call():
+    odd = columns(c=np.linspace(0, 1, ROWS))
+    fitted = model()
+    for ask in (lambda: fitted.fit(tf.data.Dataset.from_tensors((odd, at(0, 1))), verbose=0), lambda: fitted(odd)):
+        with pytest.raises(
+            ValueError, match=r"^Feature 'c' is a category; received float64\. Cast the column"
+        ) as caught:
+            ask()
+        assert "\n" not in str(caught.value)
