@@ -32,7 +32,7 @@ def evaluate(
     check_columns(data, [*named_columns(Target(given.label, weight), groups), *read], format=format)
     opened, _ = open_run(model, trust=trust)
     target = Target(given.label, weight, "binary" if opened.is_binary else "regression")
-    table = read_table(data, format=format, types=opened.features.dtypes)
+    table = read_table(data, format=format, types=opened.features.column_types)
     from nfm_tfrs.data.parts import encode_part
     from nfm_tfrs.training import evaluate
 

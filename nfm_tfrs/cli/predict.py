@@ -30,7 +30,7 @@ def predict(
         run, features = read_run(model)
         check_columns(data, [(None, column) for column in (features.columns if features else ())], format=format)
         opened, _ = open_run(model, trust=trust)
-        table = read_table(data, format=format, types=opened.features.dtypes)
+        table = read_table(data, format=format, types=opened.features.column_types)
         if "prediction" in table.schema.names:
             raise ValueError("The data has a column 'prediction' already. Rename it.")
         from nfm_tfrs.data.parts import encode_part

@@ -176,7 +176,7 @@ def train(
                 interrupted=interruption.ended,
             )
             write_run(folder, trained.model, trained.history, _judged(trained.model, data, users, parts), record)
-        if interruption.ended and out.exists() and not interrupted_run(out):
+        if interruption.ended and out.exists():  # a run, whole or interrupted later than this one
             aside = kept_aside(folder, out)
             raise _ended(interruption, trained, f"{aside}; {out} is as it was.")
     if interruption.ended:

@@ -115,7 +115,9 @@ def prepare_files(
     }
 
     def read(role: str) -> pa.Table:
-        return read_table(files[role], format=format, types=features.dtypes if features else {})
+        kinds = rules.get("kinds") or {}
+        numbers = {name: kind for name, kind in kinds.items() if kind == "number"}
+        return read_table(files[role], format=format, types=features.column_types if features else numbers)
 
     def prepared() -> Prepared:
         if valid is None:

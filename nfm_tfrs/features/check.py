@@ -15,6 +15,7 @@ from nfm_tfrs.features.bag import INT_MISSING, UINT64_MISSING, splits_of
 from nfm_tfrs.features.bag import Bag as Bag
 from nfm_tfrs.features.bag import Columns as Columns
 from nfm_tfrs.features.feature import FLOAT32_MAX, Feature, MultiCategoricalFeature, NumericFeature
+from nfm_tfrs.features.host import finite_floats
 
 if TYPE_CHECKING:
     from nfm_tfrs.features.spec import FeatureSpec
@@ -214,10 +215,7 @@ def _numbers(feature: NumericFeature, array: pa.Array, first_row: int) -> pa.Arr
             f"Column {name!r} is infinite ({values[at]}) in row {first_row + at}. Clip it, or set it to null for "
             "missing."
         )
-    with np.errstate(over="ignore"):
-        narrow = values.astype(np.float32)
-    beyond = np.isinf(narrow)  # finite all the same, as in the graph
-    return pa.array(np.where(beyond, values, narrow) if beyond.any() else narrow)
+    return pa.array(finite_floats(values))
 
 
 def check_text_of_number(name: str, array: pa.Array | pa.ChunkedArray, first_row: int = 0) -> None:

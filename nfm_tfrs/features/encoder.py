@@ -15,7 +15,7 @@ from nfm_tfrs.features.feature import (
     MultiCategoricalFeature,
     NumericFeature,
 )
-from nfm_tfrs.features.host import floats, host_bag, integers, rows_of_integers, unsigned
+from nfm_tfrs.features.host import finite_floats, host_bag, integers, rows_of_integers, unsigned
 from nfm_tfrs.features.lengths import check_lengths
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import keras, tf
@@ -128,7 +128,7 @@ class FeatureEncoder(keras.layers.Layer):
             ids[:, position] = self._whole_rows(feature, arrays[feature.name])
         numbers: np.ndarray = np.empty([rows, len(self.features.numbers)], np.float32)
         for position, number in enumerate(self.features.numbers):
-            numbers[:, position] = _standardised_array(number, floats(arrays[number.name]))
+            numbers[:, position] = _standardised_array(number, _numbers_of(arrays[number.name]))
         encoded: Columns = {IDS: ids, NUMBERS: numbers}
         for bag in self.features.bags:
             values, splits, weights = host_bag(bag, arrays)
@@ -172,7 +172,7 @@ class FeatureEncoder(keras.layers.Layer):
     def _whole_rows(self, feature: Feature, array: Any) -> np.ndarray:
         """What `_rows` gives for a whole Arrow column, its nulls missing."""
         if isinstance(feature, NumericFeature):
-            return self._rows(feature, tf.constant(floats(array))).numpy()
+            return self._rows(feature, tf.constant(_numbers_of(array))).numpy()
         offset = self.features.offsets[feature.name]
         # A table of 26 columns, ns a row: 490 by distinct value, 150 through `local`, 130 by adding.
         if feature.vocabulary_size is not None:
@@ -348,6 +348,10 @@ def _standardised(feature: NumericFeature, values: tf.Tensor) -> tf.Tensor:
     beyond = tf.sign(values) * LARGEST_UNBENT * (2 - LARGEST_UNBENT / tf.maximum(tf.abs(values), LARGEST_UNBENT))
     bent = tf.logical_and(tf.abs(values) > LARGEST_UNBENT, tf.logical_not(infinite))
     return tf.cast(tf.where(bent, beyond, values), tf.float32)
+
+
+def _numbers_of(array: Any) -> np.ndarray:
+    return finite_floats(array.fill_null(float("nan")).to_numpy(zero_copy_only=False))
 
 
 def _standardised_array(feature: NumericFeature, values: np.ndarray) -> np.ndarray:

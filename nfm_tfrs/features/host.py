@@ -79,3 +79,11 @@ def unsigned(values: np.ndarray) -> np.ndarray:
 def floats(array: Any) -> np.ndarray:
     """Returns float32 `[n]`, missing ones NaN."""
     return array.fill_null(float("nan")).to_numpy(zero_copy_only=False).astype(np.float32)
+
+
+def finite_floats(values: np.ndarray) -> np.ndarray:
+    """Returns numbers `[n]` as float32, and where a finite one is beyond it all as float64, that one as it is."""
+    with np.errstate(over="ignore"):
+        narrow: np.ndarray = values.astype(np.float32)
+    beyond = np.isinf(narrow) & np.isfinite(values)
+    return np.where(beyond, values, narrow) if beyond.any() else narrow

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from nfm_tfrs.features.feature import (
     RESERVED_PREFIX,
@@ -101,6 +101,11 @@ class FeatureSpec:
     def dtypes(self) -> dict[str, DType]:
         """`"string"` or `"int64"` for each single-valued category that says which."""
         return {f.name: f.dtype for f in self.features if isinstance(f, CategoricalFeature) and f.dtype}
+
+    @cached_property
+    def column_types(self) -> dict[str, Literal["string", "int64", "number"]]:
+        """`dtypes`, and `"number"` for each number: what a reader of text need not guess."""
+        return {**self.dtypes, **{number.name: "number" for number in self.numbers}}
 
     @cached_property
     def columns(self) -> tuple[str, ...]:

@@ -75,10 +75,16 @@ def batch_checks(
         weights = tf.reshape(weights, [-1])
         limited = tf.clip_by_value(weights, 0.0, _FINITE[1])
         checks.append(Check(_all_equal(weights, limited), _wrong_weight, [weights]))
-    if spec is not None and isinstance(columns, Mapping):
-        columns = {name: _tensor(columns[name]) for name in read_names(spec, columns)}
-        checks += _numbers(spec, columns) + _bag_weights(spec, columns)
-    return checks
+    return checks + value_checks(spec, columns)
+
+
+@tf.autograph.experimental.do_not_convert
+def value_checks(spec: FeatureSpec | None, columns: Any) -> list[Check]:
+    """Returns the checks of the numbers and the weights inside bags; see `batch_checks` for the arguments."""
+    if spec is None or not isinstance(columns, Mapping):
+        return []
+    columns = {name: _tensor(columns[name]) for name in read_names(spec, columns)}
+    return _numbers(spec, columns) + _bag_weights(spec, columns)
 
 
 @tf.autograph.experimental.do_not_convert

@@ -25,9 +25,9 @@ def with_class_weights(given: dict[str, Any], label: str | None) -> dict[str, An
     class_weight = given.get("class_weight") or {}
     if isinstance(x, Mapping):
         y = x[label] if y is None and label is not None else y
-        if y is None or weights is None:
-            return {**given, "y": y}
-        product = np.reshape(weights, -1) * _of_classes(np.asarray(y), class_weight)
+        if y is None:
+            return given
+        product = _of_classes(np.asarray(y), class_weight) * (1.0 if weights is None else np.reshape(weights, -1))
         return {**given, "y": y, "sample_weight": product, "class_weight": None}
     if isinstance(x, tf.data.Dataset):
         return _weighted(given, x, label)
@@ -42,16 +42,24 @@ def with_class_weights(given: dict[str, Any], label: str | None) -> dict[str, An
 def _weighted(given: dict[str, Any], dataset: Any, label: str | None) -> dict[str, Any]:
     if isinstance(dataset.element_spec, Mapping) and label is not None:
         return {**given, "x": dataset.map(lambda columns: (columns, columns[label]))}
-    if not isinstance(dataset.element_spec, tuple) or len(dataset.element_spec) != 3:
+    if not isinstance(dataset.element_spec, tuple) or len(dataset.element_spec) not in (2, 3):
         return given
     class_weight = given.get("class_weight") or {}
     if sorted(class_weight) != list(range(len(class_weight))):
         return given  # which Keras refuses
     table = tf.constant([class_weight[number] for number in sorted(class_weight)], tf.float32)
 
-    def weighted(columns: Any, labels: Any, weights: Any) -> tuple[Any, Any, Any]:
-        of_classes = tf.gather(table, tf.cast(tf.round(tf.reshape(labels, [-1])), tf.int64))
-        return columns, labels, tf.reshape(tf.cast(weights, tf.float32), [-1]) * of_classes
+    def weighted(columns: Any, labels: Any, *weights: Any) -> tuple[Any, Any, Any]:
+        classes = tf.cast(tf.round(tf.cast(tf.reshape(labels, [-1]), tf.float32)), tf.int64)
+        known = tf.logical_and(classes >= 0, classes < len(class_weight))
+        line = f"The class_weight {class_weight!r} has no weight of a label that there is. Give each class one."
+        with tf.control_dependencies([tf.debugging.assert_equal(known, True, line)]):
+            of_classes = tf.gather(table, tf.where(known, classes, 0))
+        return (
+            columns,
+            labels,
+            tf.reshape(tf.cast(weights[0], tf.float32), [-1]) * of_classes if weights else of_classes,
+        )
 
     return {**given, "x": dataset.map(weighted), "class_weight": None}
 

@@ -12,6 +12,7 @@ from nfm_tfrs.keras_compat import in_xla, keras, tf
 from nfm_tfrs.keras_compat.private import steps_taken
 
 _IN_LOOP = re.compile(r"must be defined before the loop.*?ran into an? \w+: *(.*)", re.DOTALL)
+_ASSERTED = re.compile(r"assertion failed: \[((?:Feature|Column|The) .+?)\] \[")
 _RAISED = re.compile(r"\b(LossNotFinite|ValueError|FileNotFoundError): (.+)")
 
 
@@ -167,7 +168,7 @@ def finite_step(
     on with gradients of 0 and the averages of before.
 
     Args:
-        loss: What the gradients are of, a scalar.
+        loss: What the gradients are of, a float32 scalar: in units of the label's scale, regularisation included.
         gradients: Tensors, `IndexedSlices` or None.
         variables: Whose gradients they are.
         before: What `averages` returned before the forward pass.
@@ -185,18 +186,19 @@ def finite_step(
     if tf.distribute.get_strategy().num_replicas_in_sync > 1:
         _keep(before, rows > 0)
         gradients = [_changed(gradient, lambda values: tf.where(rows > 0, values, 0)) for gradient in gradients]
-    parts = {f"average {variable.name}": variable.read_value() for variable, _ in before}
-    parts |= {} if scaled else _named(gradients, variables)
-    values = list(parts.values())
+    moved = {f"average {variable.name}": variable.read_value() for variable, _ in before}
+    # Squared: what float32 cannot square makes an optimizer's second moment infinite, and the step after it NaN.
+    squares = {} if scaled else {name: tf.nn.l2_loss(one) for name, one in _named(gradients, variables).items()}
     # The sum of all is finite only if they are: half the work of a look at each.
-    finite = tf.math.is_finite(tf.add_n([loss, *(tf.cast(tf.reduce_sum(one), loss.dtype) for one in values)]))
+    sums = [*(tf.reduce_sum(one) for one in moved.values()), *squares.values()]
+    finite = tf.math.is_finite(tf.add_n([loss, *(tf.cast(one, loss.dtype) for one in sums)]))
     if in_xla():
         _keep(before, finite)
         yield [_changed(gradient, lambda values: tf.where(finite, values, 0)) for gradient in gradients]
         return
 
     def look() -> list[tf.Tensor]:
-        fine = [tf.reduce_all(tf.math.is_finite(one)) for one in values]
+        fine = [tf.reduce_all(tf.math.is_finite(one)) for one in (*moved.values(), *squares.values())]
         kept = _keep(before, tf.reduce_all(tf.stack([tf.math.is_finite(loss), *fine])))
         with tf.control_dependencies(kept):  # else the step may end before
             return [tf.identity(loss), *fine]
@@ -206,7 +208,7 @@ def finite_step(
         if np.isfinite(loss):
             if all(fine):
                 return  # the sum alone was too large
-            what = f"The {list(parts)[fine.index(False)]} is infinite or NaN"
+            what = f"The {[*moved, *squares][fine.index(False)]} is infinite, NaN or too large to be squared"
         raise LossNotFinite(
             f"{what} in {batch}, which moved no weight; the training stopped there. Lower the learning rate."
         )
@@ -232,6 +234,8 @@ def own_words() -> Iterator[None]:
             raise
         raise ValueError(wrapped[1].strip()) from error
     except (tf.errors.InvalidArgumentError, tf.errors.UnknownError) as error:
+        if (asserted := _ASSERTED.search(error.message)) is not None:  # of a shape that is known in the step alone
+            raise ValueError(asserted[1].replace("\\'", "'")) from error
         raised = _RAISED.search(error.message)
         if raised is None:
             raise

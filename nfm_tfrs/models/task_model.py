@@ -7,7 +7,7 @@ from typing import Any, Literal
 from nfm_tfrs.arguments import check_arguments, missing_column
 from nfm_tfrs.keras_compat import keras, private, tf, tfrs
 from nfm_tfrs.models import callbacks, inputs
-from nfm_tfrs.models.batch_checks import as_target, batch_checks, length_checks
+from nfm_tfrs.models.batch_checks import as_target, batch_checks, length_checks, value_checks
 from nfm_tfrs.models.class_weights import with_class_weights
 from nfm_tfrs.models.inputs import no_labels
 from nfm_tfrs.models.stop import Place, averages, checked, finite_step, own_words
@@ -160,7 +160,7 @@ class TaskModel(tfrs.Model):
             return super().test_on_batch(*args, **kwargs)
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
-        """Predicts as Keras' `predict` does; refuses columns of different lengths."""
+        """Predicts as Keras' `predict` does; refuses the columns that `fit` refuses."""
         with self._steps_an_execution(1), own_words():
             return super().predict(*args, **kwargs)
 
@@ -221,6 +221,8 @@ class TaskModel(tfrs.Model):
         checks = batch_checks(features, columns, labels, weights, is_binary=self.is_binary, label=self.label)
         with checked(checks, self._place.words(training), private.steps_taken(self)):
             predictions = self(columns, training=training)
+            # Else what looks at their shapes alone, such as gradients, may fail before the checks have spoken.
+            labels, weights = tf.identity(labels), None if weights is None else tf.identity(weights)
         losses = self.task(labels=labels, predictions=predictions, sample_weight=weights, training=training)
         losses = tf.cast(losses, tf.float32)
         # Without rows 0, not NaN: of several replicas, one may be left without in the last batch.
@@ -259,7 +261,8 @@ class TaskModel(tfrs.Model):
 
     def predict_step(self, inputs: Any) -> Any:
         columns = keras.utils.unpack_x_y_sample_weight(inputs)[0]
-        checks = length_checks(getattr(self, "features", None), columns, {}, may_be_empty=True)
+        features = getattr(self, "features", None)
+        checks = length_checks(features, columns, {}, may_be_empty=True) + value_checks(features, columns)
         with checked(checks, self._place.words(False), private.steps_taken(self)):
             return self(columns, training=False)
 

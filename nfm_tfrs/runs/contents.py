@@ -91,18 +91,23 @@ def _numbers_held(archive: zipfile.ZipFile) -> int:
     return sum(count for count, _ in held)
 
 
-def _datasets(group: Any, depth: int = 0) -> Iterator[Any]:
-    """The datasets of a group of an HDF5 file; links to anywhere else are refused, for they name other files."""
+def _datasets(group: Any, depth: int = 0, seen: set[int] | None = None) -> Iterator[Any]:
+    """The datasets of a group of an HDF5 file, each once; links to anywhere else are refused: they name other files."""
     import h5py
 
+    seen = set() if seen is None else seen
     if depth > 64:
         raise ValueError(f"{_WEIGHTS} is nested more than 64 levels deep")
     for name in group:
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
             raise ValueError(f"{_WEIGHTS} has a link at {name!r}")
         part = group[name]
+        address = h5py.h5o.get_info(part.id).addr
+        if address in seen:  # by another name: a group may be in many others
+            continue
+        seen.add(address)
         if isinstance(part, h5py.Group):
-            yield from _datasets(part, depth + 1)
+            yield from _datasets(part, depth + 1, seen)
         elif part.external or part.is_virtual:
             raise ValueError(f"{_WEIGHTS} has a part of another file at {name!r}")
         else:

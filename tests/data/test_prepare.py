@@ -180,3 +180,12 @@ def test_text_among_the_numbers_of_a_csv_is_named_with_its_row_in_the_file(tmp_p
         ValueError, match=r"^Column 'price' is '-' in row 41, but feature 'price' was declared numeric\."
     ):
         prepare_files(tmp_path / "rows.csv", "click", "random", features=SPEC)
+
+
+def test_a_number_that_a_file_writes_with_zeros_in_front_is_read_as_one(tmp_path):
+    lines = "".join(f"{row % 12 + 1:02d},{row % 7},{row % 2}\n" for row in range(60))
+    (tmp_path / "a.csv").write_text("month,user,click\n" + lines)
+    inferred = prepare_files(tmp_path / "a.csv", "click", "random", kinds={"month": "number"}, min_count=1)
+    assert inferred.features["month"].std > 1
+    again = prepare_files(tmp_path / "a.csv", "click", "random", features=inferred.features)
+    np.testing.assert_array_equal(again.train.columns["encoded/numbers"], inferred.train.columns["encoded/numbers"])

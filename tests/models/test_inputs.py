@@ -215,6 +215,11 @@ def test_class_weights_and_weights_of_batches_are_multiplied(shape):
 def test_a_class_without_a_weight_is_named(fitted):
     with pytest.raises(ValueError, match=r"^class_weight has no weight of the label 1; received \{0: 1.0\}"):
         fitted.fit(PLAIN, sample_weight=np.ones(ROWS), class_weight={0: 1.0}, verbose=0)
+    labels = np.arange(ROWS) % 2
+    columns = {name: column for name, column in PLAIN.items() if name != "y"}
+    for parts in ((columns, labels), (columns, labels, np.ones(ROWS, np.float32))):
+        with pytest.raises(ValueError, match=r"^The class_weight \{0: 1.0\} has no weight of a label that there is"):
+            fitted.fit(tf.data.Dataset.from_tensors(parts), class_weight={0: 1.0}, verbose=0)
 
 
 def test_class_weights_are_refused_where_the_label_cannot_be_taken_out(fitted):

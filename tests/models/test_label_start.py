@@ -99,7 +99,6 @@ SOURCES = {
     "unknown length": lambda model, labels: model.fit(dataset(labels).filter(lambda *_: True), verbose=0),
     "one shot": lambda model, labels: model.fit(one_shot(labels), verbose=0),
     "generator": lambda model, labels: model.fit((batch for batch in list(dataset(labels))), verbose=0),
-    "arrays": lambda model, labels: model.fit(ROWS, labels, batch_size=BATCH, shuffle=False, verbose=0),
     "sequence": lambda model, labels: model.fit(Batches(labels), shuffle=False, verbose=0),
 }
 
@@ -115,6 +114,43 @@ def test_the_first_eight_batches_tell_it_and_are_trained_on(source):
 
     for one, other in zip(model.get_weights(), told.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_all_rows_tell_it_where_fit_holds_them():
+    model, told = model_of("regression"), model_of("regression")
+    told.adapt_labels(NUMBERS)
+    model.fit(ROWS, NUMBERS, batch_size=BATCH, shuffle=False, verbose=0)
+    told.fit(dataset(NUMBERS), verbose=0)
+    for one, other in zip(model.get_weights(), told.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("labels", "weights"),
+    [
+        (CLICKS + 1, None),
+        (2 * CLICKS - 1, None),
+        (CLICKS, -np.ones(40)),
+        (CLICKS, np.ones(39)),
+        (CLICKS, [np.nan] * 40),
+    ],
+    ids=["1 and 2", "-1 and 1", "negative weights", "fewer weights", "no weights"],
+)
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_the_step_refuses_leaves_the_start_alone(labels, weights, whole):
+    model = model_of("binary")
+    weights = None if weights is None else np.asarray(weights, np.float32)
+    if whole:
+        given = {"x": ROWS, "y": labels, "sample_weight": weights, "batch_size": 40}
+    elif weights is None:
+        given = {"x": dataset(labels)}
+    else:
+        given = {"x": tf.data.Dataset.from_tensors((ROWS, labels, weights))}
+    with pytest.raises(ValueError, match=r"label|weight"):
+        model.fit(**given, verbose=0)
+    assert start(model) == (0.0, 1.0)
+    model.fit(dataset(CLICKS), verbose=0)
+    assert start(model) == pytest.approx((np.log(0.25 / 0.75), 1.0))
 
 
 @pytest.mark.parametrize("steps_per_execution", [1, 3, "auto"])

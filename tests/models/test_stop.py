@@ -55,7 +55,7 @@ def test_a_step_that_diverges_moves_nothing_and_names_its_place(eager):
     one, weights = model(keras.optimizers.SGD(Falling(30)), eager), Weights()
     with pytest.raises(
         LossNotFinite,
-        match=r"^The average .*moving_variance:0 is infinite or NaN in batch 12 of epoch 2, which moved no weight",
+        match=r"^The average .*moving_variance:0 is infinite, NaN or too large to be squared in batch 12 of epoch 2, ",
     ):
         one.fit(data(), epochs=3, callbacks=[weights], verbose=0)
     assert len(weights.after) == 1
@@ -141,15 +141,15 @@ def stepped(loss, gradient, scaled=False):
             stepped.average = average.numpy()
 
 
-def test_gradients_whose_sum_alone_is_infinite_are_taken():
-    assert stepped(0.5, [3e38, 3e38]) == (pytest.approx([3e38, 3e38]), 5.0)
+def test_large_gradients_are_taken():
+    assert stepped(0.5, [1e18, -1e18]) == (pytest.approx([1e18, -1e18]), 5.0)
 
 
-@pytest.mark.parametrize("gradient", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("gradient", [np.nan, np.inf, -np.inf, 1e20])
 def test_a_gradient_that_is_not_finite_stops_the_step_too_and_puts_the_averages_back(gradient):
     with pytest.raises(
         LossNotFinite,
-        match=r"^The gradient of weight:0, variable 0, is infinite or NaN in the batch, which moved no weight",
+        match=r"^The gradient of weight:0, variable 0, is infinite, NaN or too large to be squared in the batch, ",
     ):
         stepped(0.5, [1.0, gradient])
     assert stepped.average == 1.0

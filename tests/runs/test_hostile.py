@@ -367,6 +367,19 @@ def test_weights_that_name_other_files_or_declare_what_is_not_there_are_refused(
         load_model(file)
 
 
+def test_groups_that_are_in_many_others_are_looked_at_once(honest, tmp_path):
+    """Forty groups, each of which holds the one before it twice: as a tree of names a million million."""
+
+    def doubled(file):
+        last = file.create_group("leaf")
+        for number in range(40):
+            group = file.create_group(f"group{number}")
+            group["a"] = group["b"] = last
+            last = group
+
+    assert load_model(with_weights(honest, tmp_path / "doubled.keras", doubled)).built
+
+
 @pytest.mark.parametrize("share", np.linspace(0.02, 0.98, 25).round(2).tolist())
 def test_a_flipped_byte_is_refused_in_one_line(honest, tmp_path, share):
     data = bytearray(honest.read_bytes())

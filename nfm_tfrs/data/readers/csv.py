@@ -13,6 +13,7 @@ from nfm_tfrs.arguments import check_names, missing_column
 from nfm_tfrs.data.readers.leading_zeros import may_hold, padded
 from nfm_tfrs.data.readers.refusals import damaged_gzip
 
+_TYPES = {"string": pa.string(), "int64": pa.int64()}
 _BEYOND_INT64 = re.compile(r"CSV column #(\d+): .*error to int64: invalid value '\d{19,20}'")
 
 
@@ -25,7 +26,7 @@ def read_csv(path: Path, delimiter: str, columns: Sequence[str] | None, types: M
         path: The file.
         delimiter: The character between two values of a line.
         columns: The columns to read; all if None.
-        types: `"string"` or `"int64"` by column; the others are guessed.
+        types: `"string"`, `"int64"`, or `"number"` of either kind, by column; the others are guessed.
 
     Raises:
         ValueError: It is empty, lacks a column, has two of a name that is read, is no table, or is compressed and
@@ -38,7 +39,7 @@ def read_csv(path: Path, delimiter: str, columns: Sequence[str] | None, types: M
             if name not in present:
                 raise ValueError(f"{path}: {missing_column(name, names)}")
         check_names(path, (name for name in names if name in read))
-    arrow_types = {name: pa.string() if kind == "string" else pa.int64() for name, kind in types.items()}
+    arrow_types = {name: _TYPES[kind] for name, kind in types.items() if kind in _TYPES}
     with _plain_errors(path):
         table = _read(path, delimiter, columns, arrow_types)
         for position, field in enumerate(table.schema):

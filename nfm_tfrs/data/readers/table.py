@@ -46,7 +46,7 @@ def read_table(
         columns: The columns to return, in this order; all if None.
         format: One of parquet, csv, tsv, libsvm, libffm and tfrecord, where the suffix does not say it. All but
             Parquet may end in .gz.
-        types: `"string"` or `"int64"` for columns of CSV files, whose types are guessed otherwise.
+        types: `"string"`, `"int64"` or `"number"` for columns of CSV files, whose types are guessed otherwise.
 
     Returns:
         The table. Repeating strings of Parquet come as dictionary. The values of libsvm and libffm carry in their

@@ -68,6 +68,7 @@ def test_whole_numbers_that_begin_with_zeros_stay_text(tmp_path, suffix):
     assert [str(kind) for kind in read("7").schema.types] == ["int64", *types[1:]]
     assert read("007")["zip"].to_pylist()[:2] == ["007", "700"]
     assert read("007", types={"zip": "int64"})["zip"][0].as_py() == 7  # as an older model was trained
+    assert read("007", types={"zip": "number"})["zip"].type == pa.int64()
     assert read("007", columns=["user"])["user"].type == pa.int64()
 
 
