@@ -6,6 +6,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import typer
+
 from nfm_tfrs.runs.record import RunRecord
 
 
@@ -49,6 +51,11 @@ class Interruption:
     def status(self) -> int:
         """The exit status of a process that a signal ends."""
         return 128 + (self.number or 0)
+
+    def leave(self) -> None:
+        """Ends the command with the status of the signal, where one was heard."""
+        if self.number is not None:
+            raise typer.Exit(self.status)
 
     def callback(self) -> Any:
         """Returns the Keras callback that ends the training, after the last of all others; imports TensorFlow."""

@@ -182,8 +182,7 @@ def train(
     if interruption.ended:
         raise _ended(interruption, trained, f"{out}, which the same command replaces.")
     console.print(f"Wrote {', '.join(FILES)} to {out}.")
-    if interruption.number is not None:  # heard when the training had ended: the run is whole
-        raise typer.Exit(interruption.status)
+    interruption.leave()  # heard when the training had ended: the run is whole
 
 
 def _known_features(rows: Rows, best: Best) -> FeatureSpec | None:

@@ -252,7 +252,8 @@ def _open(folder: Path, *, check: bool = False) -> Prepared:
     columns: dict[str, Columns] = {part: {} for part in contents.rates}
     targets: dict[str, dict[str, np.ndarray]] = {part: {} for part in contents.rates}
     bags: dict[tuple[str, str], dict[str, np.ndarray]] = {}
-    for array in (_Array(**written) for written in contents.arrays):
+    arrays = [_Array(**written) for written in contents.arrays]
+    for array in arrays:
         part, kind, name = array.of
         mapped = _mapped(check_file(folder, array.file), np.dtype(array.dtype), tuple(array.shape))
         if kind == "columns":
@@ -270,7 +271,7 @@ def _open(folder: Path, *, check: bool = False) -> Prepared:
     }
     for rows in encoded.values() if check else ():
         check_part(rows, features)
-    files = {array["file"] for array in contents.arrays} | set(contents.tables.values())
+    files = {array.file for array in arrays} | set(contents.tables.values())
     if check and not files <= contents.checksums.keys():
         raise ValueError("not every file has a checksum")
     tables = {part: _table(check_file(folder, file)) for part, file in contents.tables.items()}

@@ -102,7 +102,7 @@ def own_line() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        vars(error)["_keras_call_info_injected"] = True  # as on what it has wrapped already
+        vars(error).update(_keras_call_info_injected=True)  # as on what it has wrapped already
         raise
 
 
