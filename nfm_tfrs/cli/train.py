@@ -177,8 +177,7 @@ def train(
             )
             write_run(folder, trained.model, trained.history, _judged(trained.model, data, users, parts), record)
         if interruption.ended and out.exists():  # a run, whole or interrupted later than this one
-            aside = kept_aside(folder, out)
-            raise _ended(interruption, trained, f"{aside}; {out} is as it was.")
+            raise _ended(interruption, trained, f"{kept_aside(folder, out)}; {out} is as it was.")
     if interruption.ended:
         raise _ended(interruption, trained, f"{out}, which the same command replaces.")
     console.print(f"Wrote {', '.join(FILES)} to {out}.")
