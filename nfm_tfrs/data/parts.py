@@ -13,7 +13,7 @@ from nfm_tfrs.features.check import Bag, Columns, checked_arrays
 from nfm_tfrs.features.encoder import IDS, NUMBERS, FeatureEncoder, bag_key
 from nfm_tfrs.features.host import means_missing
 from nfm_tfrs.features.rates import Rates
-from nfm_tfrs.features.scale import warn_of_raw_numbers
+from nfm_tfrs.features.scale import raw_numbers, warn_of_raw_numbers
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import tf
 from nfm_tfrs.target import Target
@@ -131,8 +131,9 @@ def encode_tables(tables: dict[str, pa.Table], encoder: FeatureEncoder, target: 
             raise ValueError(f"Column {column!r} is the {role} and a feature. Take it out of the features.")
     encoded = {name: encode_part(part, encoder, target) for name, part in tables.items()}
     if "train" in encoded:
-        numbers = {number.name: tables["train"].column(number.name).to_numpy() for number in encoder.features.numbers}
-        warn_of_raw_numbers(encoder.features, numbers)
+        train = tables["train"]
+        raw = raw_numbers(encoder.features, dict.fromkeys(train.column_names))
+        warn_of_raw_numbers(encoder.features, {name: train.column(name).to_numpy() for name in raw})
     for name in ("train", "valid"):
         if name in encoded:
             labels = encoded[name].labels
