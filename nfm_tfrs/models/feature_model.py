@@ -83,7 +83,8 @@ class FeatureModel(LaterWeights, TaskModel):
         given = self._taken(keras.Model.fit, x, args, kwargs)
         columns = given.get("x")
         with self.distribute_strategy.scope():
-            if isinstance(columns, Mapping) and given.get("y") is not None:  # all rows, and no need to wait for batches
+            whole = isinstance(columns, Mapping) and given.get("y") is not None
+            if whole and not given.get("class_weight"):  # else the weights come with the batches
                 label_start.start_at_batches(self, [(columns, given.get("y"), given.get("sample_weight"))])
             elif tf.distribute.has_strategy() and isinstance(columns, tf.data.Dataset) and self.is_fresh:
                 label_start.start_at_batches(self, columns)
