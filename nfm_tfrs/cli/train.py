@@ -1,7 +1,7 @@
 """`nfm-tfrs train`: from a file to a run's folder."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -158,7 +158,6 @@ def train(
             batches = told.stream(rows.data, data, seed=seed) if stream else None
             logs = folder / "tensorboard" if tensorboard else None
             trained = _trained(told, recipe, best, data, batches, seed, logs, interruption)
-            parts = ("valid",) if interruption.ended else ("valid", "test")
             record = RunRecord(
                 target=target,
                 seed=seed,
@@ -175,7 +174,7 @@ def train(
                 command=command,
                 interrupted=interruption.ended,
             )
-            write_run(folder, trained.model, trained.history, _judged(trained.model, data, users, parts), record)
+            write_run(folder, trained.model, trained.history, _judged(trained.model, data, users, record), record)
         if interruption.ended and out.exists():  # a run, whole or interrupted later than this one
             raise _ended(interruption, trained, f"{kept_aside(folder, out)}; {out} is as it was.")
     if interruption.ended:
@@ -248,10 +247,12 @@ def _trained(
         )
 
 
-def _judged(model: Any, data: "Prepared", users: dict[str, Any], parts: Sequence[str]) -> dict[str, dict[str, float]]:
+def _judged(model: Any, data: "Prepared", users: dict[str, Any], record: RunRecord) -> dict[str, dict[str, float]]:
     """The metrics of the rows chosen and, of a whole training, judged on, printed as they come."""
     from nfm_tfrs.training.evaluate import evaluate, evaluate_constant
 
+    parts = ("valid",) if record.interrupted else ("valid", "test")
+    streamed = record.source is not None and record.source.stream  # its training rows may lie in a cache, or may not
     reports: dict[str, dict[str, float]] = {}
     constants: dict[str, float] = {}
     for name in parts:
@@ -259,7 +260,8 @@ def _judged(model: Any, data: "Prepared", users: dict[str, Any], parts: Sequence
             reports[name] = evaluate(model, data.encoded[name], groups=users.get(name))
             print_metrics(f"{name} rows ({len(data.encoded[name]):,})", reports[name])
             if "test" in parts:  # else nothing follows from it: the training was interrupted
-                constant = evaluate_constant(model, data.encoded[name], data.encoded.get("train"))
+                train = None if streamed else data.encoded.get("train")
+                constant = evaluate_constant(model, data.encoded[name], train)
                 print_constant(f"{name} rows", reports[name], constant)
                 constants |= {f"{name}_{metric}": value for metric, value in constant.items()}
     last = list(reports)[-1]

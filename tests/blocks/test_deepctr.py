@@ -57,6 +57,9 @@ def randomise(model, seed):
     rng = np.random.default_rng(seed)
     for variable in model.variables:
         variable.assign(rng.uniform(-0.6, 0.9, variable.shape))
+    if hasattr(model, "label_mean"):  # theirs starts nowhere else
+        model.label_mean.assign(0.0)
+        model.label_scale.assign(1.0)
 
 
 def layers_of(model, kind):

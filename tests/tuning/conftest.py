@@ -93,7 +93,7 @@ class CountingModel:
     def __init__(self, candidate: Any) -> None:
         self.candidate = candidate
         self.luck = zlib.crc32(json.dumps(candidate.to_json()).encode()) / 2**32
-        self.slices = 0
+        self.slices, self.stop_training = 0, False
         self.loss = float("nan") if (candidate.learning_rate or 0) > 1e6 else 0.5
         self.optimizer = SimpleNamespace(build=lambda variables: None)
         self.trainable_variables: list[Any] = []
