@@ -8,6 +8,7 @@ from typing import Any
 
 FORMAT = 1  # of what this version writes; files of version 0.1.0 say none, and are read as this one
 _NEEDED = object()  # instead of a default
+_SAID = 300  # characters of what another package says of a file, which may hold any bytes of it
 
 
 def check_format(written: Any, what: str) -> None:
@@ -33,6 +34,12 @@ def check_format(written: Any, what: str) -> None:
 def reason(error: Exception) -> str:
     """Returns in words, without a full stop, why something that was written could not be read."""
     return f"it has no {error.args[0]!r}" if isinstance(error, KeyError) else str(error).removesuffix(".")
+
+
+def first_line(error: BaseException) -> str:
+    """Returns the first line of an error, shortened, without its full stop; its type where it says nothing."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return line.removesuffix(".") if len(line) <= _SAID else f"{line[:_SAID]}…"
 
 
 def read(written: Any, name: str, kind: Any, default: Any = _NEEDED) -> Any:

@@ -1,4 +1,4 @@
-"""Files and tables changed at random: each opens, or is refused in one line; nothing runs, hangs or takes all memory.
+"""Files changed at random: each opens, or is refused in one line; nothing runs, hangs or takes all memory.
 
 usage: python benchmarks fuzz [--minutes 30] [--only NAME ...] [--seed 0]
 
@@ -33,13 +33,13 @@ from lib.places import BENCHMARKS, RESULTS
 from lib.timing import machine, versions
 
 from nfm_tfrs import CategoricalFeature, FeatureSpec, MultiCategoricalFeature, NumericFeature, RankingModel, load_model
-from nfm_tfrs.data import prepare, prepare_files
+from nfm_tfrs.data import prepare_files
 from nfm_tfrs.keras_compat import tf
 from nfm_tfrs.keras_compat.private import saved_metadata_pb2
 from nfm_tfrs.runs.folder import read_features
 from nfm_tfrs.runs.record import RunRecord, Source
 from nfm_tfrs.target import Target
-from nfm_tfrs.training import Best, Recipe, predict
+from nfm_tfrs.training import Best, Recipe
 
 REFUSED = (ValueError, LookupError, FileNotFoundError)
 LONGEST = 700  # characters of what is said
@@ -203,27 +203,6 @@ def saved_model(folder: Path) -> Attempt:
     return attempt
 
 
-def weights(folder: Path) -> Attempt:
-    """Weights alone, in a file or as a checkpoint, with other bytes."""
-    model = _model()
-    model.save_weights(folder / "honest.weights.h5")
-    model.save_weights(folder / "honest" / "weights")
-
-    def attempt(random: Random) -> None:
-        if random.random() < 0.5:
-            path = folder / "changed.weights.h5"
-            path.write_bytes(changed_bytes((folder / "honest.weights.h5").read_bytes(), random))
-            model.load_weights(path)
-            return
-        shutil.rmtree(folder / "changed", ignore_errors=True)
-        shutil.copytree(folder / "honest", folder / "changed")
-        path = random.choice(sorted((folder / "changed").iterdir()))
-        path.write_bytes(changed_bytes(path.read_bytes(), random))
-        model.load_weights(folder / "changed" / "weights")
-
-    return attempt
-
-
 def json_files(folder: Path) -> Attempt:
     """A features.json, run.json or best.json with other values or bytes; of a best.json its model is made."""
     recipe = Recipe(model="nfm", config={"embedding_dim": 2, "features": SPEC.to_dict()}, learning_rate=0.1)
@@ -345,74 +324,11 @@ def _example(row: dict[str, Any]) -> bytes:
     return written
 
 
-TYPES = (
-    *(pa.null(), pa.bool_(), pa.int8(), pa.uint8(), pa.int32(), pa.uint64(), pa.float16(), pa.float32(), pa.float64()),
-    *(pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.date32(), pa.timestamp("ns"), pa.duration("s")),
-    *(pa.decimal128(9, 2), pa.list_(pa.string()), pa.large_list(pa.int32()), pa.list_(pa.float32(), 2)),
-    *(pa.list_(pa.list_(pa.int8())), pa.struct([("a", pa.int8())]), pa.dictionary(pa.int8(), pa.string())),
-    *(pa.map_(pa.string(), pa.int8()), pa.time32("s")),
-)
-NUMBERS = (0, 1, 2, -1, 5, 127, 2**31 - 1, 2**63 - 1, 2**64 - 1, 0.5, -0.0, 1e-320, 1e300, np.nan, np.inf, -np.inf)
-
-
-def _odd_column(random: Random, rows: int) -> pa.Array:
-    kind = random.choice(TYPES)
-    share = random.choice((0.0, 0.1, 0.9))
-    values = [None if random.random() < share else _odd_value(kind, random) for _ in range(rows)]
-    return pa.array(values, kind)
-
-
-def _odd_value(kind: pa.DataType, random: Random) -> Any:
-    """A value that such a column can hold."""
-    if pa.types.is_dictionary(kind):
-        return _odd_value(kind.value_type, random)
-    if pa.types.is_fixed_size_list(kind):
-        return [_odd_value(kind.value_type, random) for _ in range(kind.list_size)]
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return [_odd_value(kind.value_type, random) for _ in range(random.randint(0, 3))]
-    if pa.types.is_map(kind):
-        return [("a", 1)]
-    if pa.types.is_struct(kind):
-        return {"a": 1}
-    words = ("", "a", "b", "a|b", "1", "nan", "\0", "\u202e", "x" * 300)
-    for value in random.sample((*NUMBERS, *words, b"a", True), len(NUMBERS) + len(words) + 2):
-        try:
-            pa.scalar(value, kind)
-        except (pa.ArrowException, TypeError, ValueError, OverflowError):
-            continue
-        return value
-    return None
-
-
-def tables(folder: Path) -> Attempt:
-    """Tables whose columns, label and weights have other types and values: prepared, and predicted by a model."""
-    del folder
-    model = _model()
-
-    def attempt(random: Random) -> None:
-        table = _table(random.randrange(9))
-        for _ in range(random.choice((1, 1, 2))):
-            at = random.randrange(table.num_columns)
-            table = table.set_column(at, table.column_names[at], _odd_column(random, table.num_rows))
-        if random.random() < 0.1:
-            table = table.slice(0, random.randint(0, 3))
-        target = Target.parse(random.choice(("click", "price", "price>=1", 'city="Rome"')), weight="trust")
-        if random.random() < 0.5:
-            prepare(table, target, random.choice(("random", "time:day", "time:user")), min_count=1)
-            return
-        prepared = prepare(table, Target.parse("click"), "random", features=SPEC)
-        logits = predict(model, prepared.train)
-        if not np.isfinite(logits).all():
-            raise AssertionError(f"the columns {table.schema.types} give logits that are not finite")
-
-    return attempt
-
-
 KINDS: dict[str, Callable[[Path], Attempt]] = {
     make.__name__: make
     for make in (
-        *(keras_bytes, keras_parts, saved_model, weights, json_files, cache),
-        *(text_files, binary_files, tables),
+        *(keras_bytes, keras_parts, saved_model, json_files, cache),
+        *(text_files, binary_files),
     )
 }
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Literal, TypeGuard, TypeVar
 
@@ -10,6 +11,7 @@ from google.protobuf.message import DecodeError
 from tensorflow.python.framework.ops import gradient_registry
 from tensorflow.python.ops import control_flow_util
 from tf_keras.protobuf import saved_metadata_pb2
+from tf_keras.src.saving import serialization_lib
 
 from nfm_tfrs.keras_compat.packages import tf
 
@@ -53,6 +55,35 @@ def is_feature_column(thing: Any) -> TypeGuard[Any]:
 
 
 # --- Keras
+
+
+_lookup: Callable[..., Any] = serialization_lib._retrieve_class_or_fn
+_check: ContextVar[Callable[[Mapping[str, Any]], None] | None] = ContextVar("check", default=None)
+
+
+def _checked_lookup(
+    name: Any, registered_name: Any, module: Any, obj_type: str, full_config: Any, custom_objects: Any = None
+) -> Any:
+    if (check := _check.get()) is not None:
+        kind = "function" if obj_type == "function" else name
+        check({"module": module, "class_name": kind, "registered_name": registered_name, "config": name})
+    return _lookup(name, registered_name, module, obj_type, full_config, custom_objects)
+
+
+@contextmanager
+def looked_up_by(check: Callable[[Mapping[str, Any]], None]) -> Iterator[None]:
+    """Asks `check` before Keras looks up, inside, a class or function that a config names; it may import it.
+
+    Args:
+        check: Called with `module`, `class_name`, `registered_name` and, of a function, its name as `config`; raises
+            where this may not be looked up.
+    """
+    serialization_lib._retrieve_class_or_fn = _checked_lookup  # for good: other threads have no check, and see none
+    token = _check.set(check)
+    try:
+        yield
+    finally:
+        _check.reset(token)
 
 
 def clear_losses(model: Any) -> None:
@@ -132,6 +163,7 @@ PRIVATE_NAMES: Mapping[str, Any] = {
     "tensorflow.python.framework.ops.gradient_registry._registry": forgotten_gradients,
     "tensorflow.__internal__.tracking.no_automatic_dependency_tracking": untracked,
     "tensorflow.__internal__.feature_column.FeatureColumn": is_feature_column,
+    "tf_keras.src.saving.serialization_lib._retrieve_class_or_fn": looked_up_by,
     "tf_keras.layers.Layer._clear_losses": clear_losses,
     "tf_keras.layers.Layer._losses": has_losses,
     "tf_keras.layers.Layer._eager_losses": has_losses,

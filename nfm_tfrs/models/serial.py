@@ -1,11 +1,13 @@
 """Objects as plain JSON and back: of what a file names only what is known is made, and nothing is imported for it."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from typing import Any
 
 from nfm_tfrs.blocks.base import InteractionBlock
 from nfm_tfrs.keras_compat import keras
+from nfm_tfrs.keras_compat.private import looked_up_by
 from nfm_tfrs.trust import is_trusted
 from tfrs_registry import Registry, RegistryError, blocks, models
 
@@ -47,7 +49,8 @@ def deserialized(config: Mapping[str, Any], kind: Any) -> Any:
         return cls.from_config(config["config"])
     check_known(config)
     if is_keras(config.get("module") or "keras"):
-        return kind.deserialize(dict(config))
+        with only_known():
+            return kind.deserialize(dict(config))
     return class_of(config).from_config(config["config"])
 
 
@@ -68,37 +71,52 @@ def check_known(written: Any) -> None:
         _check(written, 0)
 
 
+def only_known() -> AbstractContextManager[None]:
+    """Returns a context in which Keras looks nothing up but what is known; see `check_known`, which asks beforehand."""
+    return nullcontext() if is_trusted() else looked_up_by(_check_class)
+
+
 def is_keras(module: str) -> bool:
     """Returns whether a module is of Keras itself, as it writes its modules."""
     return module.partition(".")[0] in ("builtins", "keras", "tf_keras")
 
 
-def _check(written: Any, depth: int) -> None:
+def _check(written: Any, depth: int, *, values: bool = False) -> None:
+    """Checks a part of a config; `values` says that its texts are those of a vocabulary, of any length."""
     if depth > DEPTH:
         raise ValueError(f"A config is nested more than {DEPTH} levels deep. Save the model again.")
     if isinstance(written, Mapping):
         if "class_name" in written or "registered_name" in written:
             _check_class(written)
-        inside: Any = [*written, *(part for name, part in written.items() if name != "vocabulary")]
+        for name, part in written.items():
+            _check_value(name)
+            _check(part, depth + 1, values=values or name == "vocabulary")
+    elif isinstance(written, list | tuple):
+        for part in written:
+            _check(part, depth + 1, values=values)
     else:
-        inside = written if isinstance(written, list | tuple) else ()
-    for part in inside:
-        if isinstance(part, Mapping | list | tuple):
-            _check(part, depth + 1)
-        elif isinstance(part, str) and len(part) > LONGEST:
-            raise ValueError(
-                f"A config holds a text of {len(part):,} characters ({_shown(part)}), where {LONGEST:,} are the most. "
-                "Shorten it."
-            )
-        elif isinstance(part, int) and abs(part) >= _LARGEST:
-            raise ValueError("A config holds a whole number of more than 64 bits. Save the model again.")
+        _check_value(written, values=values)
+
+
+def _check_value(value: Any, *, values: bool = False) -> None:
+    if isinstance(value, str) and len(value) > LONGEST and not values:
+        raise ValueError(
+            f"A config holds a text of {len(value):,} characters ({_shown(value)}), where {LONGEST:,} are the most. "
+            "Shorten it."
+        )
+    if isinstance(value, int) and abs(value) >= _LARGEST:
+        raise ValueError("A config holds a whole number of more than 64 bits. Save the model again.")
 
 
 def _check_class(written: Mapping[str, Any]) -> None:
-    module, name = written.get("module"), written.get("class_name")
-    if name in _SPECIAL or _registered(written) is not None or _offered(module, name) is not None:
+    """Checks what Keras would look up for this: a function by its config, a class by the name that it registered."""
+    module, name, config = written.get("module"), written.get("class_name"), written.get("config")
+    registered = config if name == "function" else written.get("registered_name", name)
+    if isinstance(registered, str) and keras.saving.get_registered_object(registered) is not None:
         return
-    if isinstance(name, str) and _of_keras(module, name, written.get("config")):
+    if name in _SPECIAL or (name != "function" and _offered(module, name) is not None):
+        return
+    if isinstance(name, str) and _of_keras(module, name, config):
         return
     raise ValueError(
         f"The config names {_shown(module)}.{_shown(name)}, which is not registered in this process, offered by an "

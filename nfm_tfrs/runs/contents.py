@@ -10,12 +10,13 @@ from typing import Any
 
 from nfm_tfrs.keras_compat import tf
 from nfm_tfrs.keras_compat.private import saved_model_metadata
+from nfm_tfrs.written import first_line
 
 _PACKED = 20  # times its size that a file may unpack to: Keras packs nothing, somebody who zips it again does
+_LAYERS = 64  # times its weights that the two largest numbers beside the features, as widths of one layer, may give
 _SMALL = 2**20  # numbers that any model may hold, whatever its file does
 _DATA = ("vocabulary", "boundaries")  # values, not sizes
 _WEIGHTS = "model.weights.h5"
-_SAID = 300  # characters of what another package says of a file, which may hold any bytes of it
 
 
 def read_contents(path: Path) -> dict[str, Any]:
@@ -59,9 +60,8 @@ def read_folder_contents(path: Path) -> dict[str, Any]:
         config = saved_model_metadata(path)
         shapes = tf.train.load_checkpoint(str(weights / "variables")).get_variable_to_shape_map()
         held = sum(prod(shape) for shape in shapes.values())
-        if held > sum(
-            part.stat().st_size for part in weights.glob("variables.data-*")
-        ):  # a number takes a byte or more
+        held_bytes = sum(part.stat().st_size for part in weights.glob("variables.data-*"))
+        if held > held_bytes:  # a number takes a byte or more
             raise ValueError("its weights are cut short: they declare more than they hold. Give the whole folder")
     except (tf.errors.OpError, OSError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path} is not opened: {first_line(error)}.") from error
@@ -72,12 +72,6 @@ def _checked(config: Any, held: int, path: Path) -> Any:
     if isinstance(config, dict) and isinstance(config.get("config"), dict):
         _check_declared(config["config"], max(held, _SMALL), path)
     return config
-
-
-def first_line(error: BaseException) -> str:
-    """Returns the first line of an error, shortened, without its full stop; its type where it says nothing."""
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return line.removesuffix(".") if len(line) <= _SAID else f"{line[:_SAID]}…"
 
 
 def _check_members(archive: zipfile.ZipFile, size: int) -> None:
@@ -97,18 +91,23 @@ def _numbers_held(archive: zipfile.ZipFile) -> int:
     return sum(count for count, _ in held)
 
 
-def _datasets(group: Any, depth: int = 0) -> Iterator[Any]:
-    """The datasets of a group of an HDF5 file; links to anywhere else are refused, for they name other files."""
+def _datasets(group: Any, depth: int = 0, seen: set[int] | None = None) -> Iterator[Any]:
+    """The datasets of a group of an HDF5 file, each once; links to anywhere else are refused: they name other files."""
     import h5py
 
+    seen = set() if seen is None else seen
     if depth > 64:
         raise ValueError(f"{_WEIGHTS} is nested more than 64 levels deep")
     for name in group:
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
             raise ValueError(f"{_WEIGHTS} has a link at {name!r}")
         part = group[name]
+        address = h5py.h5o.get_info(part.id).addr
+        if address in seen:  # by another name: a group may be in many others
+            continue
+        seen.add(address)
         if isinstance(part, h5py.Group):
-            yield from _datasets(part, depth + 1)
+            yield from _datasets(part, depth + 1, seen)
         elif part.external or part.is_virtual:
             raise ValueError(f"{_WEIGHTS} has a part of another file at {name!r}")
         else:
@@ -120,6 +119,9 @@ def _check_declared(config: Mapping[str, Any], most: int, path: Path) -> None:
     declared = list(_sizes(config))
     if isinstance(config.get("embedding_dim"), int):
         declared.append(("features", _rows(config.get("features")) * config["embedding_dim"]))
+    widths = sorted(_numbers([value for name, value in config.items() if name != "features"]))[-2:]
+    if len(widths) == 2 and prod(widths) > _LAYERS * most:
+        declared.append(("a layer", prod(widths)))
     for name, size in declared:
         if size > most:
             raise ValueError(
@@ -140,6 +142,18 @@ def _rows(features: Any) -> int:
             name = str(feature.get("embedding_name") or feature.get("name"))
             tables[name] = max(tables.get(name, 0), rows)
     return sum(tables.values())
+
+
+def _numbers(written: Any, name: str = "") -> Iterator[int]:
+    """Every whole number that a config gives, seeds and values left out."""
+    if isinstance(written, Mapping):
+        for key, value in written.items():
+            yield from _numbers(value, str(key))
+    elif isinstance(written, list | tuple):
+        for value in written:
+            yield from _numbers(value, name)
+    elif isinstance(written, int) and not isinstance(written, bool) and name not in _DATA and not name.endswith("seed"):
+        yield written
 
 
 def _sizes(written: Any, name: str = "") -> Iterator[tuple[str, int]]:

@@ -5,11 +5,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nfm_tfrs.keras_compat import keras
+from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.models import nfm, presets
-from nfm_tfrs.models.serial import check_known, class_of, is_keras
-from nfm_tfrs.runs.contents import first_line, read_contents, read_folder_contents
+from nfm_tfrs.models.serial import check_known, class_of, is_keras, only_known
+from nfm_tfrs.runs.contents import read_contents, read_folder_contents
 from nfm_tfrs.trust import trusting
+from nfm_tfrs.written import first_line
 from tfrs_registry import RegistryError
 
 # Modules of version 0.1.0 whose classes Keras writes with their module, and where these classes are now.
@@ -18,6 +19,8 @@ _MOVED = {
     "nfm_tfrs.features.sequence": "nfm_tfrs.migration.sequence",
     "nfm_tfrs.training_metrics": "nfm_tfrs.metrics.streaming",
 }
+
+_UNTOUCHED = -3e38  # what no weight is; a weight that still is has not been loaded
 
 __all__ = ["load_model", "nfm", "presets"]  # imported so that the models are registered
 
@@ -50,6 +53,10 @@ def load_model(path: str | Path, *, compile: bool = True, trust: bool = False) -
         raise FileNotFoundError(f"There is no saved model at {path}. Check the path.")
     if path.is_dir() and not (path / "saved_model.pb").exists():
         raise ValueError(f"{path} is not a saved model: it has no saved_model.pb. Give a .keras file or a SavedModel.")
+    if path.is_file() and not str(path).endswith(".keras"):  # Keras opens other names as HDF5, whatever is in them
+        raise ValueError(
+            f"{path} is not opened: a model's file ends in .keras. Rename it, or give a SavedModel's folder."
+        )
     if trust:
         return _trusted(path, compile)
     return _rebuilt(path, compile) if path.is_dir() else _opened(path, compile)
@@ -61,7 +68,8 @@ def _opened(path: Path, compile: bool) -> Any:
     try:
         _check_model(config)
         check_known(config)
-        return keras.models.load_model(path, compile=compile)
+        with only_known():
+            return keras.models.load_model(path, compile=compile)
     except RegistryError:  # which says what to install
         raise
     except Exception as error:  # of a damaged file Keras raises anything
@@ -74,26 +82,27 @@ def _rebuilt(path: Path, compile: bool) -> Any:
     try:
         _check_model(config)
         check_known(config)
-        model = class_of(config).from_config(config["config"])
-        _load(model, path / "variables" / "variables")
+        with only_known():
+            model = class_of(config).from_config(config["config"])
+            _load(model, path / "variables" / "variables")
+            training = config.get("training_config")
+            if compile and training:
+                model.compile(keras.optimizers.deserialize(training["optimizer_config"]))
     except RegistryError:
         raise
     except Exception as error:  # of a damaged file Keras raises anything
         raise _damaged(path, error) from error
-    training = config.get("training_config")
-    if compile and training:
-        model.compile(keras.optimizers.deserialize(training["optimizer_config"]))
     return model
 
 
 def _load(model: Any, checkpoint: Path) -> None:
-    """Loads all weights of a model; what else the checkpoint holds, the optimizer's, stays unread."""
-    status = model.load_weights(checkpoint)
-    try:
-        status.assert_existing_objects_matched()
-    except AssertionError as error:
-        raise ValueError(f"{checkpoint.parent.name} lacks weights of the model. Give the whole folder") from error
-    status.expect_partial()
+    """Loads all weights of a model just made; what else the checkpoint holds, the optimizer's, stays unread."""
+    weights = [weight for weight in model.weights if weight.dtype.is_floating and weight.shape.num_elements()]
+    for weight in weights:
+        weight.assign(tf.fill(weight.shape, tf.cast(_UNTOUCHED, weight.dtype)))
+    model.load_weights(checkpoint).expect_partial()
+    if any(tf.reduce_all(weight == tf.cast(_UNTOUCHED, weight.dtype)) for weight in weights):
+        raise ValueError(f"{checkpoint.parent.name} lacks weights of the model. Give the whole folder")
 
 
 def _trusted(path: Path, compile: bool) -> Any:
@@ -101,7 +110,12 @@ def _trusted(path: Path, compile: bool) -> Any:
         if path.is_file():
             for module in _modules(read_contents(path)):
                 _import(module, path)
-        return keras.models.load_model(path, compile=compile)
+        try:
+            return keras.models.load_model(path, compile=compile)
+        except RegistryError:
+            raise
+        except Exception as error:  # of a damaged file Keras raises anything
+            raise _damaged(path, error) from error
 
 
 def _check_model(config: Any) -> None:

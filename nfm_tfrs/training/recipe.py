@@ -209,11 +209,12 @@ class Recipe(Configuration):
         """The model, not compiled; without features not built either."""
         config = dict(self.without_features().config)
         config |= {} if self.precision is None else {"dtype": self.precision}
-        from nfm_tfrs.models.serial import check_known  # TensorFlow
+        from nfm_tfrs.models.serial import check_known, only_known  # TensorFlow
 
         check_known([config, dict(self.optimizer_arguments)])
         try:
-            return get_model(self.model, features=features, **config)
+            with only_known():
+                return get_model(self.model, features=features, **config)
         except TypeError as error:  # an argument that the model does not have, or of another type
             settings = ", ".join(f"{name}={value!r:.200}" for name, value in config.items())
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Files and tables changed at random open or are refused in one line; for half an hour: `python benchmarks fuzz`."""
+"""Files changed at random open or are refused in one line; for half an hour: `python benchmarks fuzz`."""
 
 import sys
 from random import Random

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from nfm_tfrs import CategoricalFeature, NumericFeature
-from nfm_tfrs.keras_compat import tf
+from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.keras_compat.private import saved_metadata_pb2, saved_model_metadata
 from nfm_tfrs.models.ranking import RankingModel
-from nfm_tfrs.models.serial import DEPTH, LONGEST, check_known
+from nfm_tfrs.models.serial import DEPTH, LONGEST, check_known, only_known
 from nfm_tfrs.runs.saving import load_model
 from nfm_tfrs.training import Best
 from nfm_tfrs.trust import trusting
@@ -33,6 +33,25 @@ HOSTILE = {
     "class": {"module": "evil_module", "class_name": "Evil", "registered_name": "evil>Evil", "config": {}},
     "imported": {"module": "subprocess", "class_name": "Popen", "registered_name": None, "config": {"args": "true"}},
     "function": {"module": "os", "class_name": "function", "registered_name": "system", "config": "system"},
+    "function of a registered name": {
+        "module": "os",
+        "class_name": "function",
+        "registered_name": "nfm_tfrs>RankingModel",
+        "config": "system",
+    },
+    "registered by its class's name": {
+        "module": "evil_module",
+        "class_name": "nfm_tfrs>RankingModel",
+        "registered_name": None,
+        "config": {},
+    },
+    "type": {
+        "module": "evil_module",
+        "class_name": "__typespec__",
+        "spec_name": "Evil",
+        "registered_name": "x",
+        "config": [],
+    },
     "code": {"class_name": "__lambda__", "config": {"value": "4wEAAAA="}},
     "layer": {
         "module": "keras.layers",
@@ -56,6 +75,19 @@ def paths(written, path=()):
     parts = written.items() if isinstance(written, dict) else enumerate(written) if isinstance(written, list) else ()
     for key, value in parts:
         yield from paths(value, (*path, key))
+
+
+def additions(written):
+    """The place of a new key in each object, and of one named as where the values of a column are."""
+    yield from (
+        (*path, key) for path in [(), *paths(written)] for key in ("new", "vocabulary") if is_object(written, path)
+    )
+
+
+def is_object(written, path):
+    for key in path:
+        written = written[key]
+    return isinstance(written, dict)
 
 
 def replaced(written, path, value):
@@ -91,7 +123,8 @@ def evil(tmp_path, monkeypatch):
     """A folder on the path with a module whose import is seen; returns whether it was imported."""
     (tmp_path / "evil_module.py").write_text(EVIL)
     monkeypatch.syspath_prepend(tmp_path)
-    return lambda: (tmp_path / "ran").exists() or "evil_module" in sys.modules
+    yield lambda: (tmp_path / "ran").exists() or "evil_module" in sys.modules
+    sys.modules.pop("evil_module", None)
 
 
 def members(path):
@@ -125,15 +158,42 @@ def refusal(opened):
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_no_value_of_a_model_runs_code(honest, evil, tmp_path, kind):
     config = config_of(honest)
+    config["compile_config"].pop("vocabulary", None)
     refused = 0
-    for path in paths(config):
+    for path in [*paths(config), *additions(config)]:
         hostile = replaced(config, path, HOSTILE[kind])
         file = written_again(honest, tmp_path / "hostile.keras", **{"config.json": json.dumps(hostile)})
         said = refusal(lambda file=file: load_model(file))
         assert not evil(), path
         refused += said is not None
         assert said is None or "hostile.keras" in said
-    assert refused > 0.9 * len(list(paths(config)))
+    assert refused > 0.9 * len([*paths(config), *additions(config)])
+
+
+@pytest.mark.parametrize("name", ["polyglot.h5", "polyglot"])
+def test_a_file_that_keras_would_open_as_hdf5_is_refused(honest, tmp_path, name):
+    """Behind the weights of an HDF5 file a whole `.keras` file may lie: each sees its own."""
+    with h5py.File(tmp_path / name, "w") as file:
+        file.attrs["model_config"] = json.dumps({"class_name": "Sequential", "config": {"layers": []}})
+    with (tmp_path / name).open("ab") as file:
+        file.write(honest.read_bytes())
+    assert zipfile.is_zipfile(tmp_path / name)
+    with pytest.raises(ValueError, match=rf"{name} is not opened: a model's file ends in \.keras\. Rename it, or give"):
+        load_model(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_keras_itself_looks_up_nothing_that_is_not_known(evil, kind):
+    """What would hold if a config could get past the check beforehand."""
+    with only_known(), pytest.raises((ValueError, TypeError, KeyError)):
+        keras.saving.deserialize_keras_object({"config": None, "any": HOSTILE[kind]})
+    assert not evil()
+
+
+def test_in_a_trusted_file_keras_looks_anything_up(evil):
+    with trusting(True), only_known():
+        keras.saving.deserialize_keras_object(HOSTILE["class"])
+    assert evil()
 
 
 def with_config(folder, out, config):
@@ -221,7 +281,6 @@ def test_what_is_trusted_is_imported(evil, honest, tmp_path):
     with pytest.raises(Exception):  # noqa: B017, PT011 - the module holds no block
         load_model(file, trust=True)
     assert evil()
-    sys.modules.pop("evil_module")
 
 
 def test_a_config_may_be_nested_so_deeply():
@@ -255,6 +314,7 @@ def test_names_and_numbers_of_a_config_are_bounded(config, line):
         (("config", "features", "features", 0, "vocabulary_size"), 10**9, "vocabulary_size"),
         (("config", "embedding_dim"), 10**9, "embedding_dim"),
         (("config", "hidden_units"), [10**5, 10**5], "hidden_units"),
+        (("config",), {"embedding_dim": 10**6, "hidden_units": [10**6]}, "a layer"),
     ],
 )
 def test_a_config_that_declares_more_than_the_file_holds_is_refused(honest, tmp_path, path, value, name):
@@ -305,6 +365,19 @@ def test_weights_that_name_other_files_or_declare_what_is_not_there_are_refused(
     file = with_weights(honest, tmp_path / "links.keras", change)
     with pytest.raises(ValueError, match=f"links.keras is not a saved model, .*{line}"):
         load_model(file)
+
+
+def test_groups_that_are_in_many_others_are_looked_at_once(honest, tmp_path):
+    """Forty groups, each of which holds the one before it twice: as a tree of names a million million."""
+
+    def doubled(file):
+        last = file.create_group("leaf")
+        for number in range(40):
+            group = file.create_group(f"group{number}")
+            group["a"] = group["b"] = last
+            last = group
+
+    assert load_model(with_weights(honest, tmp_path / "doubled.keras", doubled)).built
 
 
 @pytest.mark.parametrize("share", np.linspace(0.02, 0.98, 25).round(2).tolist())
