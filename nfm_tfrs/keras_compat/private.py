@@ -18,6 +18,9 @@ from nfm_tfrs.keras_compat.packages import tf
 Method = TypeVar("Method", bound=Callable[..., Any])
 Metrics = Literal["metrics", "prediction_metrics", "label_metrics", "loss_metrics"]
 
+# What half precision wraps an optimizer in: Keras writes it with the module where it is, for it has no public name.
+SCALED_OPTIMIZER = ("tf_keras.src.mixed_precision.loss_scale_optimizer", "LossScaleOptimizerV3")
+
 # --- TensorFlow
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from nfm_tfrs.blocks.base import InteractionBlock
 from nfm_tfrs.keras_compat import keras
-from nfm_tfrs.keras_compat.private import looked_up_by
+from nfm_tfrs.keras_compat.private import SCALED_OPTIMIZER, looked_up_by
 from nfm_tfrs.trust import is_trusted
 from tfrs_registry import Registry, RegistryError, blocks, models
 
@@ -18,8 +18,6 @@ _FAMILIES = (
     *("initializers", "regularizers", "constraints", "losses", "metrics", "optimizers", "mixed_precision"),
     *("optimizers.schedules", "optimizers.legacy", "optimizers.experimental", "activations"),
 )
-# What half precision wraps an optimizer in: Keras writes it with the module where it is, for it has no public name.
-_SCALED = ("tf_keras.src.mixed_precision.loss_scale_optimizer", "LossScaleOptimizerV3")
 _SPECIAL = ("__tensor__", "__numpy__", "__bytes__")  # data alone
 
 
@@ -160,7 +158,7 @@ def _component(registry: Registry, target: str) -> str | None:
 
 def _of_keras(module: Any, name: str, config: Any) -> bool:
     """Whether Keras has such a class among those that may be loaded, or such an activation, loss or metric."""
-    if (module, name) == _SCALED:
+    if (module, name) == SCALED_OPTIMIZER:
         return True
     family = str(module or "builtins").removeprefix("keras.")
     if family not in ("builtins", *_FAMILIES):  # Keras would import any other module, of its own or not

@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,34 +66,40 @@ def load_model(path: str | Path, *, compile: bool = True, trust: bool = False) -
 def _opened(path: Path, compile: bool) -> Any:
     """The model of a `.keras` file."""
     config = read_contents(path)
-    try:
-        _check_model(config)
-        check_known(config)
-        with only_known():
-            return keras.models.load_model(path, compile=compile)
-    except RegistryError:  # which says what to install
-        raise
-    except Exception as error:  # of a damaged file Keras raises anything
-        raise _damaged(path, error) from error
+    with _one_line(path), _checked(config):
+        return keras.models.load_model(path, compile=compile)
 
 
 def _rebuilt(path: Path, compile: bool) -> Any:
     """The model of a SavedModel folder, made from its config: the graphs and code that the folder holds stay unread."""
     config = read_folder_contents(path)
+    with _one_line(path), _checked(config):
+        model = class_of(config).from_config(config["config"])
+        _load(model, path / "variables" / "variables")
+        training = config.get("training_config")
+        if compile and training:
+            model.compile(keras.optimizers.deserialize(training["optimizer_config"]))
+    return model
+
+
+@contextmanager
+def _checked(config: Any) -> Iterator[None]:
+    """Opens inside, once the config names only what is known, and has Keras look nothing else up."""
+    _check_model(config)
+    check_known(config)
+    with only_known():
+        yield
+
+
+@contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    """Names the path and the reason in one line where it cannot be opened."""
     try:
-        _check_model(config)
-        check_known(config)
-        with only_known():
-            model = class_of(config).from_config(config["config"])
-            _load(model, path / "variables" / "variables")
-            training = config.get("training_config")
-            if compile and training:
-                model.compile(keras.optimizers.deserialize(training["optimizer_config"]))
-    except RegistryError:
+        yield
+    except RegistryError:  # which says what to install
         raise
     except Exception as error:  # of a damaged file Keras raises anything
-        raise _damaged(path, error) from error
-    return model
+        raise ValueError(f"{path} is not opened: {first_line(error)}.") from error
 
 
 def _load(model: Any, checkpoint: Path) -> None:
@@ -110,12 +117,8 @@ def _trusted(path: Path, compile: bool) -> Any:
         if path.is_file():
             for module in _modules(read_contents(path)):
                 _import(module, path)
-        try:
+        with _one_line(path):
             return keras.models.load_model(path, compile=compile)
-        except RegistryError:
-            raise
-        except Exception as error:  # of a damaged file Keras raises anything
-            raise _damaged(path, error) from error
 
 
 def _check_model(config: Any) -> None:
@@ -128,10 +131,6 @@ def _check_model(config: Any) -> None:
             "an installed package. Import what registers it first, or say trust=True (--trust) if you know where the "
             "file comes from."
         )
-
-
-def _damaged(path: Path, error: Exception) -> ValueError:
-    return ValueError(f"{path} is not opened: {first_line(error)}.")
 
 
 def _modules(config: Any) -> Iterator[str]:
