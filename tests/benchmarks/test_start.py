@@ -34,7 +34,7 @@ def test_a_name_finds_its_file_and_hands_on_the_options(tmp_path):
 def test_an_unknown_name_is_answered_with_those_there_are(tmp_path):
     done = start(tmp_path, "tables")
     assert done.returncode == 1
-    assert done.stderr.startswith("There is no benchmark 'tables'. Take one of blocks, cold_start, ")
+    assert done.stderr.startswith("There is no benchmark 'tables'. Take one of blocks, checks, cold_start, ")
 
 
 @pytest.mark.parametrize("script", ["gpu", "tables"])

@@ -215,9 +215,12 @@ def worker_of(chief, name, but, seconds=120):
                 try:
                     with open(f"/proc/{folder}/environ", "rb") as file:
                         variables = file.read().split(b"\0")
+                    with open(f"/proc/{folder}/stat") as file:
+                        parent = int(file.read().rpartition(")")[2].split()[1])
                 except OSError:
                     continue
-                if {f"KERASTUNER_TUNER_ID={name}".encode(), f"NFM_TFRS_CHIEF={chief}".encode()} <= set(variables):
+                named = {f"KERASTUNER_TUNER_ID={name}".encode(), f"NFM_TFRS_CHIEF={chief}".encode()}
+                if parent == chief and named <= set(variables):  # not the process beside it, which has them too
                     return int(folder)
         time.sleep(0.1)
     raise AssertionError(f"{name} never began")
