@@ -49,6 +49,9 @@ class ColumnCounts:
         self.is_string = is_text(self.type)
         self.is_integer = pa.types.is_integer(self.type) or pa.types.is_boolean(self.type)
         self.is_number = pa.types.is_floating(self.type) or pa.types.is_decimal(self.type)
+        # pandas keeps ids as floats where one of them is missing.
+        floating = pa.types.is_floating(self.type) and not self.is_list and kind is None
+        self.is_id = floating and _ID.fullmatch(field.name) is not None
         self.guessed_number = False  # whether integers became a number because most of them differ
         self.counts: list[tuple[pa.Array, pa.Array]] = []  # distinct values, and how often each comes
         self.present = self.known = self.empty = 0  # values that are there and in the vocabulary, and empty lists
@@ -85,12 +88,20 @@ class ColumnCounts:
             if lists is not None:
                 self.empty += _empty(lists, values)
             counted = (values.drop_null() if values.null_count else values).value_counts()
-            self.counts.append((counted.field(0), counted.field(1)))
-            if sum(len(values) for values, _ in self.counts) > 4_000_000:
-                self.counts = [self._counted()]
+            self._add(counted)
         elif self.is_integer or self.is_number:
             numbers = values.cast(pa.float64(), safe=False).drop_null().to_numpy(zero_copy_only=False)
+            numbers = numbers[~np.isnan(numbers)]
+            self.is_id &= bool(np.all((numbers == np.trunc(numbers)) & (np.abs(numbers) < 2.0**53)))
+            if self.is_id:
+                counted = pa.array(numbers.astype(np.int64)).value_counts()
+                self._add(counted)
             self._measure(numbers[np.isfinite(numbers)])
+
+    def _add(self, counted: pa.StructArray) -> None:
+        self.counts.append((counted.field(0), counted.field(1)))
+        if sum(len(values) for values, _ in self.counts) > 4_000_000:
+            self.counts = [self._counted()]
 
     @property
     def _is_counted(self) -> bool:
@@ -131,9 +142,9 @@ class ColumnCounts:
         """
         if not self.field.name or self.field.name.startswith(RESERVED_PREFIX):
             return f"its name is empty or begins with {RESERVED_PREFIX!r}, which is reserved"
-        if self.is_number or self.kind == "number":
+        if (self.is_number and not self.is_id) or self.kind == "number":
             return "a list of floats is neither a bag of categories nor a number" if self.is_bag else self._numeric()
-        if not (self.is_string or self.is_integer):
+        if not (self.is_string or self.is_integer or self.is_id):
             return f"its type {self.field.type} is not a string, a number or a list of them"
         values, counts = (array.to_numpy(zero_copy_only=False) for array in self._counted())
         if self.is_string:

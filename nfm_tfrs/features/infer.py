@@ -99,7 +99,8 @@ def infer_features(
 
     Strings, integers and booleans are categories (an integer column whose values are mostly unique is a number, with a
     warning, unless its name says that it holds ids: `id`, `uid`, `user_id`, `userId`, `item_key`), floats are
-    standardised numbers (logged when non-negative and skewed), lists are mean-pooled bags. A column that cannot be used
+    standardised numbers (logged when non-negative and skewed; categories where they are whole and the name says ids,
+    which pandas stores so where one is missing), lists are mean-pooled bags. A column that cannot be used
     is left out with a warning. Numbers of 10³⁰ or more, such as the largest float32, are missing ones, with a warning
     too, unless the column has more than 8 different ones.
 

@@ -207,11 +207,14 @@ class FeatureModel(LaterWeights, TaskModel):
         self._known_features()
         return int(super().count_params())
 
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        """Saves as Keras' `save` does.
+    def save(self, filepath: Any, overwrite: bool = True, save_format: str | None = None, **kwargs: Any) -> None:
+        """Saves as Keras' `save` does, in any thread.
 
         Raises:
             ValueError: The model does not know its features yet.
         """
         self._known_features()
-        super().save(*args, **kwargs)
+        if save_format is None and str(filepath).endswith(".keras"):
+            # Keras knows the suffix by a flag of the thread, which a save leaves unset in all threads but the main one.
+            save_format = "keras_v3"
+        super().save(filepath, overwrite, save_format, **kwargs)

@@ -532,3 +532,12 @@ def test_a_parquet_file_with_a_name_twice_is_refused_by_its_name(tmp_path):
     pq.write_table(pa.table([pa.array(["a"] * 9), pa.array([1] * 9)], names=["user", "user"]), path)
     with pytest.raises(ValueError, match=r"twice\.parquet has two columns 'user'\. Give each a name of its own\."):
         FeatureSpec.from_parquet(path)
+
+
+def test_floats_named_as_ids_are_categories_where_they_are_whole():
+    ids = [*map(float, range(200)), None, float("nan")] * 2
+    keys = [n + 0.5 if n == 3 else float(n) for n in range(404)]
+    found = infer_features({"user_id": ids, "item_key": keys}, min_count=2)
+
+    assert found["user_id"].vocabulary == tuple(range(200))
+    assert isinstance(found["item_key"], NumericFeature)

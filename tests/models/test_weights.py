@@ -1,8 +1,10 @@
-"""Weights alone: what cannot be loaded is said in one line that names the file."""
+"""Files of models and of weights: any thread writes them; what cannot be loaded is said in one line."""
+
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from nfm_tfrs import CategoricalFeature
+from nfm_tfrs import CategoricalFeature, load_model
 from nfm_tfrs.models.ranking import RankingModel
 
 
@@ -37,3 +39,21 @@ def test_weights_of_another_model_are_refused(tmp_path, name):
     model(7).save_weights(tmp_path / name)
     with pytest.raises(ValueError, match="is damaged or holds weights of another model"):
         model().load_weights(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["a.keras", "a.weights.h5", "a"])
+def test_any_thread_saves_and_loads_again_and_again(tmp_path, name):
+    one = model()
+
+    def work():
+        for _ in range(2):
+            if name == "a.keras":
+                one.save(tmp_path / name)
+                one.set_weights(load_model(tmp_path / name).get_weights())
+            else:
+                one.save_weights(tmp_path / name)
+                one.load_weights(tmp_path / name)
+
+    work()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(work).result()
