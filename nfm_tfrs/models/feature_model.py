@@ -26,7 +26,7 @@ class FeatureModel(LaterWeights, TaskModel):
         label_scale: What the output is a multiple of, float32 scalar.
     """
 
-    later_weights: Mapping[str, float] = {"label_mean": 0.0, "label_scale": 1.0}
+    later_weights: Mapping[str, float | None] = {"label_mean": 0.0, "label_scale": 1.0}
     features: FeatureSpec | None
     encoder: FeatureEncoder
     label_mean: Any

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from nfm_tfrs import arguments
 from nfm_tfrs.blocks.base import by_sums, flat
 from nfm_tfrs.blocks.batch_norm import BatchNormalization
+from nfm_tfrs.blocks.dropout import Dropout
 from nfm_tfrs.embedding.table import FieldSums, FusedEmbedding
 from nfm_tfrs.features.encoder import NUMBERS, FeatureEncoder, encoded_signature
 from nfm_tfrs.features.feature import Feature
@@ -196,7 +197,11 @@ class RankingModel(FeatureModel):
             if self.interaction_batch_norm
             else None
         )
-        self._interaction_dropout = keras.layers.Dropout(self.interaction_dropout, dtype="float32")
+        self._interaction_dropout = (
+            Dropout(self.interaction_dropout, dtype="float32", name="interaction_dropout")
+            if self.interaction_dropout
+            else None
+        )
         self._tower = Tower(
             self.hidden_units,
             self.activation,
@@ -277,7 +282,8 @@ class RankingModel(FeatureModel):
         hidden = tf.concat([tf.cast(output, tf.float32) for output in outputs], axis=1)
         if self._interaction_batch_norm is not None:
             hidden = self._interaction_batch_norm(hidden, training=training)
-        hidden = self._interaction_dropout(hidden, training=training)
+        if self._interaction_dropout is not None:
+            hidden = self._interaction_dropout(hidden, training=training)
         if not self._num_logits:
             return [], [hidden]
         logits, hidden = hidden[:, : self._num_logits], hidden[:, self._num_logits :]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nfm_tfrs.blocks.batch_norm import BatchNormalization
+from nfm_tfrs.blocks.dropout import Dropout
 from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.keras_compat.later_weights import LaterWeights
 
@@ -43,12 +44,12 @@ class Tower(LaterWeights, keras.layers.Layer):
                 layers.append(BatchNormalization(momentum=batch_norm_momentum, dtype=self.dtype_policy))
             layers.append(keras.layers.Activation(activation, dtype=self.dtype_policy))
             if dropout:
-                layers.append(keras.layers.Dropout(dropout, dtype=self.dtype_policy))
+                layers.append(Dropout(dropout, dtype=self.dtype_policy))
         self._layers = layers
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         for layer in self._layers:
-            if isinstance(layer, BatchNormalization | keras.layers.Dropout):
+            if isinstance(layer, BatchNormalization | Dropout):
                 inputs = layer(inputs, training=training)
             else:
                 inputs = layer(inputs)
