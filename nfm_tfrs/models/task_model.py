@@ -36,6 +36,9 @@ class TaskModel(tfrs.Model):
         ValueError: A task on probabilities, or an unknown dtype.
     """
 
+    train_function: Any
+    train_tf_function: Any
+
     def __init__(
         self, *, task: Any = "binary", label: str | None = None, dtype: Any = "float32", **kwargs: Any
     ) -> None:
@@ -165,18 +168,39 @@ class TaskModel(tfrs.Model):
             return super().predict(*args, **kwargs)
 
     def make_train_function(self, force: bool = False) -> Any:
-        """Returns Keras' function for any number of steps an execution; the one it makes for one step has no loop."""
+        """Returns what `fit` runs: any number of steps, and the metrics' results once behind them."""
         if self.built and hasattr(self.optimizer, "build"):
             with self.distribute_strategy.scope():
                 # Else the first step makes its variables, and what made variables is traced again.
                 self.optimizer.build(self.trainable_variables)
-        with self._steps_an_execution(self._most_steps):
-            return super().make_train_function(force)
+        if self._results_of_its_own or self.run_eagerly or self.jit_compile or self._most_steps == 1:
+            with self._steps_an_execution(self._most_steps):  # the function that Keras makes for one step has no loop
+                return super().make_train_function(force)
+        if self.train_function is None or force:
+            self.train_function = self.train_tf_function = tf.function(self._execution, reduce_retracing=True)
+        return self.train_function
+
+    @property
+    def _results_of_its_own(self) -> bool:
+        """Whether a subclass, or who set the attribute, says what a step returns."""
+        return getattr(self.train_step, "__func__", None) is not TaskModel.train_step
+
+    def _execution(self, iterator: Any) -> dict[str, tf.Tensor]:
+        # Keras asks the metrics in every step: a fifth of a small model's step, for results that nobody reads.
+        for _ in tf.range(private.steps_per_execution(self).value()):
+            self.distribute_strategy.run(self._counted_step, args=(next(iterator),))
+        return {metric.name: metric.result() for metric in self.metrics}
+
+    def _counted_step(self, inputs: Any) -> None:
+        with tf.control_dependencies([self.take_step(inputs)]):  # a step that fails does not count
+            private.steps_taken(self).assign_add(1)
 
     @property
     def _most_steps(self) -> int:
         # Replicas cannot join gradients of different lengths in a loop: TensorFlow aborts it.
-        return _STEPS if self.distribute_strategy.num_replicas_in_sync == 1 else 1
+        strategy = self.distribute_strategy
+        alone = not isinstance(strategy, tf.distribute.ParameterServerStrategy) and strategy.num_replicas_in_sync == 1
+        return _STEPS if alone else 1
 
     @contextmanager
     def _steps_an_execution(self, steps: int) -> Iterator[None]:
@@ -229,6 +253,16 @@ class TaskModel(tfrs.Model):
         return tf.math.divide_no_nan(tf.reduce_sum(losses), tf.cast(tf.size(losses), tf.float32))
 
     def train_step(self, inputs: Any) -> dict[str, tf.Tensor]:
+        """Takes a step, as Keras' `train_step` does; `fit` asks the metrics once for several of them."""
+        self.take_step(inputs)
+        return {metric.name: metric.result() for metric in self.metrics}
+
+    def take_step(self, inputs: Any) -> tf.Tensor:
+        """Trains on a batch, and updates the metrics; returns the loss that the gradients are of, float32 scalar.
+
+        Args:
+            inputs: `(columns, label[, weight])`, or one dict with the label inside.
+        """
         before = averages(self)
         with tf.GradientTape() as tape:
             total = self._tracked_loss(inputs, training=True)
@@ -253,7 +287,7 @@ class TaskModel(tfrs.Model):
                 self._apply_scaled(self.optimizer.get_unscaled_gradients(gradients))
             else:
                 self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
-        return {metric.name: metric.result() for metric in self.metrics}
+        return total
 
     def test_step(self, inputs: Any) -> dict[str, tf.Tensor]:
         self._tracked_loss(inputs, training=False)

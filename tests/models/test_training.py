@@ -548,3 +548,46 @@ def test_a_training_step_is_traced_once(optimizer):
     model.compile(named_optimizer(optimizer, 0.1), steps_per_execution=1)
     model.fit(dataset(pair_rows(8), 4), verbose=0)
     assert len(calls) == 1
+
+
+class Asked(keras.metrics.BinaryAccuracy):
+    """A metric that counts how often it is asked."""
+
+    def __init__(self):
+        super().__init__(threshold=0.0)
+        self.times = []
+
+    def result(self):
+        return tf.numpy_function(lambda value: self.times.append(1) or value, [super().result()], tf.float32)
+
+
+@pytest.mark.parametrize("steps", [1, 8])
+def test_metrics_are_asked_once_an_execution_and_say_the_same(steps):
+    metric = Asked()
+    task = tfrs.tasks.Ranking(
+        loss=keras.losses.BinaryCrossentropy(from_logits=True, reduction="none"), metrics=[metric]
+    )
+    model = RankingModel(PAIR, task=task, **PLAIN)
+    model.compile("sgd", steps_per_execution=steps)
+    seen = []
+    look = keras.callbacks.LambdaCallback(on_batch_end=lambda batch, logs: seen.append(dict(logs)))
+    history = model.fit(dataset(pair_rows(64), 4), epochs=2, verbose=0, callbacks=[look]).history
+
+    assert len(metric.times) == 2 * 16 // steps + 2  # Keras asks once more behind an epoch
+    assert len(seen) == 2 * 16 // steps
+    assert seen[-1]["loss"] == history["loss"][-1] == pytest.approx(model.metrics[0].result().numpy())
+
+
+def test_a_training_step_of_fit_is_traced_once_too():
+    traces = []
+
+    class Counted(RankingModel):
+        def take_step(self, inputs):
+            traces.append(1)
+            return super().take_step(inputs)
+
+    model = Counted(PAIR, **PLAIN)
+    model.compile("sgd")
+    model.fit(dataset(pair_rows(64), 4), epochs=2, verbose=0)
+    model.fit(dataset(pair_rows(64), 4), epochs=1, verbose=0)
+    assert len(traces) == 1
