@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeGuard, TypeVar
 
 from google.protobuf.message import DecodeError
+from tensorflow.python.eager import record
 from tensorflow.python.framework.ops import gradient_registry
 from tensorflow.python.ops import control_flow_util
 from tf_keras.protobuf import saved_metadata_pb2
@@ -27,6 +28,11 @@ SCALED_OPTIMIZER = ("tf_keras.src.mixed_precision.loss_scale_optimizer", "LossSc
 def in_xla() -> bool:
     """Returns whether what is being traced is for XLA, of which TensorFlow's public interface does not tell."""
     return bool(control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()))
+
+
+def may_be_taped() -> bool:
+    """Returns whether a gradient tape or a forward accumulator is open, which the public interface does not tell."""
+    return bool(record.could_possibly_record())
 
 
 @contextmanager
@@ -97,6 +103,11 @@ def clear_losses(model: Any) -> None:
 def has_losses(layer: Any) -> bool:
     """Returns whether the layer, or one inside it, has added losses; `losses` counts those of regularizers too."""
     return any(part._losses or part._eager_losses for part in layer._flatten_layers())
+
+
+def layers_inside(model: Any) -> list[Any]:
+    """Returns all layers inside a model, and inside these; publicly `submodules` walks all attributes for them."""
+    return list(model._flatten_layers(include_self=False))
 
 
 @contextmanager
@@ -194,6 +205,7 @@ def task_metrics(task: Any, kind: Metrics = "metrics") -> list[Any]:
 # What is used, and what for: a test finds each name, or says with the docstring what is lost.
 PRIVATE_NAMES: Mapping[str, Any] = {
     "tensorflow.python.ops.control_flow_util.GraphOrParentsInXlaContext": in_xla,
+    "tensorflow.python.eager.record.could_possibly_record": may_be_taped,
     "tensorflow.python.framework.ops.gradient_registry._registry": forgotten_gradients,
     "tensorflow.__internal__.tracking.no_automatic_dependency_tracking": untracked,
     "tensorflow.__internal__.feature_column.FeatureColumn": is_feature_column,

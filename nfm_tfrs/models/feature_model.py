@@ -1,0 +1,257 @@
+"""A model that reads features: rows of any library, an output that starts at the labels' mean, weights of before."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from nfm_tfrs.features.encoder import FeatureEncoder
+from nfm_tfrs.features.scale import FirstLook
+from nfm_tfrs.features.spec import FeatureSpec
+from nfm_tfrs.keras_compat import keras, tf
+from nfm_tfrs.keras_compat.later_weights import LaterWeights, older_file
+from nfm_tfrs.keras_compat.private import steps_taken, task_loss
+from nfm_tfrs.models import inputs, label_start
+from nfm_tfrs.models.direct import DirectCall
+from nfm_tfrs.models.task_model import TaskModel
+from nfm_tfrs.written import first_line
+
+_BATCH_SIZE = 32  # Keras' default in `predict`
+
+
+class FeatureModel(LaterWeights, TaskModel):
+    """What `RankingModel` is beside its structure; its features may be inferred from the data.
+
+    Attributes:
+        features: What it reads; None until they are known.
+        encoder: From columns to ids and numbers.
+        label_mean: Where the output starts, float32 scalar.
+        label_scale: What the output is a multiple of, float32 scalar.
+    """
+
+    later_weights: Mapping[str, float | None] = {"label_mean": 0.0, "label_scale": 1.0}
+    features: FeatureSpec | None
+    encoder: FeatureEncoder
+    label_mean: Any
+    label_scale: Any
+    _bias: Any
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._raw_numbers = FirstLook()
+        self._directly = DirectCall(self, lambda columns: self.call(columns, training=False))
+        self._predicted_directly = DirectCall(self, self.predict_step)
+
+    def _set_features(self, features: Any) -> None:
+        """Makes all that depends on the features; a subclass writes it."""
+        raise NotImplementedError
+
+    def _known_features(self) -> FeatureSpec:
+        if self.features is None:
+            raise ValueError(
+                "This model does not know its features yet. Pass features=, or call fit or adapt with data first."
+            )
+        return self.features
+
+    @property
+    def _calls_directly(self) -> bool:
+        """Whether inference is what this package wrote; a subclass writes it."""
+        raise NotImplementedError
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the model as Keras does; inference outside of graphs, once repeated, without Keras' own part of it."""
+        if len(args) == 1 and not any(kwargs.values()) and kwargs.keys() <= {"training"} and self._calls_directly:
+            outputs = self._directly(args[0])
+            if outputs is not None:
+                return outputs
+        self._directly.losses_are_clear = False
+        return super().__call__(*args, **kwargs)
+
+    def adapt(self, data: Any) -> None:
+        """Infers the features from `data` and builds the model; nothing happens where they are known.
+
+        Args:
+            data: A batched tf.data.Dataset as for `fit`, or what else holds rows: a DataFrame (pandas, or with Arrow's
+                C stream as polars has), a dict of columns, a list of dicts, an Arrow table.
+
+        Raises:
+            ValueError: Nothing can be inferred; `nfm_tfrs.infer_features` says why.
+        """
+        if self.features is None:
+            spec = inputs.inferred(data, self.label)
+            with self.distribute_strategy.scope():
+                self._set_features(spec)
+
+    def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Trains as `TaskModel.fit` does; a model without features infers them from `x` first.
+
+        Warns, in its first batch, of numbers that are large and not standardised.
+
+        Args:
+            x: A batched tf.data.Dataset or another input of Keras'; or all rows, in their order: a DataFrame (pandas,
+                or with Arrow's C stream as polars has), a dict of columns, a list of dicts, an Arrow table. Columns
+                that no feature reads are ignored.
+            *args: As in Keras: `y`, which may be a list, a Series or an Arrow array, and more.
+            **kwargs: As in Keras: `batch_size`, `validation_data` of the same kinds, and more.
+
+        Raises:
+            ValueError: `x` holds no columns, one is missing or does not fit its feature, or there are no labels.
+        """
+        self.adapt(x)
+        given = self._taken(keras.Model.fit, x, args, kwargs)
+        columns = given.get("x")
+        with self.distribute_strategy.scope():
+            whole = isinstance(columns, Mapping) and given.get("y") is not None
+            if whole and not given.get("class_weight"):  # else the weights come with the batches
+                label_start.start_at_batches(self, [(columns, given.get("y"), given.get("sample_weight"))])
+            elif tf.distribute.has_strategy() and isinstance(columns, tf.data.Dataset) and self.is_fresh:
+                label_start.start_at_batches(self, columns)
+        try:
+            with inputs.own_words(self.encoder, given):
+                return super().fit(**given)
+        finally:
+            if isinstance(self.train_function, label_start.FirstBatches):
+                self.train_function = self.train_function.function  # and let go of the data
+
+    def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Evaluates as Keras' `evaluate` does, on what `fit` takes."""
+        given = self._taken(keras.Model.evaluate, x, args, kwargs)
+        with inputs.own_words(self.encoder, given):
+            return super().evaluate(**given)
+
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """Predicts as Keras' `predict` does, of what `fit` takes: logits (binary) or numbers, float32 `[n, 1]`."""
+        given = self._taken(keras.Model.predict, x, args, kwargs)
+        if given.keys() <= {"x", "batch_size", "verbose"} and given.get("verbose", "auto") == 0:
+            rows = inputs.num_rows(given["x"])
+            if rows is not None and 0 < rows <= (given.get("batch_size") or _BATCH_SIZE):
+                return self.predict_on_batch(given["x"])
+        with inputs.own_words(self.encoder, given):
+            return super().predict(**given)
+
+    def predict_on_batch(self, x: Any) -> np.ndarray:
+        """Predicts as Keras' `predict_on_batch` does: logits (binary) or numbers, float32 `[batch, 1]`.
+
+        Args:
+            x: Columns, tensors or arrays.
+
+        Raises:
+            ValueError: A column is missing, or holds what `fit` refuses.
+        """
+        plain = self._calls_directly and getattr(self.predict_step, "__func__", None) is TaskModel.predict_step
+        outputs = self._predicted_directly(x) if plain else None
+        if outputs is not None:
+            return outputs.numpy()
+        return super().predict_on_batch(x)
+
+    def predict_proba(self, x: Any, **kwargs: Any) -> np.ndarray:
+        """Returns the probability that the label is 1, float32 `[n]`.
+
+        Args:
+            x: The rows, as for `predict`.
+            **kwargs: As in `predict`: `batch_size`, `verbose`, and more.
+
+        Raises:
+            ValueError: The model is no binary one; or as `fit` does.
+        """
+        if not self.is_binary:
+            raise ValueError(
+                f"A probability is of a binary model; {type(self).__name__} predicts numbers. Call predict."
+            )
+        return tf.sigmoid(self.predict(x, **kwargs)[:, 0]).numpy()
+
+    def _taken(self, function: Any, x: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        given = inputs.named(function, x, args, kwargs)
+        self._known_features()
+        # A model with a loss of its own may find its labels anywhere.
+        labelled = function is not keras.Model.predict and type(self).compute_loss is TaskModel.compute_loss
+        return inputs.taken(self.encoder, given, self.label, labelled=labelled)
+
+    def adapt_labels(self, labels: Any, weights: Any = None) -> None:
+        """Starts the output at the labels' mean; nothing happens to a model that was told one or has been trained.
+
+        `fit` does it with the labels of its first eight batches, where nobody has told it those of all training rows.
+
+        Args:
+            labels: Labels of the training rows, `[n]`.
+            weights: Weights of the rows, `[n]`.
+
+        Raises:
+            ValueError: The model does not know its features yet.
+        """
+        self._known_features()
+        if self.is_fresh:
+            mean, scale = label_start.label_start(task_loss(self.task), labels, weights)
+            self.label_mean.assign(mean)
+            self.label_scale.assign(scale)
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the model was neither trained nor told its labels: its bias and where it starts are the initial."""
+        if self.features is None:
+            return False
+        return [part.numpy().item() for part in (self._bias, self.label_mean, self.label_scale)] == [0.0, 0.0, 1.0]
+
+    @property
+    def _loss_unit(self) -> Any:
+        return label_start.loss_unit(task_loss(self.task), self.label_scale)
+
+    def make_train_function(self, force: bool = False) -> Any:
+        """Returns `TaskModel`'s function; one of a model that is fresh looks at the labels of its first batches."""
+        function = super().make_train_function(force)
+        looks = isinstance(function, label_start.FirstBatches) or not self.is_fresh
+        return function if looks else label_start.FirstBatches(self, function)
+
+    def take_step(self, inputs: Any) -> tf.Tensor:
+        watch = tf.autograph.experimental.do_not_convert(self._raw_numbers.watch)
+        watch(self._known_features(), self._unpacked(inputs)[0], steps_taken(self))
+        return super().take_step(inputs)
+
+    # --- weights
+
+    def load_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
+        """Loads weights as Keras' `load_weights` does, also those of version 0.1.0, which had fewer.
+
+        Raises:
+            FileNotFoundError: There is nothing at `filepath`.
+            ValueError: The model does not know its features yet, or the weights are damaged or another model's; what
+                was loaded before that was found stays.
+        """
+        self._known_features()
+        try:
+            with older_file(self, filepath):
+                return super().load_weights(filepath, *args, **kwargs)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"There are no weights at {filepath}. Check the path.") from error
+        except Exception as error:  # of a damaged file Keras raises anything
+            raise ValueError(
+                f"{filepath} is damaged or holds weights of another model ({first_line(error)}). Give weights that "
+                "save_weights wrote for a model of this config."
+            ) from error
+
+    def save_weights(self, *args: Any, **kwargs: Any) -> None:
+        """Saves as Keras' `save_weights` does; raises as `load_weights` does."""
+        self._known_features()
+        super().save_weights(*args, **kwargs)
+
+    def summary(self, *args: Any, **kwargs: Any) -> None:
+        """Prints as Keras' `summary` does; raises as `load_weights` does."""
+        self._known_features()
+        super().summary(*args, **kwargs)
+
+    def count_params(self) -> int:
+        """Returns the number of weights as Keras' `count_params` does; raises as `load_weights` does."""
+        self._known_features()
+        return int(super().count_params())
+
+    def save(self, filepath: Any, overwrite: bool = True, save_format: str | None = None, **kwargs: Any) -> None:
+        """Saves as Keras' `save` does, in any thread.
+
+        Raises:
+            ValueError: The model does not know its features yet.
+        """
+        self._known_features()
+        if save_format is None and str(filepath).endswith(".keras"):
+            # Keras knows the suffix by a flag of the thread, which a save leaves unset in all threads but the main one.
+            save_format = "keras_v3"
+        super().save(filepath, overwrite, save_format, **kwargs)

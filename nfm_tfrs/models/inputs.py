@@ -207,6 +207,13 @@ def _ragged(column: Any) -> Any:
     return column
 
 
+def num_rows(columns: Any) -> int | None:
+    """Returns the number of rows of a dict of columns as `taken` returns them; None of anything else."""
+    if not isinstance(columns, Mapping):
+        return None
+    return next((rows for rows in map(_length, columns.values()) if rows is not None), None)
+
+
 def _length(column: Any) -> int | None:
     """Rows of a column; None where it has no axis, or too late a one to tell."""
     if isinstance(column, tf.SparseTensor):

@@ -219,6 +219,10 @@ class RankingModel(FeatureModel):
         self.label_mean = self.add_weight("label_mean", [], tf.float32, initializer="zeros", **still)
         self.label_scale = self.add_weight("label_scale", [], tf.float32, initializer="ones", **still)
 
+    @property
+    def _calls_directly(self) -> bool:
+        return getattr(self.call, "__func__", None) is RankingModel.call
+
     def build(self, input_shape: Any) -> None:
         """Does nothing: a model is built as soon as it knows its features."""
         del input_shape

@@ -162,6 +162,11 @@ class TaskModel(tfrs.Model):
         with own_words():
             return super().test_on_batch(*args, **kwargs)
 
+    def predict_on_batch(self, x: Any) -> Any:
+        """Predicts as Keras' `predict_on_batch` does; refuses the columns that `fit` refuses."""
+        with own_words():
+            return super().predict_on_batch(x)
+
     def predict(self, *args: Any, **kwargs: Any) -> Any:
         """Predicts as Keras' `predict` does; refuses the columns that `fit` refuses."""
         with self._steps_an_execution(1), own_words():
