@@ -6,6 +6,7 @@
 # Everything runs on the CPU. Of torch, pip takes the build for CPUs (2.13.0+cpu) where an index offers it.
 set -euo pipefail
 cd "$(dirname "$0")"
+VERSION_0_1_0=30f021c  # the commit; pip finds no release of it
 
 install() { # ENVIRONMENT PIP-ARGUMENT ...
     local environment=$1
@@ -24,6 +25,13 @@ setup() { # ENVIRONMENT
         # --no-deps: its h5py and requests came with TensorFlow, in the versions that TensorFlow takes.
         install tensorflow --no-deps deepctr==0.9.4
         ;;
+    version_0_1_0)
+        local source
+        source=$(mktemp -d)
+        git -C .. archive "$VERSION_0_1_0" | tar -x -C "$source"
+        install version_0_1_0 tensorflow==2.21.0 tf-keras==2.21.0 "$source"
+        rm -r "$source"
+        ;;
     keras_rs)
         install keras_rs tensorflow==2.21.0 keras==3.15.1 keras-rs==0.4.0
         ;;
@@ -40,15 +48,16 @@ setup() { # ENVIRONMENT
 mkdir -p .venvs
 echo '*' >.venvs/.gitignore
 names=("$@")
-if ((${#names[@]} == 0)); then names=(tensorflow keras_rs torch); fi
+if ((${#names[@]} == 0)); then names=(version_0_1_0 tensorflow keras_rs torch); fi
 environments=()
 for name in "${names[@]}"; do
     case $name in
     tensorflow | deepctr | tutorial | tfrs_cross) environments+=(tensorflow) ;;
+    version_0_1_0) environments+=(version_0_1_0) ;;
     keras_rs) environments+=(keras_rs) ;;
     torch | deepctr_torch | fuxictr | torchfm) environments+=(torch) ;;
     *)
-        echo "Unknown name $name; known: deepctr tutorial tfrs_cross keras_rs deepctr_torch fuxictr torchfm." >&2
+        echo "Unknown name $name; known: version_0_1_0 deepctr tutorial tfrs_cross keras_rs deepctr_torch fuxictr torchfm." >&2
         exit 2
         ;;
     esac

@@ -1,5 +1,6 @@
 """Calls that not every operating system knows; where one is missing, a warning says what is lost."""
 
+import ctypes
 import os
 import sys
 import time
@@ -8,6 +9,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
+
+import numpy as np
+
+_HUGE_PAGE = 2**21  # bytes
+_HUGE_PAGES_NOW = (14, 25)  # MADV_HUGEPAGE, without which Linux may refuse the other, MADV_COLLAPSE
 
 
 def is_posix() -> bool:
@@ -49,6 +55,25 @@ def file_state(path: Path) -> list[int]:
         stacklevel=2,
     )
     return state
+
+
+def use_huge_pages(memory: memoryview) -> bool:
+    """Asks Linux to keep memory on pages of 2 MB, at once; returns whether it does.
+
+    Rows read at random then miss the processor's list of pages less often. Kernels before 6.1 do it in their own time,
+    and are answered for with False; so are other systems, and memory without a whole such page.
+
+    Args:
+        memory: What is read and written in place from here on.
+    """
+    address = np.frombuffer(memory, np.uint8).ctypes.data
+    first = -(-address // _HUGE_PAGE) * _HUGE_PAGE
+    size = (address + memory.nbytes) // _HUGE_PAGE * _HUGE_PAGE - first
+    if not sys.platform.startswith("linux") or size <= 0:
+        return False
+    advise = ctypes.CDLL(None).madvise
+    advise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    return all(advise(first, size, advice) == 0 for advice in _HUGE_PAGES_NOW)
 
 
 def renames_open_files() -> bool:

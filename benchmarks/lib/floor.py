@@ -1,15 +1,16 @@
-"""The least time that a training step of a workload can take on this machine.
+"""The least time that a training step of a workload can take on this machine, made of what it cannot do without.
 
-Its bytes move at the speed of a copy, and its FLOPs are computed at the speed of the same multiplications alone. Bytes:
-the forward gather reads and writes a row of the table a look-up; the update reads and writes each distinct row of the
-table and of Adam's two slots once. A row is an embedding and a first-order weight. FLOPs: of the tower, forward and
-backward. Merging the gradients of equal ids, the interaction and the metrics count as free.
+Products: the tower's multiplications alone, forward and backward, at the shapes of the workload, in float32 and in
+bfloat16. Rows: each distinct row of a batch read from and written to the table and Adam's two slots, at its place, and
+each look-up read once more from these rows. Distinct: the look-ups' ids without their duplicates. A row is an embedding
+and a first-order weight. Each part is TensorFlow's fastest way that is known, timed alone, the best of many calls; they
+follow one another. Merging the gradients of equal ids, the interaction, the optimizer's arithmetic and the metrics
+count as free.
 """
 
 import itertools
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -17,37 +18,46 @@ from peers.interface import pool
 
 from lib.workloads import Workload
 
-FLOAT_BYTES = 4
 SLOTS = 2  # Adam's
-THREADS = 2
-COPIED_MEGABYTES, QUICK_MEGABYTES = 512, 16
-SECONDS, QUICK_SECONDS = 5.0, 0.2  # of each measurement: the best call is that of a quiet moment
+SECONDS, QUICK_SECONDS = 4.0, 0.1  # of each measurement: the best call is that of a quiet moment
 
 
-def bandwidth(megabytes: float, seconds: float) -> float:
-    """Bytes read and written a second by the best of several copies of an array, by two threads."""
-    source: np.ndarray = np.ones(int(megabytes * 1e6 / FLOAT_BYTES), np.float32)
-    target = np.zeros_like(source)  # written once before: else the first copy also asks the system for its pages
-    parts = list(zip(np.array_split(target, THREADS), np.array_split(source, THREADS), strict=True))
-    with ThreadPoolExecutor(THREADS) as threads:
-        best = _best(lambda: list(threads.map(lambda part: np.copyto(*part), parts)), seconds)
-    return 2 * source.nbytes / best
+def floor(workload: Workload, *, quick: bool = False) -> dict[str, float]:
+    """The milliseconds of each part and of a step, with products in float32 and in bfloat16."""
+    seconds = QUICK_SECONDS if quick else SECONDS
+    products = {dtype: _best(_products(workload, dtype), seconds) * 1e3 for dtype in ("float32", "bfloat16")}
+    rows, distinct = (_best(call, seconds) * 1e3 for call in _rows(workload))
+    return {
+        "distinct_rows": distinct_rows(workload),
+        "flops": flops(workload),
+        "products_milliseconds": products["float32"],
+        "bfloat16_products_milliseconds": products["bfloat16"],
+        "rows_milliseconds": rows,
+        "distinct_milliseconds": distinct,
+        "milliseconds": products["float32"] + rows + distinct,
+        "bfloat16_milliseconds": products["bfloat16"] + rows + distinct,
+    }
 
 
-def matrix_rate(workload: Workload, seconds: float) -> float:
-    """FLOPs a second of the tower's multiplications alone, forward and backward, in float32 through TensorFlow."""
+def flops(workload: Workload) -> int:
+    """FLOPs of a step of the tower, forward and backward: three multiplications a layer."""
+    return 3 * 2 * workload.batch_size * sum(before * after for before, after in _layers(workload))
+
+
+def distinct_rows(workload: Workload) -> float:
+    """Distinct ids of a batch, field by field, on average over the pool's batches."""
+    return float(np.mean([sum(len(np.unique(field)) for field in rows.ids.T) for rows in pool(workload)]))
+
+
+def _products(workload: Workload, dtype: str) -> Callable[[], Any]:
+    """A call of the tower's multiplications, the head's left out: one column is no product."""
     from nfm_tfrs.keras_compat import tf
 
-    hidden = _layers(workload)[:-1]  # the head, one column, is no measure of what the machine can do
-    layers = [
-        tuple(
-            tf.random.stateless_normal(shape, [0, number])
-            for number, shape in enumerate(
-                ([workload.batch_size, before], [before, after], [workload.batch_size, after])
-            )
-        )
-        for before, after in hidden
-    ]
+    def normal(*shape: int) -> Any:
+        return tf.cast(tf.random.stateless_normal(shape, [0, 1]), dtype)
+
+    size = workload.batch_size
+    layers = [(normal(size, a), normal(a, b), normal(size, b)) for a, b in _layers(workload)[:-1]]
 
     @tf.function(autograph=False)
     def multiply(layers: Any) -> Any:
@@ -56,50 +66,37 @@ def matrix_rate(workload: Workload, seconds: float) -> float:
             for x, w, gradient in layers
         ]
 
-    return _flops(workload.batch_size, hidden) / _best(lambda: multiply(layers)[-1][-1].numpy(), seconds)
+    return lambda: [part for parts in multiply(layers) for part in parts][-1][0, 0].numpy()
 
 
-def flops(workload: Workload) -> int:
-    """FLOPs of a step of the tower, forward and backward: three multiplications a layer."""
-    return _flops(workload.batch_size, _layers(workload))
+def _rows(workload: Workload) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    """A call that moves the rows of a batch, and one that finds the distinct ones."""
+    from nfm_tfrs.keras_compat import tf
 
+    offsets = np.concatenate([[0], np.cumsum(workload.vocabulary_sizes)[:-1]])
+    ids = tf.constant((pool(workload)[0].ids + offsets).reshape(-1), tf.int64)
+    distinct, places = tf.unique(ids, tf.int32)
+    shape = [sum(workload.vocabulary_sizes), workload.embedding_dim + 1]
+    tables = [tf.Variable(tf.zeros(shape)) for _ in range(1 + SLOTS)]
 
-def bytes_moved(workload: Workload) -> int:
-    """Bytes that the embeddings of a step move, on average over the pool's batches."""
-    row = (workload.embedding_dim + 1) * FLOAT_BYTES
-    looked_up = workload.batch_size * len(workload.vocabulary_sizes)
-    return round(2 * looked_up * row + 2 * (1 + SLOTS) * distinct_rows(workload) * row)
+    @tf.function(autograph=False)
+    def move(distinct: Any, places: Any) -> Any:
+        rows = [tf.gather(table, distinct) for table in tables]
+        looked_up = tf.gather(rows[0], places)
+        for table, part in zip(tables, rows, strict=True):
+            table.scatter_update(tf.IndexedSlices(part, distinct))
+        return looked_up[0, 0]
 
+    @tf.function(autograph=False)
+    def find(ids: Any) -> Any:
+        return tf.unique(ids, tf.int32)[1][0]
 
-def distinct_rows(workload: Workload) -> float:
-    """Distinct ids of a batch, field by field, on average over the pool's batches."""
-    return float(np.mean([sum(len(np.unique(field)) for field in rows.ids.T) for rows in pool(workload)]))
-
-
-def floor(workload: Workload, *, quick: bool = False) -> dict[str, float]:
-    """The measured rates of this machine and the least milliseconds of a step."""
-    megabytes, seconds = (QUICK_MEGABYTES, QUICK_SECONDS) if quick else (COPIED_MEGABYTES, SECONDS)
-    speed, rate = bandwidth(megabytes, seconds), matrix_rate(workload, seconds)
-    moved, computed = bytes_moved(workload), flops(workload)
-    return {
-        "gigabytes_per_second": speed / 1e9,
-        "gigaflops_per_second": rate / 1e9,
-        "distinct_rows": distinct_rows(workload),
-        "bytes": moved,
-        "flops": computed,
-        "embedding_milliseconds": moved / speed * 1e3,
-        "tower_milliseconds": computed / rate * 1e3,
-        "milliseconds": (moved / speed + computed / rate) * 1e3,
-    }
+    return lambda: move(distinct, places).numpy(), lambda: find(ids).numpy()
 
 
 def _layers(workload: Workload) -> list[tuple[int, int]]:
     """What goes into each layer of the tower and its head, and what comes out."""
     return list(itertools.pairwise([workload.embedding_dim + workload.numbers, *workload.hidden_units, 1]))
-
-
-def _flops(batch_size: int, layers: list[tuple[int, int]]) -> int:
-    return 3 * 2 * batch_size * sum(before * after for before, after in layers)
 
 
 def _best(call: Callable[[], Any], seconds: float) -> float:

@@ -15,6 +15,7 @@ from lib.timing import LEAST_ROUNDS, machine, summary, times_as_fast
 
 SEED = 0
 QUICK_ROUNDS = 1
+BEFORE = "version_0_1_0"  # this package's own
 TENSORFLOW_PEERS = ("deepctr", "tutorial", "tfrs_cross", "keras_rs")
 TORCH_PEERS = ("deepctr_torch", "fuxictr", "torchfm")
 ALL_PEERS = TENSORFLOW_PEERS + TORCH_PEERS

@@ -10,6 +10,7 @@ from lib.places import BENCHMARKS
 DIRECTORY = BENCHMARKS / ".venvs"
 
 VENVS = {
+    "version_0_1_0": "version_0_1_0",
     "deepctr": "tensorflow",
     "tutorial": "tensorflow",
     "tfrs_cross": "tensorflow",

@@ -2,8 +2,8 @@
 
 Optimizers: "adam" and "adagrad" are the row-wise ones, "dense_adam" is LazyAdam(lazy=False), "keras_adam" and
 "keras_adagrad" are Keras'. The option "definition" is "peer" (as DeepCTR defines its NFM: no BatchNorm, no dropout,
-numbers beside the interaction) or "paper" (the package's own defaults). W5 has a bag beside its
-fields, pooled by its mean.
+numbers beside the interaction) or "paper" (the package's own defaults); "way" is how inference is called, "model(x)" or
+"predict_on_batch"; "dtype" is the model's. W5 has a bag beside its fields, pooled by its mean.
 """
 
 import itertools
@@ -57,11 +57,13 @@ def load() -> type[Runner]:
                 spec,
                 embedding_dim=workload.embedding_dim,
                 hidden_units=workload.hidden_units,
+                dtype=options.get("dtype", "float32"),
                 **DEFINITIONS[options.get("definition", "peer")],
             )
             self._model.compile(optimizers[optimizer]())
-            self._train = tf.function(self._model.train_step, reduce_retracing=True)
-            self._infer = tf.function(lambda columns: self._model(columns, training=False))
+            # What `fit` does in each step; version 0.1.0 asked its metrics there.
+            step = getattr(self._model, "take_step", None) or (lambda batch: self._model.train_step(batch))
+            self._train = tf.function(step, reduce_retracing=True)
             self._datasets: dict[int, Any] = {}
 
         def convert(self, rows: Rows) -> Any:
@@ -73,7 +75,7 @@ def load() -> type[Runner]:
             return columns, tf.constant(rows.labels)
 
         def step(self, number: int) -> None:
-            self._train(self.batches[number % len(self.batches)])["loss"].numpy()
+            tf.nest.flatten(self._train(self.batches[number % len(self.batches)]))[0].numpy()
 
         def fit(self, num_rows: int) -> float:
             if num_rows not in self._datasets:
@@ -85,7 +87,10 @@ def load() -> type[Runner]:
 
         def predict(self, num_rows: int) -> Callable[[], Any]:
             columns = tf.nest.map_structure(tf.constant, self._columns(rows_of(self.workload, num_rows)))
-            return lambda: self._infer(columns).numpy()
+            way = self.options.get("way", "model(x)")
+            if way == "predict_on_batch":
+                return lambda: self._model.predict_on_batch(columns)
+            return lambda: self._model(columns).numpy()
 
         def parameters(self) -> int:
             return sum(int(np.prod(variable.shape)) for variable in self._model.trainable_variables)
