@@ -73,6 +73,19 @@ def speed() -> str:
     return speed_caption(results) + speed_table(results)
 
 
+def raw() -> str:
+    """Rows a second of training from raw columns of Criteo's shape."""
+    results = json.loads((RESULTS / "raw.json").read_text())
+    rows = [["model", "batch", "thousand rows a second"], ["---", "---:", "---:"]]
+    for name, sizes in results["rows_per_second"].items():
+        for size, rate in sizes.items():
+            median, low, high = (f"{number / 1e3:.1f}" for number in (rate["median"], *rate["interval"]))
+            rows.append([name, size, f"{median} [{low}, {high}]"])
+    machine, versions = results["machine"], ", ".join(f"{name} {one}" for name, one in results["versions"].items())
+    caption = f"{machine['cpu']}, {machine['cores']} cores; {versions}; medians of {results['rounds']} rounds.\n\n"
+    return caption + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
 def optimizers() -> str:
     """Quality by optimizer at its rate, and what it is more or less than dense Adam's."""
     results = json.loads((RESULTS / "optimizers.json").read_text())
@@ -128,6 +141,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "movielens": movielens,
     "movielens_settings": movielens_settings,
     "speed": speed,
+    "raw": raw,
     "optimizers": optimizers,
     "precision": precision,
     "search": search,

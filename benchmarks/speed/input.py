@@ -195,11 +195,11 @@ def alone(sources: Sources, rounds: int) -> dict[str, Any]:
 def training(sources: Sources, rounds: int, steps: int) -> dict[str, Any]:
     """Time of a row from each source in training, and the bare step's share of it."""
     model, pool = sources.model, list(sources.cache().take(POOL))
-    step = tf.function(model.train_step, reduce_retracing=True)
+    step = tf.function(model.take_step, reduce_retracing=True)
 
     def bare() -> int:
         for number in range(steps):
-            step(pool[number % len(pool)])["loss"].numpy()
+            step(pool[number % len(pool)]).numpy()
         return steps * sources.batch_size
 
     def fitted(dataset: tf.data.Dataset) -> int:
