@@ -36,7 +36,7 @@ class BatchNormalization(LaterWeights, keras.layers.BatchNormalization):
         array([4.5], dtype=float32)
     """
 
-    later_weights: Mapping[str, float | None] = {"warmed_steps": 0.0}
+    later_weights: Mapping[str, float] = {"warmed_steps": 0.0}
     momentum: Any
 
     def build(self, input_shape: Any) -> None:

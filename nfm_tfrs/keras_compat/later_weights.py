@@ -18,8 +18,7 @@ class LaterWeights:
     weights (a `.keras` or `.weights.h5` file, a checkpoint of TensorFlow, a list for `set_weights`) still loads.
     """
 
-    # The attribute of each, and the value of one that nothing was loaded into; None leaves it as it is.
-    later_weights: Mapping[str, float | None] = {}
+    later_weights: Mapping[str, float] = {}  # the attribute of each, and the value of one that nothing was loaded into
 
     def set_weights(self, weights: Sequence[Any]) -> None:
         """Sets the weights as Keras does, from a list of today's length or of one without the later weights."""
@@ -28,7 +27,7 @@ class LaterWeights:
         held: list[Any] = self.weights  # type: ignore[attr-defined]
         if len(weights) == sum(id(weight) not in later for weight in held):
             given = iter(weights)
-            weights = [later[id(weight)] if id(weight) in later else next(given) for weight in held]
+            weights = [np.float32(later[id(weight)]) if id(weight) in later else next(given) for weight in held]
         super().set_weights(weights)  # type: ignore[misc]
 
     def load_own_variables(self, store: Any) -> None:
@@ -38,7 +37,7 @@ class LaterWeights:
         numbered = sum(name.isdigit() for name in found)
         if later and numbered == len(own) - len(later):
             given = iter([found.pop(str(number)) for number in range(numbered)])
-            values = [later[id(weight)] if id(weight) in later else next(given) for weight in own]
+            values = [np.float32(later[id(weight)]) if id(weight) in later else next(given) for weight in own]
             found |= {str(number): value for number, value in enumerate(values)}
         super().load_own_variables(found)  # type: ignore[misc]
 
@@ -58,18 +57,17 @@ def older_file(model: Any, path: Any) -> Iterator[None]:
         yield
         return
     missing = [
-        (part, name)
+        (part, name, value)
         for part in (model, *model.submodules)
-        for name in getattr(part, "later_weights", {})
+        for name, value in getattr(part, "later_weights", {}).items()
         if getattr(part, name, None) is not None and f"/{name}/" not in held
     ]
     with ExitStack() as hidden:
-        for part, name in missing:
+        for part, name, _ in missing:
             hidden.enter_context(hidden_weight(part, getattr(part, name)))
         yield
-    for part, name in missing:
-        weight = getattr(part, name)
-        weight.assign(_own_later(part)[id(weight)])
+    for part, name, value in missing:
+        getattr(part, name).assign(value)
 
 
 def _names_in(path: str) -> str | None:
@@ -87,16 +85,12 @@ def _names_in(path: str) -> str | None:
     return "".join(f"/{name}/" for name in names)
 
 
-def _own_later(layer: Any) -> dict[int, np.ndarray]:
-    """The values of a layer's own later weights that nothing was loaded into, by their identity; none before it is
-    built."""
-    found = {}
-    for name, value in getattr(layer, "later_weights", {}).items():
-        if (weight := getattr(layer, name, None)) is not None:
-            found[id(weight)] = weight.numpy() if value is None else np.asarray(value, weight.dtype.as_numpy_dtype)
-    return found
+def _own_later(layer: Any) -> dict[int, float]:
+    """The first values of a layer's own later weights, by their identity; none before it is built."""
+    later: Mapping[str, float] = getattr(layer, "later_weights", {})
+    return {id(getattr(layer, name)): value for name, value in later.items() if getattr(layer, name, None) is not None}
 
 
-def _later(layer: Any) -> dict[int, np.ndarray]:
+def _later(layer: Any) -> dict[int, float]:
     """The same of a layer and all layers inside it."""
     return {weight: value for part in (layer, *layer.submodules) for weight, value in _own_later(part).items()}

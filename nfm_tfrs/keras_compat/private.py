@@ -1,5 +1,6 @@
 """Each name that TensorFlow, its Keras and TFRS keep to themselves and this package needs, behind one function each."""
 
+import functools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from tensorflow.python.eager import record
 from tensorflow.python.framework.ops import gradient_registry
 from tensorflow.python.ops import control_flow_util
 from tf_keras.protobuf import saved_metadata_pb2
+from tf_keras.src.engine import base_layer_utils
 from tf_keras.src.saving import serialization_lib
 
 from nfm_tfrs.keras_compat.packages import tf
@@ -108,6 +110,17 @@ def has_losses(layer: Any) -> bool:
 def layers_inside(model: Any) -> list[Any]:
     """Returns all layers inside a model, and inside these; publicly `submodules` walks all attributes for them."""
     return list(model._flatten_layers(include_self=False))
+
+
+def in_call() -> bool:
+    """Returns whether a layer is being called, from whose call those inside it take whether they train."""
+    return bool(base_layer_utils.call_context().in_call)
+
+
+@functools.cache  # not at import: Keras' counters start the devices
+def attributes_of_training() -> frozenset[str]:
+    """Returns the attributes that Keras, `compile` and `fit` set on any model, and no inference reads."""
+    return frozenset(vars(tf.keras.Model())) | {"_auto_steps", "_compile_config", "loss"}
 
 
 @contextmanager
@@ -211,6 +224,8 @@ PRIVATE_NAMES: Mapping[str, Any] = {
     "tensorflow.__internal__.feature_column.FeatureColumn": is_feature_column,
     "tf_keras.src.saving.serialization_lib._retrieve_class_or_fn": looked_up_by,
     "tf_keras.layers.Layer._clear_losses": clear_losses,
+    "tf_keras.src.engine.base_layer_utils.call_context": in_call,
+    "tf_keras.layers.Layer._saved_model_inputs_spec": attributes_of_training,
     "tf_keras.layers.Layer._losses": has_losses,
     "tf_keras.layers.Layer._eager_losses": has_losses,
     "tf_keras.layers.Layer._flatten_layers": has_losses,

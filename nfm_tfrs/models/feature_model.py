@@ -16,8 +16,6 @@ from nfm_tfrs.models.direct import DirectCall
 from nfm_tfrs.models.task_model import TaskModel
 from nfm_tfrs.written import first_line
 
-_BATCH_SIZE = 32  # Keras' default in `predict`
-
 
 class FeatureModel(LaterWeights, TaskModel):
     """What `RankingModel` is beside its structure; its features may be inferred from the data.
@@ -29,7 +27,7 @@ class FeatureModel(LaterWeights, TaskModel):
         label_scale: What the output is a multiple of, float32 scalar.
     """
 
-    later_weights: Mapping[str, float | None] = {"label_mean": 0.0, "label_scale": 1.0}
+    later_weights: Mapping[str, float] = {"label_mean": 0.0, "label_scale": 1.0}
     features: FeatureSpec | None
     encoder: FeatureEncoder
     label_mean: Any
@@ -39,8 +37,8 @@ class FeatureModel(LaterWeights, TaskModel):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._raw_numbers = FirstLook()
-        self._directly = DirectCall(self, lambda columns: self.call(columns, training=False))
-        self._predicted_directly = DirectCall(self, self.predict_step)
+        self._directly = DirectCall(self, "_inferred", cast=False)
+        self._predicted_directly = DirectCall(self, "predict_step", cast=True)
 
     def _set_features(self, features: Any) -> None:
         """Makes all that depends on the features; a subclass writes it."""
@@ -55,16 +53,19 @@ class FeatureModel(LaterWeights, TaskModel):
 
     @property
     def _calls_directly(self) -> bool:
-        """Whether inference is what this package wrote; a subclass writes it."""
-        raise NotImplementedError
+        """Whether inference is what this package wrote, and may be traced once for many calls."""
+        return False
+
+    def _inferred(self, columns: Any) -> tf.Tensor:
+        return self.call(columns, training=False)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Calls the model as Keras does; inference outside of graphs, once repeated, without Keras' own part of it."""
-        if len(args) == 1 and not any(kwargs.values()) and kwargs.keys() <= {"training"} and self._calls_directly:
+        plain = self._calls_directly and len(args) == 1 and kwargs.keys() <= {"training"}
+        if plain and (kwargs.get("training") is None or kwargs["training"] is False):
             outputs = self._directly(args[0])
             if outputs is not None:
                 return outputs
-        self._directly.losses_are_clear = False
         return super().__call__(*args, **kwargs)
 
     def adapt(self, data: Any) -> None:
@@ -122,11 +123,11 @@ class FeatureModel(LaterWeights, TaskModel):
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         """Predicts as Keras' `predict` does, of what `fit` takes: logits (binary) or numbers, float32 `[n, 1]`."""
         given = self._taken(keras.Model.predict, x, args, kwargs)
-        if given.keys() <= {"x", "batch_size", "verbose"} and given.get("verbose", "auto") == 0:
-            rows = inputs.num_rows(given["x"])
-            if rows is not None and 0 < rows <= (given.get("batch_size") or _BATCH_SIZE):
-                return self.predict_on_batch(given["x"])
         with inputs.own_words(self.encoder, given):
+            if self._calls_directly and inputs.is_one_batch(given, self.encoder):
+                outputs = self._predicted(given["x"])
+                if outputs is not None:
+                    return outputs
             return super().predict(**given)
 
     def predict_on_batch(self, x: Any) -> np.ndarray:
@@ -138,11 +139,15 @@ class FeatureModel(LaterWeights, TaskModel):
         Raises:
             ValueError: A column is missing, or holds what `fit` refuses.
         """
-        plain = self._calls_directly and getattr(self.predict_step, "__func__", None) is TaskModel.predict_step
-        outputs = self._predicted_directly(x) if plain else None
-        if outputs is not None:
-            return outputs.numpy()
-        return super().predict_on_batch(x)
+        outputs = self._predicted(x)
+        return super().predict_on_batch(x) if outputs is None else outputs
+
+    def _predicted(self, x: Any) -> np.ndarray | None:
+        """The predictions of a batch; None where Keras' way has to be taken."""
+        if not self._calls_directly or getattr(self.predict_step, "__func__", None) is not TaskModel.predict_step:
+            return None
+        outputs = self._predicted_directly(x)
+        return None if outputs is None else outputs.numpy()
 
     def predict_proba(self, x: Any, **kwargs: Any) -> np.ndarray:
         """Returns the probability that the label is 1, float32 `[n]`.

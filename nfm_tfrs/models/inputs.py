@@ -12,12 +12,14 @@ from nfm_tfrs.arguments import missing_column
 from nfm_tfrs.features.bag import Bag
 from nfm_tfrs.features.encoder import IDS, FeatureEncoder
 from nfm_tfrs.features.feature import Feature, MultiCategoricalFeature
+from nfm_tfrs.features.lengths import read_names
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import tf
 
 Arguments = dict[str, Any]
 _TENSORS = (tf.Tensor, tf.Variable, tf.RaggedTensor, tf.SparseTensor)
 _NO_ROWS: Any = (np.ndarray, np.generic, int, float, list, tuple, set, *_TENSORS)
+_BATCH_SIZE = 32  # Keras' default in `predict`
 _PLAIN = "biufSUV"  # kinds of NumPy's dtypes that TensorFlow takes as they are; V is bfloat16
 _FORMS = (
     "a dict of columns, a DataFrame (pandas, or with Arrow's C stream as polars has), a list of dicts, an Arrow table "
@@ -207,11 +209,13 @@ def _ragged(column: Any) -> Any:
     return column
 
 
-def num_rows(columns: Any) -> int | None:
-    """Returns the number of rows of a dict of columns as `taken` returns them; None of anything else."""
-    if not isinstance(columns, Mapping):
-        return None
-    return next((rows for rows in map(_length, columns.values()) if rows is not None), None)
+def is_one_batch(given: Arguments, encoder: FeatureEncoder) -> bool:
+    """Returns whether `predict` with these arguments, as `taken` returns them, is of one batch, and shows nothing."""
+    x = given["x"]
+    if not given.keys() <= {"x", "batch_size", "verbose"} or given.get("verbose", "auto") != 0:
+        return False
+    rows = [_length(x[name]) for name in read_names(encoder.features, x)] if isinstance(x, Mapping) else []
+    return bool(rows) and rows[0] is not None and 0 < rows[0] <= (given.get("batch_size") or _BATCH_SIZE)
 
 
 def _length(column: Any) -> int | None:

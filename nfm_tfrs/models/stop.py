@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nfm_tfrs.blocks.dropout import Dropout
 from nfm_tfrs.keras_compat import in_xla, keras, tf
 from nfm_tfrs.keras_compat.private import steps_taken
 
@@ -133,14 +134,14 @@ def checked(checks: Sequence[Check], place: Callable[[int], str], steps: Any) ->
 
 @tf.autograph.experimental.do_not_convert  # no tensor decides here, and AutoGraph is slow
 def averages(model: Any) -> list[tuple[Any, tf.Tensor]]:
-    """Returns what the forward pass of a training step moves, the averages of normalisations, and their values.
+    """Returns what the forward pass of a training step moves, and its values: averages of norms, steps of dropouts.
 
     Args:
         model: The model, its variables made.
     """
     alone = tf.distribute.get_strategy().num_replicas_in_sync == 1
-    return [
-        (variable, variable.read_value())
+    averages = [
+        variable
         for variable in model.non_trainable_variables
         # Not what a frozen layer holds, a table of any size, which nothing moves.
         if not variable.trainable
@@ -148,6 +149,8 @@ def averages(model: Any) -> list[tuple[Any, tf.Tensor]]:
         # The others are not moved by a replica alone.
         and (alone or variable.synchronization == tf.VariableSynchronization.ON_READ)
     ]
+    steps = [layer.dropout_state for layer in model.submodules if isinstance(layer, Dropout) and layer.built]
+    return [(variable, variable.read_value()) for variable in (*averages, *steps)]
 
 
 @contextmanager
@@ -186,7 +189,7 @@ def finite_step(
     if tf.distribute.get_strategy().num_replicas_in_sync > 1:
         _keep(before, rows > 0)
         gradients = [_changed(gradient, lambda values: tf.where(rows > 0, values, 0)) for gradient in gradients]
-    moved = {f"average {variable.name}": variable.read_value() for variable, _ in before}
+    moved = {f"average {variable.name}": variable.read_value() for variable, _ in before if variable.dtype.is_floating}
     # Squared: what float32 cannot square makes an optimizer's second moment infinite, and the step after it NaN.
     squares = {} if scaled else {name: tf.nn.l2_loss(one) for name, one in _named(gradients, variables).items()}
     # The sum of all is finite only if they are: half the work of a look at each.

@@ -197,7 +197,8 @@ class TaskModel(tfrs.Model):
         return {metric.name: metric.result() for metric in self.metrics}
 
     def _counted_step(self, inputs: Any) -> None:
-        with tf.control_dependencies([self.take_step(inputs)]):  # a step that fails does not count
+        loss = self.take_step(inputs)
+        with tf.control_dependencies([] if loss is None else [loss]):  # a step that fails does not count
             private.steps_taken(self).assign_add(1)
 
     @property

@@ -1,6 +1,10 @@
 """Inference outside of graphs: what `model(x)` and `predict_on_batch` return without Keras, and when they do not."""
 
+import copy
+import gc
 import threading
+import weakref
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -169,21 +173,112 @@ def test_a_call_that_leaves_losses_leaves_them_each_time():
     assert model.losses[0] > loss
 
 
-class LossInTraining(keras.layers.Dense):
-    def call(self, inputs, training=None):
-        if training:
-            self.add_loss(tf.reduce_sum(inputs))
-        return super().call(inputs)
-
-
-def test_losses_of_training_are_gone_after_inference(model, calls):
-    model._tower = LossInTraining(8)
+def test_the_losses_of_a_table_are_left_each_time():
+    model = RankingModel(FEATURES, embedding_dim=4, embedding_l2=1.0)
     repeated(model, columns())
-    assert ways(model, columns(), calls) == 0
-    model(columns(), training=True)
-    assert len(model.losses) == 1
-    model(columns())
-    assert model.losses == []
+    (loss,) = model.losses
+    model(columns(50))
+    assert model.losses[0] != loss
+
+
+def test_the_blocks_of_other_packages_are_called_each_time(calls):
+    class Scaled(InteractionBlock):
+        scale: ClassVar = [1.0]
+
+        def call(self, embeddings, mask=None):
+            return self.scale[0] * tf.reduce_sum(embeddings, axis=1)
+
+    model = RankingModel(FEATURES, embedding_dim=4, interaction=Scaled(), hidden_units=())
+    repeated(model, columns())
+    assert ways(model, columns(), calls) == 2
+
+
+@pytest.mark.parametrize("functional", [False, True])
+def test_inside_another_model_it_trains_where_that_one_does(model, functional):
+    repeated(model, columns())
+    if functional:
+        outer = keras.Sequential([model])
+    else:
+
+        class Outer(keras.Model):
+            def __init__(self):
+                super().__init__()
+                self.inner = model
+
+            def call(self, x):
+                return self.inner(x)
+
+        outer = Outer()
+    x = columns()
+    del x["unread"]
+    for _ in range(REPEATS):
+        outer(x)
+    assert not np.array_equal(outer(x, training=True), outer(x, training=True))
+
+
+def test_a_call_with_more_arguments_gets_them():
+    class Own(RankingModel):
+        def call(self, columns, training=None, extra=None):
+            outputs = super().call(columns, training=training)
+            return outputs if extra is None else outputs + extra
+
+    model = Own(FEATURES, embedding_dim=4)
+    extra = tf.constant([[1.0], [2.0], [3.0], [4.0]])
+    np.testing.assert_allclose(model(columns(), extra=extra), model(columns()) + extra, atol=1e-6)
+
+
+def test_a_model_that_is_run_eagerly_is_left_alone(model, calls):
+    repeated(model, columns())
+    model.compile(run_eagerly=True)
+    assert ways(model, columns(), calls) == 2
+
+
+def test_a_number_beyond_float32_is_refused_by_predict_however_warm_the_model_is(model):
+    beyond = {**columns(), "n": np.array([1e39, 1.0, 2.0, 3.0])}
+    for _ in range(2):
+        for predict in (model.predict_on_batch, lambda x: model.predict(x, verbose=0)):
+            with pytest.raises(ValueError, match="Column 'n' is inf in row 0 of the batch"):
+                predict(beyond)
+        for _ in range(REPEATS):
+            model.predict_on_batch({**columns(), "n": np.array([1.0, 1.0, 2.0, 3.0])})
+
+
+def test_a_subclass_may_predict_batches_by_predict(model):
+    class Own(RankingModel):
+        def predict_on_batch(self, x):
+            return self.predict(x, verbose=0)
+
+    own = Own(FEATURES, embedding_dim=4)
+    for _ in range(REPEATS):
+        assert own.predict_on_batch(columns()).shape == (4, 1)
+
+
+@pytest.mark.parametrize("features", [None, FEATURES])
+def test_a_copy_calls_itself(features):
+    x = columns(50)
+    del x["unread"]
+    model = copy.deepcopy(RankingModel(features, embedding_dim=4))
+    model.adapt(x)
+    repeated(model, columns())
+    assert model._directly._model is model
+
+
+def test_no_optimizer_is_kept(model):
+    model.compile("adam")
+    repeated(model, columns())
+    optimizer = weakref.ref(model.optimizer)
+    model.compile("sgd")
+    repeated(model, columns())
+    gc.collect()
+    assert optimizer() is None
+
+
+def test_traces_are_bounded(model, calls):
+    for width in range(1, 30):
+        tags = tf.constant(np.zeros([4, width], np.int64))
+        for _ in range(REPEATS):
+            model({**columns(), "tags": tags})
+    assert model._directly._traces == 16
 
 
 def test_what_is_wrong_is_said_in_the_same_words_whether_traced_or_not(model):
@@ -229,16 +324,14 @@ def test_threads_share_one_trace(model, calls):
     assert ways(model, columns(), calls) == 0
 
 
-@pytest.mark.parametrize("given", [{}, {"batch_size": 4}, {"batch_size": 3}])
-def test_one_batch_of_predict_is_predict_on_batch(model, monkeypatch, given):
-    expected = model(columns()).numpy()
-    batches, predict_on_batch = [], RankingModel.predict_on_batch
-    monkeypatch.setattr(RankingModel, "predict_on_batch", lambda *x: batches.append(1) or predict_on_batch(*x))
+@pytest.mark.parametrize(("given", "direct"), [({}, True), ({"batch_size": 4}, True), ({"batch_size": 3}, False)])
+def test_one_batch_of_predict_is_called_directly(model, calls, given, direct):
+    expected = keras.Model.__call__(model, columns()).numpy()
+    for _ in range(REPEATS):
+        np.testing.assert_allclose(model.predict(columns(), verbose=0, **given), expected, atol=1e-6)
 
-    np.testing.assert_allclose(model.predict(columns(), verbose=0, **given), expected, atol=1e-6)
-    np.testing.assert_allclose(model.predict(columns(), verbose=0, steps=1, **given)[:3], expected[:3], atol=1e-6)
-
-    assert len(batches) == (given.get("batch_size") != 3)
+    assert bool(model._predicted_directly._traced) is direct
+    assert model.predict(columns(), verbose=0, steps=1, **given).shape[0] <= 4
 
 
 def test_a_step_of_ones_own_predicts(model):
