@@ -76,6 +76,14 @@ def use_huge_pages(memory: memoryview) -> bool:
     return all(advise(first, size, advice) == 0 for advice in _HUGE_PAGES_NOW)
 
 
+def memory_bytes() -> int | None:
+    """Returns the bytes of memory of this machine; None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
 def renames_open_files() -> bool:
     """Returns whether a file that is open, or mapped into memory, can be renamed, and its folder with it."""
     return is_posix()

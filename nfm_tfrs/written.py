@@ -32,8 +32,8 @@ def check_format(written: Any, what: str) -> None:
 
 
 def reason(error: Exception) -> str:
-    """Returns in words, without a full stop, why something that was written could not be read."""
-    return f"it has no {error.args[0]!r}" if isinstance(error, KeyError) else str(error).removesuffix(".")
+    """Returns in words, shortened, without a full stop, why something that was written could not be read."""
+    return f"it has no {error.args[0]!r:.{_SAID}}" if isinstance(error, KeyError) else first_line(error)
 
 
 def first_line(error: BaseException) -> str:

@@ -152,6 +152,8 @@ def _complete(table: pa.Table, name: str) -> pa.ChunkedArray:
 
 def _times(table: pa.Table, name: str) -> np.ndarray:
     column = _complete(table, name)
+    if types.is_time(column.type):  # of which Arrow makes Python's objects, which know no hour 24
+        column = column.cast(pa.int32() if types.is_time32(column.type) else pa.int64())
     if types.is_temporal(column.type) or types.is_integer(column.type) or types.is_floating(column.type):
         return column.to_numpy()
     raise ValueError(

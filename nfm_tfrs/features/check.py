@@ -145,10 +145,7 @@ def _categories(feature: Feature, array: pa.Array, rows: np.ndarray) -> pa.Array
     if is_text(array.type):
         if declared == "int64":
             raise _another_type(name, array.type, declared)
-        try:
-            return array.cast(pa.string())
-        except pa.ArrowInvalid as error:
-            raise ValueError(f"Column {name!r} holds bytes that are not UTF-8. Decode it to strings first.") from error
+        return utf8(name, array)
     if not is_real(array.type):
         raise ValueError(
             f"Column {name!r} is {array.type}, but categories are strings or whole numbers. Cast the column first."
@@ -165,6 +162,24 @@ def _categories(feature: Feature, array: pa.Array, rows: np.ndarray) -> pa.Array
         raise ValueError(
             f"Column {name!r} is {array.type} with values that are no int64. Round the column, or make it a string."
         ) from error
+
+
+def utf8(name: str, array: pa.Array) -> pa.Array:
+    """Returns text or bytes as strings.
+
+    Args:
+        name: Name of the column, for the message.
+        array: Text or bytes, `[n]`.
+
+    Raises:
+        ValueError: A value is no UTF-8: Arrow reads the strings of a damaged file as they are.
+    """
+    try:
+        strings = array.cast(pa.string())
+        strings.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"Column {name!r} holds bytes that are not UTF-8. Decode it to strings first.") from error
+    return strings
 
 
 def whole_numbers(name: str, array: pa.Array, rows: np.ndarray) -> pa.Array:

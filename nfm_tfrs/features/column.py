@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nfm_tfrs.features.bag import UINT64_MISSING
-from nfm_tfrs.features.check import is_list, is_text, whole_numbers
+from nfm_tfrs.features.check import is_list, is_text, utf8, whole_numbers
 from nfm_tfrs.features.feature import (
     RESERVED_PREFIX,
     CategoricalFeature,
@@ -99,7 +99,8 @@ class ColumnCounts:
             self._measure(numbers[np.isfinite(numbers)])
 
     def _add(self, counted: pa.StructArray) -> None:
-        self.counts.append((counted.field(0), counted.field(1)))
+        values = utf8(self.field.name, counted.field(0)) if self.is_string else counted.field(0)
+        self.counts.append((values, counted.field(1)))
         if sum(len(values) for values, _ in self.counts) > 4_000_000:
             self.counts = [self._counted()]
 

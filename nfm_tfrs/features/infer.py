@@ -249,7 +249,7 @@ def _parquet_batches(paths: Sequence[Path], rules: Inference) -> Iterator[pa.Rec
                 for name in sorted(set(wanted) - set(names)):
                     raise ValueError(f"{path}: {arguments.missing_column(name, names)}")
                 yield from file.iter_batches(columns=wanted, use_threads=False)
-        except pa.ArrowInvalid as error:
+        except (pa.ArrowException, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is not a whole Parquet file; it may be truncated. Write it again.") from error
 
 

@@ -74,7 +74,7 @@ def _is_description(interaction: Any) -> bool:
 def _named(policy: str, name: str, config: Mapping[str, Any] | None = None, provider: str = "") -> InteractionBlock:
     if provider and name not in list_blocks():
         remedy = "Register it first" if provider == "this process" else f"Install {provider}, which it came with"
-        raise UnknownComponentError(f"The model's block {name!r} is not installed. {remedy}.")
+        raise UnknownComponentError(f"The model's block {name!r:.60} is not installed. {remedy}.")
     try:
         block: InteractionBlock = blocks.create(name, **{"dtype": policy, **(config or {})})
     except TypeError as error:

@@ -18,6 +18,7 @@ from nfm_tfrs.models.feature_model import FeatureModel
 from nfm_tfrs.models.interaction import Interaction, interaction_blocks, interaction_config
 from nfm_tfrs.models.tasks import task_config
 from nfm_tfrs.models.tower import Tower
+from nfm_tfrs.platform_calls import memory_bytes
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -164,13 +165,26 @@ class RankingModel(FeatureModel):
                 f'structure="{self.structure}" needs the same number of fields in each batch; received features with '
                 "combiner=None and no max_length. Give them a max_length."
             )
+        self._check_memory()
         self.features = spec
         self._make_layers(spec)
-        # Traced, not run, and past Keras' record of the first inputs: variables exist from here on, for any data.
-        tf.function(self._traced_call, autograph=False).get_concrete_function(encoded_signature(spec))
+        try:
+            # Traced, not run, and past Keras' record of the first inputs: variables exist from here on, for any data.
+            tf.function(self._traced_call, autograph=False).get_concrete_function(encoded_signature(spec))
+        except tf.errors.ResourceExhaustedError as error:
+            raise _too_large("The model's weights do not fit into the memory that is left") from error
         clear_losses(self)  # of the trace: a tensor of its graph
         self._check_fields(self._scored_by_xla is not None)
         self.built = True
+
+    def _check_memory(self) -> None:
+        """Refuses a table that no memory of this machine can hold: Linux would give it, and end the process later."""
+        needed, memory = 4 * self.embedding.num_rows * (self.embedding_dim + self.linear), memory_bytes()
+        if memory is not None and needed > memory and not tf.distribute.has_strategy():  # which may spread it
+            raise _too_large(
+                f"A table of {self.embedding.num_rows:,} rows and embedding_dim={self.embedding_dim} takes "
+                f"{needed / 1e9:,.0f} GB, and this machine has {memory / 1e9:,.0f}"
+            )
 
     def _make_layers(self, spec: FeatureSpec) -> None:
         """Makes all that stands behind the embeddings, in the order in which weights are listed."""
@@ -383,3 +397,7 @@ class RankingModel(FeatureModel):
 
     def get_build_config(self) -> None:
         """Returns None: the features in the config are all it takes to build."""
+
+
+def _too_large(what: str) -> ValueError:
+    return ValueError(f"{what}. Lower embedding_dim, hidden_units, or the features' buckets.")

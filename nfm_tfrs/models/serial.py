@@ -183,5 +183,5 @@ def class_of(config: Mapping[str, Any]) -> Any:
 
 
 def _shown(name: Any) -> str:
-    text = name if isinstance(name, str) else repr(name)
+    text = " ".join(name.split()) if isinstance(name, str) else repr(name)
     return text if len(text) <= 60 else text[:60] + "…"

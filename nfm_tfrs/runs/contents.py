@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from math import prod
@@ -36,6 +37,8 @@ def read_contents(path: Path) -> dict[str, Any]:
             held = _numbers_held(archive)
     except (
         zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
         KeyError,
         ValueError,
         OSError,
@@ -138,7 +141,8 @@ def _rows(features: Any) -> int:
         if isinstance(feature, Mapping):
             sizes = [feature.get(name) for name in ("vocabulary_size", "num_hash_buckets")]
             known = feature.get("vocabulary")
-            rows = max([size for size in sizes if isinstance(size, int)], default=len(known) if known else 0)
+            most = len(known) if isinstance(known, list) else 0
+            rows = max([size for size in sizes if isinstance(size, int)], default=most)
             name = str(feature.get("embedding_name") or feature.get("name"))
             tables[name] = max(tables.get(name, 0), rows)
     return sum(tables.values())

@@ -96,8 +96,8 @@ def _one_line(path: Path) -> Iterator[None]:
     """Names the path and the reason in one line where it cannot be opened."""
     try:
         yield
-    except RegistryError:  # which says what to install
-        raise
+    except RegistryError as error:  # which says what to install
+        raise type(error)(f"{path} is not opened: {error}") from error
     except Exception as error:  # of a damaged file Keras raises anything
         raise ValueError(f"{path} is not opened: {first_line(error)}.") from error
 

@@ -211,9 +211,9 @@ class Registry:
 
 def unknown_component(kind: str, name: object, known: list[str]) -> UnknownComponentError:
     """The error for a name that nobody offers, with the nearest known one."""
-    near = difflib.get_close_matches(_fold(str(name)), known, n=1)
+    near = difflib.get_close_matches(_fold(str(name)[:60]), known, n=1)
     guess = f" Did you mean {near[0]!r}?" if near else ""
-    return UnknownComponentError(f"Unknown {kind} {name!r}.{guess} Known: {', '.join(known) or 'none'}.")
+    return UnknownComponentError(f"Unknown {kind} {name!r:.60}.{guess} Known: {', '.join(known) or 'none'}.")
 
 
 def _fold(name: str) -> str:

@@ -82,8 +82,9 @@ def test_ties_keep_the_order_of_the_file():
         [datetime.date(2020, 1, day) for day in range(10, 0, -1)],
         [datetime.time(hour) for hour in range(10, 0, -1)],
         [float(day) for day in range(10, 0, -1)],
+        pa.array(range(90_000, 0, -9_000), pa.int32()).cast(pa.time32("s")),  # hours beyond those of a day among them
     ],
-    ids=["timestamp", "date", "time", "float"],
+    ids=["timestamp", "date", "time", "float", "odd time"],
 )
 def test_time_may_be_numbers_dates_or_times(times):
     assert lists(parse_split("time:t").parts(pa.table({"t": times}))) == [list(range(2, 10)), [1], [0]]

@@ -284,3 +284,17 @@ def test_many_columns_are_checked_in_linear_time():
     began = time.process_time()
     assert list(checked_arrays(table, spec)) == names
     assert time.process_time() - began < 5  # about 0.2; 12 where each column lists the names of all
+
+
+@pytest.mark.parametrize("dictionary", [False, True])
+def test_strings_of_a_damaged_file_are_refused(dictionary):
+    """Arrow takes their bytes as they are."""
+    damaged = pa.Array.from_buffers(
+        pa.string(), 1, [None, pa.py_buffer(np.array([0, 2], np.int32)), pa.py_buffer(b"a\xff")]
+    )
+    column = pa.DictionaryArray.from_arrays(pa.array([0]), damaged) if dictionary else damaged
+    line = "Column 'a' holds bytes that are not UTF-8. Decode it to strings first."
+    with pytest.raises(ValueError, match=line):
+        checked_arrays(pa.table({"a": column}), FeatureSpec((ANY,)))
+    with pytest.raises(ValueError, match=line):
+        FeatureSpec.from_table(pa.table({"a": column}))

@@ -232,3 +232,18 @@ def test_half_precision_says_nearly_the_same(structure, policy):
     expected = model(columns).numpy()
     assert half(columns).dtype == tf.float32
     np.testing.assert_allclose(half(columns), expected, atol=0.02 * np.abs(expected).max())
+
+
+def test_a_table_that_no_memory_holds_is_refused_before_it_is_made():
+    huge = [CategoricalFeature(name, num_hash_buckets=10**12) for name in "ab"]
+    with pytest.raises(ValueError, match=r"rows and embedding_dim=8 takes [\d,]+ GB, and this machine has \d+\. Lower"):
+        RankingModel(huge, embedding_dim=8)
+
+
+def test_weights_that_cannot_be_had_are_one_line(monkeypatch):
+    def exhausted(*_):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    monkeypatch.setattr(RankingModel, "_traced_call", exhausted)
+    with pytest.raises(ValueError, match=r"The model's weights do not fit into the memory that is left\. Lower"):
+        RankingModel([CategoricalFeature(name, vocabulary_size=3) for name in "ab"])

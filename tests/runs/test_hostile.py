@@ -388,3 +388,42 @@ def test_a_flipped_byte_is_refused_in_one_line(honest, tmp_path, share):
     said = refusal(lambda: load_model(tmp_path / "flipped.keras"))
     assert said is not None
     assert "flipped.keras" in said
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:20] + b"\xff" * 20 + data[40:], lambda data: b"\x01" + data[1:]])
+def test_a_member_that_does_not_unpack_is_refused_in_one_line(honest, tmp_path, damage):
+    out = tmp_path / "changed.keras"
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members(honest).items():
+            archive.writestr(name, data)
+        place = archive.getinfo("config.json")
+    whole = bytearray(out.read_bytes())
+    start = place.header_offset + 30 + len(place.filename)
+    whole[start : start + place.compress_size] = damage(bytes(whole[start : start + place.compress_size]))
+    out.write_bytes(whole)
+
+    assert "changed.keras is not a saved model, or it is cut short" in refusal(lambda: load_model(out))
+
+
+@pytest.mark.parametrize("name", ["x\n" * 10_000, "blok", None, 2])
+def test_a_block_that_is_none_is_refused_in_one_line_with_the_files_name(honest, tmp_path, name):
+    config = config_of(honest)
+    config["config"]["interaction"] = {"name": name, "config": {}, "provider": "nfm-tfrs 0.1.0"}
+
+    line = refusal(
+        lambda: load_model(written_again(honest, tmp_path / "changed.keras", **{"config.json": json.dumps(config)}))
+    )
+
+    assert "changed.keras is not opened" in line
+    assert len(line) < 400
+
+
+def test_a_vocabulary_that_is_no_list_is_refused_in_one_line(honest, tmp_path):
+    config = config_of(honest)
+    config["config"]["features"]["features"][0]["vocabulary"] = 5
+
+    line = refusal(
+        lambda: load_model(written_again(honest, tmp_path / "changed.keras", **{"config.json": json.dumps(config)}))
+    )
+
+    assert "changed.keras is not opened" in line

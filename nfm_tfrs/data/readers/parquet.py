@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from pyarrow import types
 
 from nfm_tfrs.arguments import check_names, missing_column
-from nfm_tfrs.data.readers.refusals import damaged_parquet
+from nfm_tfrs.data.readers.refusals import UNREADABLE, damaged_parquet
 from nfm_tfrs.features.frames import without_views
 
 # Pages are read through a buffer of this size: without one, Arrow holds all the bytes of a row group's columns,
@@ -56,7 +56,7 @@ class ParquetFiles:
             try:
                 metadata = self._metadata[path] = pq.read_metadata(path)
                 names = metadata.schema.to_arrow_schema().names
-            except (pa.ArrowException, OSError) as error:
+            except UNREADABLE as error:
                 raise damaged_parquet(path, error) from error
             present, read = set(names), set(names if self.columns is None else self.columns)
             for name in self.columns or ():
@@ -87,7 +87,7 @@ class ParquetFiles:
                 repeating = _repeating_strings(path, self._metadata[path])
                 with pq.ParquetFile(path, metadata=self._metadata[path], read_dictionary=repeating) as file:
                     tables.append(without_views(file.read(columns=self.columns)))
-            except (pa.ArrowException, OSError) as error:
+            except UNREADABLE as error:
                 raise damaged_parquet(path, error) from error
         return one_table(tables, self.paths)
 
@@ -104,7 +104,7 @@ class ParquetFiles:
                     for batch in file.iter_batches(batch_rows, [group.number], self.columns, use_threads=False):
                         yield group, row, batch
                         row += batch.num_rows
-            except (pa.ArrowException, OSError) as error:
+            except UNREADABLE as error:
                 raise damaged_parquet(group.path, error) from error
 
 

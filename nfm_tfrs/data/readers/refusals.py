@@ -2,6 +2,11 @@
 
 from pathlib import Path
 
+import pyarrow as pa
+
+# What Arrow raises of a damaged file; the last one is a name that is no UTF-8.
+UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
+
 
 def damaged_gzip(path: Path, error: Exception) -> ValueError:
     """Returns the error for a compressed file that is cut short, damaged or none.

@@ -18,6 +18,7 @@ from pyarrow import csv
 from nfm_tfrs.data.readers.parquet import ParquetFiles
 from nfm_tfrs.data.readers.table import find_files, iterate_batches, read_table
 from nfm_tfrs.features.check import Bag
+from nfm_tfrs.features.spec import FeatureSpec
 
 INTEGERS = st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1))
 FLOATS = st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False, width=32))
@@ -192,6 +193,16 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
     assert error(FileNotFoundError, pattern) == f"No file matches {pattern!r}. Check the pattern."
     assert error(FileNotFoundError, tmp_path).startswith(f"Folder {tmp_path} holds no file that ends in .parquet, .pq,")
     assert error(FileNotFoundError, []) == "The list of files is empty. Give at least one path."
+
+
+def test_a_name_that_is_no_utf8_is_said_to_be_damage(tmp_path):
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"name": [1, 2]}), path)
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"name", b"\xf2ame"))
+    for read in (read_table, FeatureSpec.from_parquet):
+        with pytest.raises(ValueError, match=r"rows.parquet is not a whole Parquet file; it may be"):
+            read(path)
 
 
 def test_a_truncated_parquet_is_said_to_be_one(tmp_path, parquet):
