@@ -66,14 +66,15 @@ def use_huge_pages(memory: memoryview) -> bool:
     Args:
         memory: What is read and written in place from here on.
     """
+    if not sys.platform.startswith("linux"):
+        return False
     address = np.frombuffer(memory, np.uint8).ctypes.data
     first = -(-address // _HUGE_PAGE) * _HUGE_PAGE
     size = (address + memory.nbytes) // _HUGE_PAGE * _HUGE_PAGE - first
-    if not sys.platform.startswith("linux") or size <= 0:
-        return False
     advise = ctypes.CDLL(None).madvise
-    advise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-    return all(advise(first, size, advice) == 0 for advice in _HUGE_PAGES_NOW)
+    return size > 0 and all(
+        advise(ctypes.c_void_p(first), ctypes.c_size_t(size), advice) == 0 for advice in _HUGE_PAGES_NOW
+    )
 
 
 def memory_bytes() -> int | None:

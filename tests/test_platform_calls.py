@@ -1,10 +1,12 @@
 """Calls that not every operating system knows are made where it does, and left out with a warning elsewhere."""
 
+import mmap
 import os
 import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -104,3 +106,33 @@ def test_an_entry_of_a_cache_is_opened_after_the_renaming_where_files_in_use_kee
     numbers = opened.train.columns["encoded/numbers"]
     assert Path(numbers.filename).parent in set((tmp_path / "cache").iterdir())
     assert ".unfinished-" not in str(numbers.filename)
+
+
+def huge_kilobytes() -> int:
+    rollup = Path("/proc/self/smaps_rollup").read_text()
+    return int(next(line.split()[1] for line in rollup.splitlines() if line.startswith("AnonHugePages")))
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="reads Linux's /proc")
+def test_memory_lies_on_huge_pages_where_the_system_says_so() -> None:
+    memory = mmap.mmap(-1, 10 * 2**20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # NumPy asks for huge ones itself
+    memory.write(b"1" * len(memory))
+    before = huge_kilobytes()
+    if platform_calls.use_huge_pages(memoryview(memory)):
+        assert huge_kilobytes() >= before + 4 * 2048  # but for the ends
+    assert memory[:] == b"1" * len(memory)
+
+
+def test_memory_without_a_whole_huge_page_stays_as_it_is() -> None:
+    assert not platform_calls.use_huge_pages(memoryview(np.ones(100)))
+
+
+@pytest.mark.usefixtures("windows")
+def test_there_are_no_huge_pages_elsewhere() -> None:
+    assert not platform_calls.use_huge_pages(memoryview(np.ones(10 * 2**20)))
+
+
+def test_a_system_that_does_not_tell_its_memory_has_none_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (platform_calls.memory_bytes() or 0) > 2**20
+    monkeypatch.delattr(platform_calls.os, "sysconf")
+    assert platform_calls.memory_bytes() is None

@@ -120,7 +120,7 @@ def in_call() -> bool:
 @functools.cache  # not at import: Keras' counters start the devices
 def attributes_of_training() -> frozenset[str]:
     """Returns the attributes that Keras, `compile` and `fit` set on any model, and no inference reads."""
-    return frozenset(vars(tf.keras.Model())) | {"_auto_steps", "_compile_config", "loss"}
+    return frozenset(vars(tf.keras.Model())) | {"_auto_steps", "_compile_config", "_huge_pages", "loss"}
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from nfm_tfrs.features.encoder import FeatureEncoder
 from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeature, NumericFeature
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import keras, tf, tfrs
+from nfm_tfrs.models import task_model
 from nfm_tfrs.models.nfm import NFM
 from nfm_tfrs.models.ranking import RankingModel
 from nfm_tfrs.optimizers import named_optimizer
@@ -591,3 +592,15 @@ def test_a_training_step_of_fit_is_traced_once_too():
     model.fit(dataset(pair_rows(64), 4), epochs=2, verbose=0)
     model.fit(dataset(pair_rows(64), 4), epochs=1, verbose=0)
     assert len(traces) == 1
+
+
+@pytest.mark.parametrize("huge_pages", [False, True])
+def test_large_tables_and_their_slots_go_to_huge_pages_once_where_they_are_to(monkeypatch, huge_pages):
+    asked = []
+    monkeypatch.setattr(task_model, "_LARGE", 4 * 9 * 4)
+    monkeypatch.setattr(task_model, "use_huge_pages", lambda memory: asked.append(memory.shape))
+    model = RankingModel(PAIR, **PLAIN)
+    model.compile("lazyadam", huge_pages=huge_pages)
+    for _ in range(2):
+        model.fit(dataset(pair_rows(8), 4), verbose=0)
+    assert asked == [(20, 5)] * 3 * huge_pages
