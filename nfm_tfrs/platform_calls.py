@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import sys
 import time
 import warnings
@@ -75,6 +76,15 @@ def use_huge_pages(memory: memoryview) -> bool:
     return size > 0 and all(
         advise(ctypes.c_void_p(first), ctypes.c_size_t(size), advice) == 0 for advice in _HUGE_PAGES_NOW
     )
+
+
+def multiplies_bfloat16() -> bool:
+    """Returns whether Linux says that this processor multiplies bfloat16 (AVX512-BF16 or AMX); False elsewhere."""
+    try:
+        flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        return False
+    return flags is not None and not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags[1].split())
 
 
 def memory_bytes() -> int | None:

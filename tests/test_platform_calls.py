@@ -136,3 +136,25 @@ def test_a_system_that_does_not_tell_its_memory_has_none_known(monkeypatch: pyte
     assert (platform_calls.memory_bytes() or 0) > 2**20
     monkeypatch.delattr(platform_calls.os, "sysconf")
     assert platform_calls.memory_bytes() is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("flags\t\t: fpu avx512_bf16 fma\n", True),
+        ("model name : amx_bf16\nflags : fpu amx_bf16\n", True),
+        ("model name : amx_bf16\nflags : fpu avx512f\n", False),
+        ("Features : fp asimd bf16\n", False),
+        (None, False),
+    ],
+)
+def test_a_processor_multiplies_bfloat16_where_linux_lists_it(
+    monkeypatch: pytest.MonkeyPatch, text: str | None, expected: bool
+) -> None:
+    def read(path: Path) -> str:
+        if text is None:
+            raise FileNotFoundError(path)
+        return text
+
+    monkeypatch.setattr(Path, "read_text", read)
+    assert platform_calls.multiplies_bfloat16() is expected

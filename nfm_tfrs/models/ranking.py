@@ -19,6 +19,7 @@ from nfm_tfrs.models.interaction import Interaction, interaction_blocks, interac
 from nfm_tfrs.models.tasks import task_config
 from nfm_tfrs.models.tower import Tower
 from nfm_tfrs.platform_calls import memory_bytes
+from nfm_tfrs.precision import policy
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -112,9 +113,10 @@ class RankingModel(FeatureModel):
         dtype: Any = "float32",
         **kwargs: Any,
     ) -> None:
-        super().__init__(task=task, label=label, dtype=dtype, **kwargs)
+        hidden_units = arguments.widths("hidden_units", hidden_units)
+        super().__init__(task=task, label=label, dtype=policy(dtype, hidden_units), **kwargs)
         self.embedding_dim = arguments.count("embedding_dim", embedding_dim)
-        self.hidden_units = arguments.widths("hidden_units", hidden_units)
+        self.hidden_units = hidden_units
         self.structure = arguments.choice("structure", structure, get_args(Structure))
         self.activation = arguments.activation("activation", activation)
         self.linear = arguments.switch("linear", linear)

@@ -268,6 +268,27 @@ def test_auto_takes_what_every_device_has(monkeypatch, capabilities, expected):
     assert precision.policy("auto").name == expected
 
 
+@pytest.mark.parametrize(
+    ("multiplies", "hidden_units", "expected"),
+    [
+        (True, (256, 128), "mixed_bfloat16"),
+        (True, (400, 400, 400), "mixed_bfloat16"),
+        (True, (256,), "float32"),
+        (True, (128, 64), "float32"),
+        (True, (), "float32"),
+        (False, (400, 400, 400), "float32"),
+    ],
+)
+def test_auto_takes_bfloat16_on_a_cpu_that_multiplies_it_where_the_tower_is_wide(
+    monkeypatch, multiplies, hidden_units, expected
+):
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: [])
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda: multiplies)
+    model = RankingModel(FEATURES, hidden_units=hidden_units, dtype="auto")
+    assert model.dtype_policy.name == expected
+    assert model.get_config()["dtype"] == expected
+
+
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16", keras.mixed_precision.Policy("mixed_bfloat16"), "bfloat16"])
 def test_a_precision_is_a_name_or_a_policy(dtype):
     model = RankingModel(FEATURES, interaction="cross", dtype=dtype)
