@@ -285,7 +285,7 @@ def _binary(
     if other.any():
         raise ValueError(
             f"labels must be 0 or 1; received {labels[other][0]:g} (rows like it: {other.sum()}). "
-            "Write a condition such as rating>=4 to make a number binary."
+            "Write a condition, such as label>=1 of -1 and 1, to make a number binary."
         )
     return labels, scores, weights
 

@@ -117,8 +117,17 @@ def _datasets(group: Any, depth: int = 0, seen: set[int] | None = None) -> Itera
             yield part
 
 
+_DEEPEST = 50  # layers, or blocks: each takes a tenth of a second to make, whatever its weights
+
+
 def _check_declared(config: Mapping[str, Any], most: int, path: Path) -> None:
     """Checks that no table and no layer that a model's config declares has more weights than the file."""
+    for name in ("hidden_units", "bottom_units", "interaction"):
+        if isinstance(config.get(name), list) and len(config[name]) > _DEEPEST:
+            raise ValueError(
+                f"{path} is not opened: its config declares {len(config[name]):,} parts at {name}, and {_DEEPEST} are "
+                "the most. Save a smaller model."
+            )
     declared = list(_sizes(config))
     if isinstance(config.get("embedding_dim"), int):
         declared.append(("features", _rows(config.get("features")) * config["embedding_dim"]))

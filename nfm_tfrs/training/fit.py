@@ -51,8 +51,8 @@ def fit(
         The value of each metric, epoch by epoch.
 
     Raises:
-        ValueError: The loss became infinite or NaN in the first epoch; later the best epoch is kept, with a warning. Or
-            what is wrong with the data, in one line.
+        ValueError: The loss became infinite or NaN before an epoch had a finite score; later the best epoch is kept,
+            with a warning. The validation loss of no epoch is finite. Or what is wrong with the data, in one line.
     """
     monitor, mode = model.objective
     stopping = keras.callbacks.EarlyStopping(monitor, mode=mode, patience=patience, restore_best_weights=True)
@@ -64,14 +64,16 @@ def fit(
         with plain_errors():
             history = model.fit(train_data, validation_data=valid_data, epochs=epochs, callbacks=chosen, verbose=0)
     except LossNotFinite as error:
-        if stopping.best_weights is None:
+        # Keras keeps the weights of the first epoch whatever their score.
+        if stopping.best_weights is None or not np.isfinite(stopping.best):
             raise
         model.set_weights(stopping.best_weights)
         warnings.warn(f"{error} Epoch {stopping.best_epoch + 1}, the best so far, is kept.", stacklevel=2)
         return model.history.history
-    if not np.isfinite(history.history["loss"][-1]):
-        raise ValueError(
-            f"Training diverged: the loss was {history.history['loss'][-1]} after epoch {len(history.epoch)}. "
-            "Lower the learning rate."
-        )
+    for what, losses in (("", history.history["loss"][-1:]), ("validation ", history.history["val_loss"])):
+        if not np.isfinite(losses).any():
+            raise ValueError(
+                f"Training diverged: the {what}loss was {losses[-1]} after epoch {len(history.epoch)}. "
+                "Lower the learning rate."
+            )
     return history.history

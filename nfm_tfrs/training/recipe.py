@@ -274,8 +274,11 @@ class Best:
             path: A best.json, or the run.json of a run whose features.json lies beside.
 
         Raises:
+            FileNotFoundError: There is nothing at the path.
             ValueError: It is neither of the two, or a newer version wrote it.
         """
+        if not path.exists():
+            raise FileNotFoundError(f"There is no {path}. Give the best.json that tune wrote, or a run's run.json.")
         try:
             written = read_file(path)
             if isinstance(written, Mapping) and "recipe" in written:

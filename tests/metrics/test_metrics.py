@@ -250,12 +250,12 @@ def test_evaluate_regression():
         (
             lambda: metrics.auc([0, 0.5, 4], [1, 2, 3]),
             "labels must be 0 or 1; received 0.5 (rows like it: 2). "
-            "Write a condition such as rating>=4 to make a number binary.",
+            "Write a condition, such as label>=1 of -1 and 1, to make a number binary.",
         ),
         (
             lambda: metrics.log_loss([0, np.nan], [1, 2]),
             "labels must be 0 or 1; received nan (rows like it: 1). "
-            "Write a condition such as rating>=4 to make a number binary.",
+            "Write a condition, such as label>=1 of -1 and 1, to make a number binary.",
         ),
         (
             lambda: metrics.log_loss([0, 1], [1, 2, 3], [1]),

@@ -264,14 +264,16 @@ def test_a_folder_that_lacks_weights_of_its_model_is_refused(folder, tmp_path):
 def test_no_value_of_a_best_json_runs_code(evil, tmp_path, kind):
     written = json.loads((YESTERDAY / "best_of_ratings.json").read_text())
     written["config"]["features"]["features"] = written["config"]["features"]["features"][:1]
+    refused = 0
     for path in paths(written):
         (tmp_path / "best.json").write_text(json.dumps(replaced(written, path, HOSTILE[kind])))
 
         def opened():
             Best.from_file(tmp_path / "best.json").recipe.check_arguments()
 
-        refusal(opened)
+        refused += refusal(opened) is not None
         assert not evil(), path
+    assert refused > len(list(paths(written))) / 4  # numbers and notes of a search are free
 
 
 def test_what_is_trusted_is_imported(evil, honest, tmp_path):
@@ -427,3 +429,15 @@ def test_a_vocabulary_that_is_no_list_is_refused_in_one_line(honest, tmp_path):
     )
 
     assert "changed.keras is not opened" in line
+
+
+@pytest.mark.parametrize(("name", "value"), [("hidden_units", 8), ("bottom_units", 8), ("interaction", "fm")])
+def test_a_config_of_more_parts_than_a_model_has_is_refused_before_they_are_made(honest, tmp_path, name, value):
+    config = config_of(honest)
+    config["config"][name] = [value] * 2000
+
+    line = refusal(
+        lambda: load_model(written_again(honest, tmp_path / "changed.keras", **{"config.json": json.dumps(config)}))
+    )
+
+    assert f"changed.keras is not opened: its config declares 2,000 parts at {name}, and 50 are the most" in line

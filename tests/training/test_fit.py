@@ -71,6 +71,26 @@ def test_a_training_that_diverges_keeps_the_best_epoch_where_there_was_one(data,
     assert judge(model, data.valid)["auc"] == pytest.approx(max(history["val_auc"]), abs=1e-4)
 
 
+def test_an_epoch_without_a_finite_score_is_no_best_one(data):
+    keras.utils.set_random_seed(0)
+    model = NFM(data.features, embedding_dim=4, hidden_units=(8,))
+    rows = data.train.dataset(64, shuffle=True)
+    model.compile(
+        keras.optimizers.Adagrad(Falling(len(rows) - 1)), run_eagerly=True
+    )  # the last step of the first epoch
+    with pytest.raises(LossNotFinite, match=r"in batch 1 of epoch 2, which moved no weight"):
+        fit(model, rows, data.valid.dataset(64), epochs=5, patience=5)
+
+
+def test_a_validation_loss_that_is_never_finite_is_said(data):
+    keras.utils.set_random_seed(0)
+    model = NFM(data.features, embedding_dim=4, hidden_units=(8,))
+    rows = data.train.dataset(64, shuffle=True)
+    model.compile(keras.optimizers.Adagrad(Falling(len(rows) - 1)), run_eagerly=True)
+    with pytest.raises(ValueError, match=r"Training diverged: the validation loss was (nan|inf) after epoch 1\. Lower"):
+        fit(model, rows, data.valid.dataset(64), epochs=1, patience=5)
+
+
 def test_judging_equals_scikit_learn_on_the_predictions(data, run):
     logits = predict(run[0], data.test, batch_size=7)
     assert logits.shape == (len(data.test),)

@@ -263,3 +263,9 @@ def test_what_is_no_best_json_is_refused_in_one_line(tmp_path, text, reason):
     assert reason in message
     assert message.endswith("Pass the one that tune wrote.")
     assert "\n" not in message
+
+
+def test_a_best_json_that_is_not_there_is_named(tmp_path):
+    path = tmp_path / "best.json"
+    with pytest.raises(FileNotFoundError, match=f"There is no {path}. Give the best.json that tune wrote"):
+        Best.from_file(path)
