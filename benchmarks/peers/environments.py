@@ -18,6 +18,7 @@ VENVS = {
     "deepctr_torch": "torch",
     "fuxictr": "torch",
     "torchfm": "torch",
+    "fbgemm": "torch",
 }
 
 

@@ -16,16 +16,16 @@ from lib.runners import Process, Side, Start, ask_in_turn, fleet, median_call
 from lib.timing import median
 from lib.workloads import workload
 
-PEERS = (*ALL_PEERS, BEFORE)
+PEERS = (*ALL_PEERS, "fbgemm", BEFORE)
 ADAM, ADAGRAD, DENSE_ADAM = (Side("own", optimizer) for optimizer in ("adam", "adagrad", "dense_adam"))
 PAPER, PAPER_BEFORE = (Side(peer, "adam", {"definition": "paper"}) for peer in ("own", BEFORE))
-WITH_ADAGRAD = ("deepctr", "tutorial", "keras_rs")
+WITH_ADAGRAD = ("deepctr", "tutorial", "keras_rs", "fbgemm")
 QUICK_ROWS = 1000
 
 
 def compared(peers: Sequence[str]) -> list[Pair]:
     """Pairs of our sides with these peers, optimizer by optimizer."""
-    found = pairs(ADAM, peers, "adam")
+    found = pairs(ADAM, [peer for peer in peers if peer != "fbgemm"], "adam")  # which has no Adam
     found += [Pair(PAPER, PAPER_BEFORE)] if BEFORE in peers else []
     found += pairs(ADAGRAD, [peer for peer in peers if peer in WITH_ADAGRAD], "adagrad")
     return found + pairs(DENSE_ADAM, [peer for peer in peers if peer == "deepctr"], "adam")

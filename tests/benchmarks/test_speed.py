@@ -91,6 +91,7 @@ def test_step_is_compared_with_the_peers_of_the_same_optimizer_and_with_the_floo
         ("own adam", "torchfm adam"): 5.0,
         ("own adagrad", "deepctr adagrad"): 6.0,
         ("own adagrad", "tutorial adagrad"): 16.0,
+        ("own adagrad", "fbgemm adagrad"): 10.0,
         ("own dense_adam", "deepctr adam"): 6.0,
         ("own adam", "version_0_1_0 adam"): 10.0,
         ("own adam definition=paper", "version_0_1_0 adam definition=paper"): 10.0,
