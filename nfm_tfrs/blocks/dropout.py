@@ -35,7 +35,7 @@ class Dropout(keras.layers.Layer):
 
     Example:
         >>> layer = Dropout(0.5, seed=1)
-        >>> layer(tf.ones([1, 8]), training=True).numpy().max()
+        >>> float(tf.reduce_max(layer(tf.ones([1, 8]), training=True)))
         2.0
 
     Reference:

@@ -62,7 +62,7 @@ class FeatureModel(LaterWeights, TaskModel):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Calls the model as Keras does; inference outside of graphs, once repeated, without Keras' own part of it."""
         plain = self._calls_directly and len(args) == 1 and kwargs.keys() <= {"training"}
-        if plain and (kwargs.get("training") is None or kwargs["training"] is False):
+        if plain and (kwargs.get("training") is None or kwargs.get("training") is False):
             outputs = self._directly(args[0])
             if outputs is not None:
                 return outputs
@@ -125,7 +125,7 @@ class FeatureModel(LaterWeights, TaskModel):
         given = self._taken(keras.Model.predict, x, args, kwargs)
         with inputs.own_words(self.encoder, given):
             if self._calls_directly and inputs.is_one_batch(given, self.encoder):
-                outputs = self._predicted(given["x"])
+                outputs = self._predicted(given.get("x"))
                 if outputs is not None:
                     return outputs
             return super().predict(**given)

@@ -211,7 +211,7 @@ def _ragged(column: Any) -> Any:
 
 def is_one_batch(given: Arguments, encoder: FeatureEncoder) -> bool:
     """Returns whether `predict` with these arguments, as `taken` returns them, is of one batch, and shows nothing."""
-    x = given["x"]
+    x = given.get("x")
     if not given.keys() <= {"x", "batch_size", "verbose"} or given.get("verbose", "auto") != 0:
         return False
     rows = [_length(x[name]) for name in read_names(encoder.features, x)] if isinstance(x, Mapping) else []
