@@ -6,7 +6,7 @@ from nfm_tfrs import arguments
 from nfm_tfrs.keras_compat import keras, tf
 
 _WORDS = 2**16  # a mask compares words of 16 bits: half the random numbers, a rate exact to 1/65,536
-_STATE = "dropout_state"
+STATE = "dropout_state"
 
 
 # The name is Keras': a `.keras` file finds the layers of a list by the names of their classes.
@@ -59,17 +59,17 @@ class Dropout(keras.layers.Layer):
             state = tf.Variable(
                 lambda: tf.stack([tf.cast(key, tf.int64), 0]),
                 trainable=False,
-                name=_STATE,
+                name=STATE,
                 synchronization=tf.VariableSynchronization.ON_READ,
                 aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
             )
-        self._held = tf.train.Checkpoint(**{_STATE: state})  # Keras makes a weight of a variable that it holds itself
+        self._held = tf.train.Checkpoint(dropout_state=state)  # Keras makes a weight of a variable that it holds itself
         super().build(input_shape)
 
     @property
     def dropout_state(self) -> Any:
         """The key and the step, an int64 variable `[2]`, once the layer is built."""
-        return getattr(self._held, _STATE)
+        return self._held.dropout_state
 
     def call(self, inputs: tf.Tensor, training: Any = None) -> tf.Tensor:
         training = keras.backend.learning_phase() if training is None else training
@@ -95,12 +95,12 @@ class Dropout(keras.layers.Layer):
 
     def save_own_variables(self, store: Any) -> None:
         """Saves the key and the step."""
-        store[_STATE] = self.dropout_state.numpy()
+        store[STATE] = self.dropout_state.numpy()
 
     def load_own_variables(self, store: Any) -> None:
         """Loads what `save_own_variables` saved; files of version 0.1.0 hold nothing, and leave both as they are."""
-        if _STATE in store.keys():  # noqa: SIM118
-            self.dropout_state.assign(store[_STATE][()])
+        if STATE in store.keys():  # noqa: SIM118
+            self.dropout_state.assign(store[STATE][()])
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "rate": self.rate, "seed": self.seed}
