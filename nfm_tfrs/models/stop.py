@@ -13,6 +13,7 @@ from nfm_tfrs.keras_compat import in_xla, keras, tf
 from nfm_tfrs.keras_compat.private import steps_taken
 
 _IN_LOOP = re.compile(r"must be defined before the loop.*?ran into an? \w+: *(.*)", re.DOTALL)
+_IN_USER_CODE = re.compile(r"\Ain user code:\n.*\n +\w+: (.+)", re.DOTALL)
 _ASSERTED = re.compile(r"assertion failed: \[((?:Feature|Column|The) .+?)\] \[")
 _RAISED = re.compile(r"\b(LossNotFinite|ValueError|FileNotFoundError): (.+)")
 
@@ -232,7 +233,7 @@ def own_words() -> Iterator[None]:
     try:
         yield
     except ValueError as error:  # AutoGraph wraps it on its way out of the loop over steps
-        wrapped = _IN_LOOP.search(str(error))
+        wrapped = _IN_LOOP.search(str(error)) or _IN_USER_CODE.search(str(error))
         if wrapped is None:
             raise
         raise ValueError(wrapped[1].strip()) from error
