@@ -87,16 +87,18 @@ class ColumnCounts:
             values = self._cast(values)
             if lists is not None:
                 self.empty += _empty(lists, values)
-            counted = (values.drop_null() if values.null_count else values).value_counts()
-            self._add(counted)
+            self._add((values.drop_null() if values.null_count else values).value_counts())
         elif self.is_integer or self.is_number:
             numbers = values.cast(pa.float64(), safe=False).drop_null().to_numpy(zero_copy_only=False)
-            numbers = numbers[~np.isnan(numbers)]
-            self.is_id &= bool(np.all((numbers == np.trunc(numbers)) & (np.abs(numbers) < 2.0**53)))
             if self.is_id:
-                counted = pa.array(numbers.astype(np.int64)).value_counts()
-                self._add(counted)
+                self._count_ids(numbers[~np.isnan(numbers)])
             self._measure(numbers[np.isfinite(numbers)])
+
+    def _count_ids(self, numbers: np.ndarray) -> None:
+        """Counts whole numbers; where one is not, the column holds no ids."""
+        self.is_id = bool(np.all((numbers == np.trunc(numbers)) & (np.abs(numbers) < 2.0**53)))
+        if self.is_id:
+            self._add(pa.array(numbers.astype(np.int64)).value_counts())
 
     def _add(self, counted: pa.StructArray) -> None:
         values = utf8(self.field.name, counted.field(0)) if self.is_string else counted.field(0)

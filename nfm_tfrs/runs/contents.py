@@ -14,6 +14,7 @@ from nfm_tfrs.keras_compat.private import saved_model_metadata
 from nfm_tfrs.written import first_line
 
 _PACKED = 20  # times its size that a file may unpack to: Keras packs nothing, somebody who zips it again does
+_DEEPEST = 50  # layers, or blocks: each takes a tenth of a second to make, whatever its weights
 _LAYERS = 64  # times its weights that the two largest numbers beside the features, as widths of one layer, may give
 _SMALL = 2**20  # numbers that any model may hold, whatever its file does
 _DATA = ("vocabulary", "boundaries")  # values, not sizes
@@ -115,9 +116,6 @@ def _datasets(group: Any, depth: int = 0, seen: set[int] | None = None) -> Itera
             raise ValueError(f"{_WEIGHTS} has a part of another file at {name!r}")
         else:
             yield part
-
-
-_DEEPEST = 50  # layers, or blocks: each takes a tenth of a second to make, whatever its weights
 
 
 def _check_declared(config: Mapping[str, Any], most: int, path: Path) -> None:
