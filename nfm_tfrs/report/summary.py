@@ -1,6 +1,7 @@
 """What a search comes to, in the few lines that its command ends with."""
 
-from collections import Counter
+import re
+from collections import defaultdict
 from collections.abc import Iterator
 
 from nfm_tfrs.configuration import Configuration
@@ -8,6 +9,7 @@ from nfm_tfrs.evidence import Evidence
 
 _WIDTH = 78  # of a line; a terminal has 80
 _REASONS = 5  # why trials failed, the most frequent first
+_NUMBER = re.compile(r"\d[\d.,]*")
 
 
 def summary(best: Configuration, evidence: Evidence) -> list[str]:
@@ -51,9 +53,13 @@ def _tried(evidence: Evidence) -> Iterator[str]:
     tried = sum(trial.parent is None for trial in trials)
     failed = [trial for trial in trials if trial.status != "COMPLETED"]
     yield f"Tried {_count(tried, 'configuration')} in {_count(len(trials), 'trial')}; {len(failed) or 'none'} failed."
-    reasons = Counter((trial.message or trial.status).splitlines()[0] for trial in failed)
-    for reason, times in reasons.most_common(_REASONS):
-        yield f"  {_count(times, 'trial')}: {reason}"
+    reasons = defaultdict(list)
+    for trial in failed:
+        line = (trial.message or trial.status).splitlines()[0]
+        reasons[_NUMBER.sub("", line)].append(line)  # 26 s are one reason with 27 s
+    for lines in sorted(reasons.values(), key=len, reverse=True)[:_REASONS]:
+        alike = "" if len(set(lines)) == 1 else ", such as"
+        yield f"  {_count(len(lines), 'trial')}{alike}: {lines[0]}"
     if len(reasons) > _REASONS:
         yield f"  and {_count(len(reasons) - _REASONS, 'other reason')}, in search.json"
     if evidence.diverged:

@@ -53,6 +53,15 @@ def test_summary_counts_configurations_and_failures_by_their_reason(evidence):
     ]
 
 
+def test_reasons_that_differ_by_their_numbers_are_one(evidence):
+    messages = ["26 s of a training are more than 24 s.", "25.8 s of a training are more than 24 s.", "No memory."]
+    trials = tuple(replace(evidence.trials[0], parent=None, status="FAILED", message=message) for message in messages)
+    assert lines_of(replace(evidence, trials=trials, diverged=()))[-2:] == [
+        "  2 trials, such as: 26 s of a training are more than 24 s.",
+        "  1 trial: No memory.",
+    ]
+
+
 def test_summary_of_a_search_without_failures_says_so(evidence):
     well = tuple(replace(trial, parent=None, status="COMPLETED", message=None) for trial in evidence.trials[:1])
     first = replace(evidence.finalists[0], sd=None, runs=evidence.finalists[0].runs[:1])
