@@ -45,7 +45,8 @@ from nfm_tfrs.training import Best, Recipe, predict
 
 REFUSED = (ValueError, LookupError, FileNotFoundError)
 LONGEST = 700  # characters of what is said
-SECONDS, MEGABYTES = 60.0, 1500  # that an attempt may take, and that the process may grow by in it
+# Of the processor, for others may hold the machine up, and by which the process may grow, in an attempt.
+SECONDS, MEGABYTES = 60.0, 1500
 ROWS = 60
 SPEC = FeatureSpec(
     [
@@ -76,7 +77,7 @@ class Found:
 
 def attempted(attempt: Attempt, seed: int, found: Found) -> None:
     """Adds one attempt to what was found."""
-    before, start = _megabytes(), time.perf_counter()
+    before, start = _megabytes(), time.process_time()
     problem = None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -85,7 +86,7 @@ def attempted(attempt: Attempt, seed: int, found: Found) -> None:
         except Exception as error:  # noqa: BLE001 - whatever it is, it is judged
             problem = wrong(error)
             found.refused += problem is None
-    grown, seconds = _megabytes() - before, time.perf_counter() - start
+    grown, seconds = _megabytes() - before, time.process_time() - start
     if seconds > SECONDS or grown > MEGABYTES:
         problem = f"took {seconds:.0f} s and {grown:.0f} MB"
     if "evil_module" in sys.modules:
