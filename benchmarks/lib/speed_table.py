@@ -227,6 +227,18 @@ def speed_table(results: Results) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
+def _machines(results: Results) -> str:
+    """The machine, or each with the benchmarks that it ran."""
+    ran: dict[str, list[str]] = {}
+    for name, measured in results.items():
+        if "machine" in measured:
+            machine = measured["machine"]
+            ran.setdefault(f"{machine['cpu']}, {machine['cores']} cores", []).append(name)
+    if len(ran) == 1:
+        return next(iter(ran))
+    return "; ".join(f"{machine} ({', '.join(names)})" for machine, names in ran.items())
+
+
 def speed_caption(results: Results) -> str:
     """What the numbers depend on, and what they are."""
     if not results:
@@ -238,7 +250,7 @@ def speed_caption(results: Results) -> str:
             peers |= versions if isinstance(versions, dict) else {}
     named = ", ".join(f"{package} {version}" for package, version in peers.items())
     return (
-        f"{some['machine']['cpu']}, {some['machine']['cores']} cores; {named}; medians of {some['rounds']} interleaved "
+        f"{_machines(results)}; {named}; medians of {some['rounds']} interleaved "
         f"rounds, seed {some['seed']}. {TIMES}: times as fast; where a bound is a most (≤), ours over theirs. The 95 % "
         "interval in brackets; behind it the peer that came nearest, where there were several. missed: the interval "
         "excludes the bound; level: only the median does; unsure: the median keeps it, and the interval is wider than "

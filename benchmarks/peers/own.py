@@ -21,7 +21,7 @@ DEFINITIONS: dict[str, dict[str, Any]] = {"peer": PEER_DEFINITION, "paper": {}}
 def load() -> type[Runner]:
     """Imports the package; returns its runner."""
     from nfm_tfrs.data import batches
-    from nfm_tfrs.features.check import Columns
+    from nfm_tfrs.features.bag import Columns
     from nfm_tfrs.features.encoder import IDS, NUMBERS, bag_key
     from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeature, NumericFeature
     from nfm_tfrs.features.spec import FeatureSpec

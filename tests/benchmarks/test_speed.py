@@ -181,6 +181,16 @@ def test_caption_names_the_machine_and_every_version(results):
     assert "medians of 6 interleaved rounds, seed 0" in caption
 
 
+def test_caption_says_which_machine_ran_what(results):
+    other = {"machine": {"cpu": "Other", "cores": 8}, "versions": {}}
+    first = results["train_step"]["machine"]["cpu"]
+    caption = speed_table.speed_caption({"train_step": results["train_step"], "latency": other})
+    assert caption.startswith(
+        f"{first}, {results['train_step']['machine']['cores']} cores (train_step); Other, 8 cores (latency)"
+    )
+    assert "(train_step)" not in speed_table.speed_caption(results)
+
+
 def test_floor_is_the_time_of_products_rows_and_distinct_ids():
     shape = workload("W2", 100)
     dims = [(64, 64), (64, 1)]
