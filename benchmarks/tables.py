@@ -13,6 +13,7 @@ from typing import Any
 from lib.places import BENCHMARKS, RESULTS
 from lib.spec_table import spec_table
 from lib.speed_table import NOT_MEASURED, RESULTS_OF_SPEED, speed_caption, speed_table
+from lib.timing import machine_words
 
 METRICS = ("valid_auc", "test_auc", "test_log_loss")
 PAGES = (BENCHMARKS.parent / "README.md", BENCHMARKS.parent / "docs" / "measured.md")
@@ -33,7 +34,7 @@ def caption(results: dict[str, Any]) -> str:
     """What the numbers depend on, and what they are."""
     versions = ", ".join(f"{package} {version}" for package, version in results["versions"].items())
     return (
-        f"{results['machine']['cpu']}, {results['machine']['cores']} cores; {versions}; medians of {results['rounds']} "
+        f"{machine_words(results['machine'])}; {versions}; medians of {results['rounds']} "
         f"rounds, seed {results['seed']}; the ratio's 95 % interval in brackets; fields x dim; MB: what the steps add "
         "to the peak memory of a process.\n\n"
     )
@@ -83,8 +84,8 @@ def raw() -> str:
         for size, rate in sizes.items():
             median, low, high = (f"{number / 1e3:.1f}" for number in (rate["median"], *rate["interval"]))
             rows.append([name, size, f"{median} [{low}, {high}]"])
-    machine, versions = results["machine"], ", ".join(f"{name} {one}" for name, one in results["versions"].items())
-    caption = f"{machine['cpu']}, {machine['cores']} cores; {versions}; medians of {results['rounds']} rounds.\n\n"
+    versions = ", ".join(f"{name} {one}" for name, one in results["versions"].items())
+    caption = f"{machine_words(results['machine'])}; {versions}; medians of {results['rounds']} rounds.\n\n"
     return caption + "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 

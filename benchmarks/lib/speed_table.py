@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from lib.reports import BEFORE, TORCH_PEERS
+from lib.timing import machine_words
 
 RESULTS_OF_SPEED = ("train_step", "fit", "vocabulary", "sequences", "input", "latency", "cold_start")
 NOT_MEASURED = "not measured"
@@ -232,11 +233,10 @@ def _machines(results: Results) -> str:
     ran: dict[str, list[str]] = {}
     for name, measured in results.items():
         if "machine" in measured:
-            machine = measured["machine"]
-            ran.setdefault(f"{machine['cpu']}, {machine['cores']} cores", []).append(name)
+            ran.setdefault(machine_words(measured["machine"]), []).append(name)
     if len(ran) == 1:
         return next(iter(ran))
-    return "; ".join(f"{machine} ({', '.join(names)})" for machine, names in ran.items())
+    return "; ".join(f"{words} ({', '.join(names)})" for words, names in ran.items())
 
 
 def speed_caption(results: Results) -> str:

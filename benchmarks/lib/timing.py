@@ -10,7 +10,7 @@ import queue
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
@@ -82,6 +82,11 @@ def machine() -> dict[str, Any]:
     """The processor and its cores."""
     cpu = [row for row in Path("/proc/cpuinfo").read_text().splitlines() if row.startswith("model name")]
     return {"cpu": cpu[0].partition(": ")[2] if cpu else platform.machine(), "cores": os.cpu_count()}
+
+
+def machine_words(machine: Mapping[str, Any]) -> str:
+    """What `machine` returned, as captions say it."""
+    return f"{machine['cpu']}, {machine['cores']} cores"
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from lib.reports import SEED, Options, Report, parse
-from lib.timing import machine, median, versions
+from lib.timing import machine, machine_words, median, versions
 from lib.workloads import workload
 
 from nfm_tfrs.data import stream
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         "models": MODELS,
         "rows_per_second": measure(rows, vocabulary, options.rounds),
     }
-    print(f"  {machine()['cpu']}, {machine()['cores']} cores", flush=True)
+    print(f"  {machine_words(machine())}", flush=True)
     report.write()
     return report.measured
 

@@ -45,8 +45,8 @@ from nfm_tfrs.training import Best, Recipe, predict
 
 REFUSED = (ValueError, LookupError, FileNotFoundError)
 LONGEST = 700  # characters of what is said
-# Of the processor, for others may hold the machine up, and by which the process may grow, in an attempt.
-SECONDS, MEGABYTES = 60.0, 1500
+SECONDS = 60.0  # of the processor that an attempt may take: a pause of the machine is not the attempt's
+MEGABYTES = 1500  # that the process may grow by in it
 ROWS = 60
 SPEC = FeatureSpec(
     [
