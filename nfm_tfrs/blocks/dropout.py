@@ -5,7 +5,7 @@ from typing import Any
 from nfm_tfrs import arguments
 from nfm_tfrs.keras_compat import keras, tf
 
-_WORDS = 2**16  # a mask compares words of 16 bits: half the random numbers, a rate exact to 1/65,536
+_WORDS = 2**16  # a mask compares bytes, a quarter of the random numbers; limits by row make the rate exact to 1/65,536
 STATE = "dropout_state"
 
 
@@ -84,12 +84,17 @@ class Dropout(keras.layers.Layer):
         context = tf.distribute.get_replica_context()
         replica = 0 if context is None else tf.cast(context.replica_id_in_sync_group, tf.int64)
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        size = tf.size(inputs)
+        size, rows = tf.size(inputs), tf.shape(inputs)[0]
         integers = tf.random.stateless_uniform(
-            [(size + 1) // 2], [key, step * replicas + replica], None, None, tf.int32, alg="philox"
+            [(size + rows + 3) // 4], [key, step * replicas + replica], None, None, tf.int32, alg="philox"
         )
-        words = tf.reshape(tf.bitcast(integers, tf.uint16), [-1])[:size]
-        kept = tf.reshape(words, tf.shape(inputs)) >= tf.constant(dropped, tf.uint16)
+        drawn = tf.reshape(tf.bitcast(integers, tf.uint8), [-1])
+        # A byte for each input and one for each row, whose limit is one more in so many of 256 rows.
+        limit, more = divmod(dropped, 256)
+        kind = tf.uint8 if limit < 255 else tf.uint16  # which holds 256
+        limits = tf.cast(limit + tf.cast(drawn[size : size + rows] < tf.constant(more, tf.uint8), tf.int32), kind)
+        limits = tf.reshape(limits, tf.concat([[rows], tf.ones_like(tf.shape(inputs)[1:])], axis=0))
+        kept = tf.cast(tf.reshape(drawn[:size], tf.shape(inputs)), kind) >= limits
         self.dropout_state.assign_add([0, 1])
         return tf.where(kept, inputs * tf.cast(_WORDS / (_WORDS - dropped), inputs.dtype), tf.zeros([], inputs.dtype))
 

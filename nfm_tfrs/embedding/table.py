@@ -28,7 +28,8 @@ class FieldEmbeddings(NamedTuple):
     def with_field(self, field: tf.Tensor) -> "FieldEmbeddings":
         """Returns these and, behind them, one more field, `[batch, dim]`."""
         embeddings = tf.concat([self.embeddings, tf.cast(field, self.embeddings.dtype)[:, None, :]], axis=1)
-        mask = None if self.mask is None else tf.pad(self.mask, [[0, 0], [0, 1]], constant_values=True)
+        # Not tf.pad: ONNX pads no booleans.
+        mask = None if self.mask is None else tf.concat([self.mask, tf.ones_like(self.mask[:, :1])], axis=1)
         return FieldEmbeddings(embeddings, mask, self.first_order)
 
 
@@ -153,8 +154,8 @@ class FusedEmbedding(keras.layers.Layer):
         batch = tf.shape(encoded[IDS])[0]
         fields = []
         if self.features.single:
-            fields.append(tf.reshape(single.each(), [batch, len(self.features.single), self._width]))
-        if self._has_numbers:
+            fields.append(tf.reshape(single.each(), [batch, len(self.features.single), self.width]))
+        if self.has_number_fields:
             missing, present = self._number_scales(encoded)
             # [batch, numbers, dim + linear]
             fields.append(missing[:, :, None] * number_rows[0] + present[:, :, None] * number_rows[1])
@@ -191,17 +192,19 @@ class FusedEmbedding(keras.layers.Layer):
         return tf.pad(table, [[0, 0], [0, int(self.linear)]])
 
     @property
-    def _width(self) -> int:
+    def width(self) -> int:
+        """Length of a row: the embedding and, behind it, the first-order weight."""
         return self.embedding_dim + self.linear
 
     @property
-    def _has_numbers(self) -> bool:
+    def has_number_fields(self) -> bool:
+        """Whether numbers are fields, with two rows each behind the features' rows."""
         return self.numbers and bool(self.features.numbers)
 
     def _look_up(self, encoded: Mapping[str, Any], distinct: bool) -> tuple[list[Rows], list[tf.Tensor]]:
         """Rows of the single-valued features, of each bag, and, [numbers, width], of missing and present numbers."""
         parts = [tf.reshape(encoded[IDS], [-1]), *(encoded[bag_key(bag.name)].values for bag in self.features.bags)]
-        if self._has_numbers:  # of every number the row for a missing value, then the one for a value that is there
+        if self.has_number_fields:  # of every number the row for a missing value, then the one for a present value
             numbers = range(self.features.num_rows, self.num_rows, 2)
             parts += [tf.constant([row + kind for row in numbers], tf.int64) for kind in (0, 1)]
         sizes = [tf.size(part) for part in parts]
@@ -212,10 +215,10 @@ class FusedEmbedding(keras.layers.Layer):
             looked_up = [Rows(rows, part) for part in _sliced(positions, sizes)]
         else:
             looked_up = [Rows(rows, None) for rows in _split(tf.gather(self.table, flat), sizes)]
-        if not self._has_numbers:
+        if not self.has_number_fields:
             return looked_up, []
         count = len(self.features.numbers)
-        return looked_up[:-2], [tf.reshape(rows.each(), [count, self._width]) for rows in looked_up[-2:]]
+        return looked_up[:-2], [tf.reshape(rows.each(), [count, self.width]) for rows in looked_up[-2:]]
 
     def _bag_fields(
         self, encoded: Mapping[str, Any], looked_up: list[Rows]
@@ -229,7 +232,7 @@ class FusedEmbedding(keras.layers.Layer):
                 shape = [None, feature.max_length]
                 filled.append(bag.with_values(tf.ones_like(bag.values, tf.bool)).to_tensor(False, shape=shape))
                 vectors = rows.each() if weights is None else rows.each() * weights[:, None]
-                unpooled.append(bag.with_values(vectors).to_tensor(0.0, shape=[*shape, self._width]))
+                unpooled.append(bag.with_values(vectors).to_tensor(0.0, shape=[*shape, self.width]))
             else:
                 present.append((bag.row_lengths() > 0)[:, None])
                 pooled.append(pooled_rows(rows, bag, weights, str(feature.combiner)))
@@ -239,14 +242,14 @@ class FusedEmbedding(keras.layers.Layer):
         self, encoded: Mapping[str, Any], single: Rows, number_rows: list[tf.Tensor], others: list[tf.Tensor]
     ) -> FieldSums:
         batch, count = tf.shape(encoded[IDS])[0], len(self.features.single)
-        total, squares = tf.zeros([batch, self._width]), tf.zeros([batch, self._width])
+        total, squares = tf.zeros([batch, self.width]), tf.zeros([batch, self.width])
         if count and single.positions is None:
-            others = [tf.reshape(single.rows, [batch, count, self._width]), *others]
+            others = [tf.reshape(single.rows, [batch, count, self.width]), *others]
         elif count:  # the fields' vectors side by side are never made: a quarter off the step
             entries = single.entries(tf.repeat(tf.range(tf.cast(batch, tf.int64)), count))
             total = row_sums(single.rows, entries, batch)  # [batch, dim + linear]
             squares = row_sums(single.rows * single.rows, entries, batch)
-        if self._has_numbers:
+        if self.has_number_fields:
             for scale, rows in zip(self._number_scales(encoded), number_rows, strict=True):
                 total += _weighed_sum(scale, rows)
                 squares += _weighed_sum(scale * scale, rows * rows)
@@ -268,7 +271,7 @@ class FusedEmbedding(keras.layers.Layer):
     def _squared_norm(self, encoded: Mapping[str, Any], rows: tf.Tensor) -> tf.Tensor:
         """(1/batch) Σ ‖v‖² over the distinct rows, [distinct, width], of a batch."""
         norms = tf.reduce_sum(tf.square(rows[:, : self.embedding_dim]), axis=1)
-        if self._has_numbers:  # their rows come last, looked up whether the batch has such a value or not
+        if self.has_number_fields:  # their rows come last, looked up whether the batch has such a value or not
             missing = tf.math.is_nan(encoded[NUMBERS])
             used = tf.concat([tf.reduce_any(missing, axis=0), tf.reduce_any(~missing, axis=0)], axis=0)
             others = tf.ones([tf.size(norms) - tf.size(used)])

@@ -1,6 +1,6 @@
 """Raw columns to ids, in the graph; the same look-ups encode whole Arrow columns once, value by distinct value."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -85,26 +85,37 @@ class FeatureEncoder(keras.layers.Layer):
         self._local_rows: dict[str, np.ndarray] | None = None  # made by `encode_arrays`: a batch needs none
 
     def call(self, columns: Mapping[str, Any]) -> dict[str, Any]:
-        with own_line():
-            return self._encoded(columns)
+        return self.encode(columns, self.features)
 
-    def _encoded(self, columns: Mapping[str, Any]) -> dict[str, Any]:
+    def encode(self, columns: Mapping[str, Any], features: FeatureSpec) -> dict[str, Any]:
+        """Encodes the columns of some of the features, to what `call` makes of them among all.
+
+        Args:
+            columns: Raw columns as tensors, or an encoded batch, which passes unchanged.
+            features: Features of this encoder, in its order.
+
+        Returns:
+            What `call` returns, of these features alone: rows of the table of all.
+        """
+        with own_line():
+            return self._encoded(columns, features)
+
+    def _encoded(self, columns: Mapping[str, Any], features: FeatureSpec) -> dict[str, Any]:
         if not isinstance(columns, Mapping):
             raise ValueError(
                 f"The model reads a dict of columns; received {type(columns).__name__}. Give {{name: values}}."
             )
         if IDS in columns:
-            check_lengths(self.features, columns)
+            check_lengths(features, columns)
             return dict(columns)
-        columns = {name: _column(columns, name) for name in self.features.columns}
-        check_lengths(self.features, columns)
-        single = [self._rows(f, _dense(f, columns[f.name])) for f in self.features.single]
-        numbers = [_standardised(f, _dense(f, columns[f.name])) for f in self.features.numbers]
-        bags = [(f, *self._bag(f, columns)) for f in self.features.bags]
-        batch = tf.shape([*single, *numbers][0])[0] if single or numbers else bags[0][1].nrows()
+        columns = {name: _column(columns, name) for name in features.columns}
+        check_lengths(features, columns)
+        dense = {f.name: _dense(f, columns[f.name]) for f in (*features.single, *features.numbers)}
+        bags = [(f, *self._bag(f, columns)) for f in features.bags]
+        batch = tf.shape(next(iter(dense.values())))[0] if dense else bags[0][1].nrows()
         encoded = {
-            IDS: tf.stack(single, axis=1) if single else tf.zeros([batch, 0], tf.int64),
-            NUMBERS: tf.stack(numbers, axis=1) if numbers else tf.zeros([batch, 0], tf.float32),
+            IDS: self._single(features.single, dense) if features.single else tf.zeros([batch, 0], tf.int64),
+            NUMBERS: _numbers(features.numbers, dense, batch),
         }
         for feature, ids, weights in bags:
             encoded[bag_key(feature.name)] = ids
@@ -140,22 +151,47 @@ class FeatureEncoder(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "features": self.features.to_dict()}
 
+    def _single(self, features: Sequence[Feature], columns: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Rows of single-valued features, int64 [batch, features]."""
+        # Ids side by side: of few rows an operation a column takes longer than all of the work.
+        ids = [f for f in features if isinstance(f, CategoricalFeature) and f.vocabulary_size is not None]
+        names = [feature.name for feature in ids]
+        others = [feature for feature in features if feature.name not in names]
+        parts = []
+        if ids:
+            signed = tf.stack([_signed(_of_declared_type(f, columns[f.name])) for f in ids], axis=1)
+            sizes = tf.constant([f.num_ids for f in ids], tf.int64)
+            parts.append(tf.where((signed >= 0) & (signed < sizes), signed + 1, 0))
+        if others:
+            parts.append(tf.stack([self._ids(f, columns[f.name]) for f in others], axis=1))
+        names += [feature.name for feature in others]
+        rows = tf.concat(parts, axis=1) + tf.constant([self.features.offsets[name] for name in names], tf.int64)
+        order = [names.index(feature.name) for feature in features]
+        return rows if order == sorted(order) else tf.gather(rows, order, axis=1)
+
     def _rows(self, feature: Feature, values: tf.Tensor) -> tf.Tensor:
         """Rows of the fused table, int64, shaped as `values`: the feature's first row for unknown and missing ones."""
+        return self.features.offsets[feature.name] + self._ids(feature, values)
+
+    def _ids(self, feature: Feature, values: tf.Tensor) -> tf.Tensor:
+        """Rows counted from the feature's first one, which is that of unknown and missing values."""
         values = _of_declared_type(feature, values)
         if isinstance(feature, NumericFeature):
             limits = tf.constant(feature.boundaries, tf.float32)
-            local = 1 + tf.searchsorted(limits, tf.reshape(values, [-1]), side="right", out_type=tf.int64)
-            local = tf.reshape(local, tf.shape(values))
+            ids = 1 + tf.searchsorted(limits, tf.reshape(values, [-1]), side="right", out_type=tf.int64)
+            ids = tf.reshape(ids, tf.shape(values))
         elif feature.vocabulary is not None:
-            local = self._tables[feature.table].lookup(_signed(values))
+            ids = self._tables[feature.table].lookup(_signed(values))
+            # What means missing is in no vocabulary, but for negative integers: they have the bits of large ones.
+            if values.dtype != tf.int64 or max(feature.vocabulary) <= tf.int64.max:
+                return ids
         elif feature.num_hash_buckets is not None:
             text = values if values.dtype == tf.string else tf.as_string(values)
-            local = 1 + tf.strings.to_hash_bucket_fast(text, feature.num_hash_buckets)
+            ids = 1 + tf.strings.to_hash_bucket_fast(text, feature.num_hash_buckets)
         else:
             signed = _signed(values)
-            local = tf.where((signed >= 0) & (signed < feature.vocabulary_size), signed + 1, 0)
-        return self.features.offsets[feature.name] + tf.where(_present(values), local, 0)
+            return tf.where((signed >= 0) & (signed < feature.vocabulary_size), signed + 1, 0)
+        return tf.where(_present(values), ids, 0)
 
     def _bag(self, feature: MultiCategoricalFeature, columns: Mapping[str, Any]) -> tuple[Any, Any]:
         column = columns[feature.name]
@@ -335,18 +371,38 @@ def _present(values: tf.Tensor) -> tf.Tensor:
     return tf.logical_not(tf.math.is_nan(values)) if values.dtype.is_floating else values >= 0
 
 
-def _standardised(feature: NumericFeature, values: tf.Tensor) -> tf.Tensor:
+def _numbers(features: Sequence[NumericFeature], columns: Mapping[str, tf.Tensor], batch: Any) -> tf.Tensor:
+    """The numbers that stay numbers, standardised, float32 [batch, features]."""
+    if not features:
+        return tf.zeros([batch, 0], tf.float32)
+    parts = [_finite_number(feature, columns[feature.name]) for feature in features]
+    if len({part.dtype for part in parts}) > 1:
+        parts = [tf.cast(part, tf.float64) for part in parts]
+    return _standardised(features, tf.stack(parts, axis=1))
+
+
+def _finite_number(feature: NumericFeature, values: tf.Tensor) -> tf.Tensor:
+    """The number as float32, or as float64: a finite number beyond float32 is no infinity."""
+    narrow = _of_declared_type(feature, values)
+    if values.dtype != tf.float64:
+        return narrow
+    return tf.where(tf.math.is_inf(narrow), values, tf.cast(narrow, tf.float64))
+
+
+def _standardised(features: Sequence[NumericFeature], values: tf.Tensor) -> tf.Tensor:
+    """Numbers [batch, features], standardised, float32."""
     # float64: in float32 the last bit follows from the batch a value is in, and from whether a graph is optimised.
-    narrow = tf.cast(_of_declared_type(feature, values), tf.float64)
-    values = tf.where(
-        tf.math.is_inf(narrow), tf.cast(values, tf.float64), narrow
-    )  # a finite number beyond float32 is no infinity
+    values = tf.cast(values, tf.float64)
     infinite = tf.math.is_inf(values)
-    if feature.log:
-        values = tf.sign(values) * tf.math.log1p(tf.abs(values))
-    values = (values - feature.mean) / feature.std
-    beyond = tf.sign(values) * LARGEST_UNBENT * (2 - LARGEST_UNBENT / tf.maximum(tf.abs(values), LARGEST_UNBENT))
-    bent = tf.logical_and(tf.abs(values) > LARGEST_UNBENT, tf.logical_not(infinite))
+    logs = [feature.log for feature in features]
+    if any(logs):
+        logged = tf.sign(values) * tf.math.log1p(tf.abs(values))
+        values = logged if all(logs) else tf.where(logs, logged, values)
+    means, deviations = ([getattr(feature, name) for feature in features] for name in ("mean", "std"))
+    values = (values - tf.constant(means, tf.float64)) / tf.constant(deviations, tf.float64)
+    size = tf.abs(values)
+    beyond = tf.sign(values) * LARGEST_UNBENT * (2 - LARGEST_UNBENT / tf.maximum(size, LARGEST_UNBENT))
+    bent = tf.logical_and(size > LARGEST_UNBENT, tf.logical_not(infinite))
     return tf.cast(tf.where(bent, beyond, values), tf.float32)
 
 
@@ -355,9 +411,9 @@ def _numbers_of(array: Any) -> np.ndarray:
 
 
 def _standardised_array(feature: NumericFeature, values: np.ndarray) -> np.ndarray:
-    if feature.log:  # NumPy's log1p and TensorFlow's differ in the last bit
-        return _standardised(feature, tf.constant(values)).numpy()
     standardised = (values.astype(np.float64) - feature.mean) / feature.std
-    if (np.abs(standardised) > LARGEST_UNBENT).any():
-        return _standardised(feature, tf.constant(values)).numpy()
+    # NumPy's log1p and TensorFlow's differ in the last bit.
+    if feature.log or (np.abs(standardised) > LARGEST_UNBENT).any():
+        wide = _finite_number(feature, tf.constant(values))[:, None]
+        return _standardised([feature], wide)[:, 0].numpy()
     return standardised.astype(np.float32)

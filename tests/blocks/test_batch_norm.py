@@ -72,6 +72,33 @@ def test_a_list_of_todays_length_goes_on_where_it_was():
     assert one.warmed_steps.numpy() == 9.0
 
 
+@pytest.mark.parametrize("channels", [1, 7])
+def test_outputs_and_gradients_are_those_of_keras(channels):
+    rng = np.random.default_rng(1)
+    inputs, upstream = (tf.constant(rng.normal(2.0, 3.0, [64, channels]).astype(np.float32)) for _ in range(2))
+    found = []
+    for norm in (BatchNormalization(), keras.layers.BatchNormalization()):
+        norm.build([None, channels])
+        norm.gamma.assign(np.linspace(0.5, 2, channels))
+        norm.beta.assign(np.linspace(-1, 1, channels))
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = norm(inputs, training=True)
+        found.append([outputs, *tape.gradient(outputs, [inputs, norm.gamma, norm.beta], output_gradients=upstream)])
+
+    for own, of_keras in zip(*found, strict=True):
+        np.testing.assert_allclose(own, of_keras, rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_no_tower_goes_keras_way():
+    inputs = tf.random.stateless_normal([6, 3, 2], [1, 2], 5.0)
+    own, of_keras = BatchNormalization(), keras.layers.BatchNormalization(momentum=0.1)
+
+    np.testing.assert_allclose(own(inputs, training=True), of_keras(inputs, training=True), rtol=1e-5)
+    np.testing.assert_allclose(own.moving_mean, of_keras.moving_mean, rtol=1e-5)
+    np.testing.assert_allclose(own.moving_variance, of_keras.moving_variance, rtol=1e-5)
+
+
 def test_inference_and_a_frozen_layer_count_no_steps():
     norm = BatchNormalization()
     norm(BATCHES[0], training=False)

@@ -211,3 +211,17 @@ def test_a_step_that_is_refused_drops_nothing_out():
     with pytest.raises(ValueError, match="The loss is nan"):
         trained(found, 1)
     assert state.numpy().tolist() == before
+
+
+@pytest.mark.parametrize("rate", [1 / 1024, 0.2, 1 - 1 / 1024])
+def test_rates_between_those_of_bytes_are_exact(rate):
+    found = Dropout(rate, seed=7)(tf.ones([4096, 1024]), training=True).numpy()
+
+    error = 5 * np.sqrt(rate * (1 - rate) / found.size + 2**-18 / len(found))  # a row's limit is one more or not
+    assert np.mean(found == 0) == pytest.approx(rate, abs=error)
+
+
+def test_rows_are_dropped_alike_often():
+    found = np.mean(Dropout(0.2, seed=7)(tf.ones([4096, 1024]), training=True).numpy() == 0, axis=1)
+
+    assert found.std() == pytest.approx(np.sqrt(0.2 * 0.8 / 1024 + 0.2 * 0.8 / 256**2), rel=0.05)
