@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from nfm_tfrs import features as features
     from nfm_tfrs import metrics as metrics
     from nfm_tfrs import models as models
+    from nfm_tfrs import serving as serving
     from nfm_tfrs import training as training
     from nfm_tfrs import tuning as tuning
     from nfm_tfrs.blocks.base import InteractionBlock as InteractionBlock
@@ -46,5 +47,5 @@ lazy.show(
         "nfm_tfrs.runs.saving": ("load_model",),
         "nfm_tfrs.versions": ("__version__",),
     },
-    packages=("blocks", "data", "features", "metrics", "models", "training", "tuning"),
+    packages=("blocks", "data", "features", "metrics", "models", "serving", "training", "tuning"),
 )

@@ -42,7 +42,7 @@ ROOMS = [
     {"models"},
     {"runs"},
     {"training", "testing", "report"},
-    {"tuning"},
+    {"tuning", "serving"},
     {"cli"},
 ]
 LEVELS = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}

@@ -9,6 +9,7 @@ from typer.core import TyperCommand, TyperGroup
 from nfm_tfrs.cli import quiet
 from nfm_tfrs.cli.describe import describe
 from nfm_tfrs.cli.evaluate import evaluate
+from nfm_tfrs.cli.export import export
 from nfm_tfrs.cli.predict import predict
 from nfm_tfrs.cli.quickstart import quickstart
 from nfm_tfrs.cli.terminal import console, one_line_errors, show_warning
@@ -43,7 +44,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (quickstart, train, tune, evaluate, predict, describe):
+for command in (quickstart, train, tune, evaluate, predict, export, describe):
     app.command(cls=Command)(one_line_errors(command))
 
 

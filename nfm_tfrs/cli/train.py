@@ -174,7 +174,8 @@ def train(
                 command=command,
                 interrupted=interruption.ended,
             )
-            write_run(folder, trained.model, trained.history, _judged(trained.model, data, users, record), record)
+            judged = _judged(trained.model, data, users, record)
+            write_run(folder, trained.model, trained.history, judged, record, data.tables.get("valid"))
         if interruption.ended and out.exists():  # a run, whole or interrupted later than this one
             raise _ended(interruption, trained, f"{kept_aside(folder, out)}; {out} is as it was.")
     if interruption.ended:
@@ -247,17 +248,19 @@ def _trained(
         )
 
 
-def _judged(model: Any, data: "Prepared", users: dict[str, Any], record: RunRecord) -> dict[str, dict[str, float]]:
-    """The metrics of the rows chosen and, of a whole training, judged on, printed as they come."""
-    from nfm_tfrs.training.evaluate import evaluate, evaluate_constant
+def _judged(model: Any, data: "Prepared", users: dict[str, Any], record: RunRecord) -> dict[str, Any]:
+    """The metrics of the rows chosen and, of a whole training, judged on, printed as they come; and their intervals."""
+    from nfm_tfrs.training.evaluate import evaluate_constant, evaluate_with_intervals
 
     parts = ("valid",) if record.interrupted else ("valid", "test")
     streamed = record.source is not None and record.source.stream  # its training rows may lie in a cache, or may not
     reports: dict[str, dict[str, float]] = {}
     constants: dict[str, float] = {}
+    intervals: dict[str, Any] = {}
     for name in parts:
         if len(data.encoded.get(name, ())):
-            reports[name] = evaluate(model, data.encoded[name], groups=users.get(name))
+            users_here = users.get(name)
+            reports[name], intervals[name] = evaluate_with_intervals(model, data.encoded[name], groups=users_here)
             print_metrics(f"{name} rows ({len(data.encoded[name]):,})", reports[name])
             if "test" in parts:  # else nothing follows from it: the training was interrupted
                 train = None if streamed else data.encoded.get("train")
@@ -266,7 +269,7 @@ def _judged(model: Any, data: "Prepared", users: dict[str, Any], record: RunReco
                 constants |= {f"{name}_{metric}": value for metric, value in constant.items()}
     last = list(reports)[-1]
     print_rates(f"{last} rows", data.encoded[last].rates)
-    return reports | ({"constant": constants} if constants else {})
+    return reports | ({"constant": constants} if constants else {}) | {"intervals": intervals}
 
 
 def _source(rows: Rows, data: "Prepared", stream: bool) -> Source:

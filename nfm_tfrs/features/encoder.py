@@ -84,6 +84,11 @@ class FeatureEncoder(keras.layers.Layer):
         self._tables = tables  # assigned whole: Keras refuses to save a dict that changes later
         self._local_rows: dict[str, np.ndarray] | None = None  # made by `encode_arrays`: a batch needs none
 
+    @property
+    def tables(self) -> dict[str, Any]:
+        """The look-up tables of vocabularies, by the name of the embedding table."""
+        return self._tables
+
     def call(self, columns: Mapping[str, Any]) -> dict[str, Any]:
         return self.encode(columns, self.features)
 

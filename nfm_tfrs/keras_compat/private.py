@@ -200,6 +200,16 @@ def saved_model_metadata(folder: Path) -> dict[str, Any]:
     return {"class_name": name, "registered_name": name, **found}
 
 
+def set_save_spec(model: Any, inputs: Any) -> None:
+    """Tells Keras what a model that it has never called takes, without which it writes no SavedModel.
+
+    Args:
+        model: The model; one that was called keeps what it was called with.
+        inputs: Tensor specs.
+    """
+    model._set_save_spec(inputs)
+
+
 # --- TFRS
 
 
@@ -226,6 +236,7 @@ PRIVATE_NAMES: Mapping[str, Any] = {
     "tf_keras.layers.Layer._clear_losses": clear_losses,
     "tf_keras.src.engine.base_layer_utils.call_context": in_call,
     "tf_keras.layers.Layer._saved_model_inputs_spec": attributes_of_training,
+    "tf_keras.Model._set_save_spec": set_save_spec,
     "tf_keras.layers.Layer._losses": has_losses,
     "tf_keras.layers.Layer._eager_losses": has_losses,
     "tf_keras.layers.Layer._flatten_layers": has_losses,

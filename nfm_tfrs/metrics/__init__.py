@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nfm_tfrs.metrics.exact import evaluate_regression as evaluate_regression
     from nfm_tfrs.metrics.exact import grouped_auc as grouped_auc
     from nfm_tfrs.metrics.exact import log_loss as log_loss
+    from nfm_tfrs.metrics.interval import intervals as intervals
     from nfm_tfrs.metrics.streaming import AUC as AUC
     from nfm_tfrs.metrics.streaming import LogLoss as LogLoss
 
@@ -39,6 +40,7 @@ lazy.show(
             "grouped_auc",
             "log_loss",
         ),
+        "nfm_tfrs.metrics.interval": ("intervals",),
         "nfm_tfrs.metrics.streaming": ("AUC", "LogLoss"),
     },
 )

@@ -1,6 +1,7 @@
 """A model that reads features: rows of any library, an output that starts at the labels' mean, weights of before."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from nfm_tfrs.features.scale import FirstLook
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.keras_compat.later_weights import LaterWeights, older_file
-from nfm_tfrs.keras_compat.private import steps_taken, task_loss
+from nfm_tfrs.keras_compat.private import set_save_spec, steps_taken, task_loss
 from nfm_tfrs.models import inputs, label_start
 from nfm_tfrs.models.direct import DirectCall
 from nfm_tfrs.models.task_model import TaskModel
@@ -52,7 +53,7 @@ class FeatureModel(LaterWeights, TaskModel):
         return self.features
 
     @property
-    def _calls_directly(self) -> bool:
+    def calls_directly(self) -> bool:
         """Whether inference is what this package wrote, and may be traced once for many calls."""
         return False
 
@@ -61,7 +62,7 @@ class FeatureModel(LaterWeights, TaskModel):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Calls the model as Keras does; inference outside of graphs, once repeated, without Keras' own part of it."""
-        plain = self._calls_directly and len(args) == 1 and kwargs.keys() <= {"training"}
+        plain = self.calls_directly and len(args) == 1 and kwargs.keys() <= {"training"}
         if plain and (kwargs.get("training") is None or kwargs.get("training") is False):
             outputs = self._directly(args[0])
             if outputs is not None:
@@ -124,7 +125,7 @@ class FeatureModel(LaterWeights, TaskModel):
         """Predicts as Keras' `predict` does, of what `fit` takes: logits (binary) or numbers, float32 `[n, 1]`."""
         given = self._taken(keras.Model.predict, x, args, kwargs)
         with inputs.own_words(self.encoder, given):
-            if self._calls_directly and inputs.is_one_batch(given, self.encoder):
+            if self.calls_directly and inputs.is_one_batch(given, self.encoder):
                 outputs = self._predicted(given.get("x"))
                 if outputs is not None:
                     return outputs
@@ -144,7 +145,7 @@ class FeatureModel(LaterWeights, TaskModel):
 
     def _predicted(self, x: Any) -> np.ndarray | None:
         """The predictions of a batch; None where Keras' way has to be taken."""
-        if not self._calls_directly or getattr(self.predict_step, "__func__", None) is not TaskModel.predict_step:
+        if not self.calls_directly or getattr(self.predict_step, "__func__", None) is not TaskModel.predict_step:
             return None
         outputs = self._predicted_directly(x)
         return None if outputs is None else outputs.numpy()
@@ -252,6 +253,8 @@ class FeatureModel(LaterWeights, TaskModel):
     def save(self, filepath: Any, overwrite: bool = True, save_format: str | None = None, **kwargs: Any) -> None:
         """Saves as Keras' `save` does, in any thread.
 
+        A SavedModel has the signatures of `nfm_tfrs.serving.export`: columns by their names, without the label.
+
         Raises:
             ValueError: The model does not know its features yet.
         """
@@ -259,4 +262,28 @@ class FeatureModel(LaterWeights, TaskModel):
         if save_format is None and str(filepath).endswith(".keras"):
             # Keras knows the suffix by a flag of the thread, which a save leaves unset in all threads but the main one.
             save_format = "keras_v3"
-        super().save(filepath, overwrite, save_format, **kwargs)
+        is_folder = save_format in (None, "tf") and not str(filepath).endswith((".keras", ".h5", ".hdf5"))
+        if not is_folder or kwargs.get("signatures") is not None:
+            super().save(filepath, overwrite, save_format, **kwargs)
+            return
+        # Here, as below: what is written out of the process is above all models.
+        from nfm_tfrs.serving.saved_model import rename_inputs, signatures_of_model, specs_of
+
+        inputs, signatures = signatures_of_model(self)
+        set_save_spec(self, specs_of(inputs))
+        super().save(filepath, overwrite, save_format, **{**kwargs, "signatures": signatures})
+        rename_inputs(Path(filepath), inputs)
+
+    def export(self, filepath: Any, **options: Any) -> Any:
+        """Exports the model for TensorFlow Serving, plain TensorFlow or ONNX; see `nfm_tfrs.serving.export`.
+
+        Args:
+            filepath: A new folder.
+            **options: As in `nfm_tfrs.serving.export`.
+
+        Raises:
+            ValueError: The model does not know its features yet, or what `nfm_tfrs.serving.export` raises.
+        """
+        from nfm_tfrs.serving.export import export
+
+        return export(self, filepath, **options)

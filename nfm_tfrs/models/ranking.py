@@ -1,6 +1,7 @@
 """The one model class: encoder, fused table, interaction blocks, tower."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from nfm_tfrs import arguments
@@ -202,8 +203,8 @@ class RankingModel(FeatureModel):
             else None
         )
         # Blocks of sums never see the embeddings, which took two fifths of a step and more of an inference.
-        self._by_sums = self.structure == "stacked" and all(by_sums(block) for block in self._blocks)
-        for block in self._blocks if self._by_sums else ():
+        self.takes_sums = self.structure == "stacked" and all(by_sums(block) for block in self._blocks)
+        for block in self._blocks if self.takes_sums else ():
             if not block.built:  # as Keras does before the first call
                 fields = self.embedding.num_fields
                 with tf.name_scope(block.name):
@@ -236,7 +237,7 @@ class RankingModel(FeatureModel):
         self.label_scale = self.add_weight("label_scale", [], tf.float32, initializer="ones", **still)
 
     @property
-    def _calls_directly(self) -> bool:
+    def calls_directly(self) -> bool:
         return getattr(self.call, "__func__", None) is RankingModel.call
 
     def build(self, input_shape: Any) -> None:
@@ -252,9 +253,18 @@ class RankingModel(FeatureModel):
         # In training each row is read once, but on several replicas, which would pad gradients of different lengths to
         # join them.
         distinct = bool(training) and tf.distribute.get_strategy().num_replicas_in_sync == 1
-        fields = self.embedding(encoded, distinct=distinct, sums=self._by_sums)
+        fields = self.embedding(encoded, distinct=distinct, sums=self.takes_sums)
         scored = self._scored if self._scored_by_xla is None else self._scored_by_xla
         return scored(fields, encoded[NUMBERS], training)
+
+    def score(self, fields: Any, numbers: tf.Tensor) -> tf.Tensor:
+        """Returns the logit (binary) or prediction, float32 `[batch, 1]`, of what was looked up, outside of training.
+
+        Args:
+            fields: `FieldEmbeddings`, or `FieldSums` where `takes_sums` says so.
+            numbers: What the encoder returns of numbers, float32 `[batch, numbers]`.
+        """
+        return self._scored(fields, numbers, False)
 
     def _scored_alone(self, fields: Any, numbers: tf.Tensor, training: bool | None) -> tf.Tensor:
         """`_scored`, for XLA, from which nothing else comes out."""
@@ -346,8 +356,18 @@ class RankingModel(FeatureModel):
         if jit_compile:
             self._scored_by_xla = tf.function(self._scored_alone, jit_compile=True, autograph=False)
 
+    @contextmanager
+    def without_xla(self) -> Iterator[None]:
+        """Computes the dense part plainly inside, however the model is compiled."""
+        compiled = self._scored_by_xla
+        self._set_xla(False)
+        try:
+            yield
+        finally:
+            self._set_xla(compiled is not None)
+
     def _check_fields(self, jit_compile: bool) -> None:
-        if jit_compile and self.features is not None and self.embedding.num_fields is None and not self._by_sums:
+        if jit_compile and self.features is not None and self.embedding.num_fields is None and not self.takes_sums:
             raise ValueError(
                 "jit_compile=True needs the same number of fields in each batch; received features with combiner=None "
                 "and no max_length. Give them a max_length."

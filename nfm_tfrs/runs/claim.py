@@ -114,7 +114,7 @@ def _put_back(out: Path, place: Path) -> None:
 
 def _clean(place: Path) -> None:
     """Removes what killed processes left beside an output."""
-    stands = (place / "model.keras").exists()
+    stands = any((place / name).exists() for name in ("model.keras", "signature.json"))
     for path in [*leftovers(place, UNFINISHED), *(leftovers(place, REPLACED) if stands else ())]:
         if not any(path.rglob("checkpoint*")):  # from which a training goes on
             remove(path)

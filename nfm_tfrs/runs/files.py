@@ -11,6 +11,11 @@ from pathlib import Path
 from nfm_tfrs import full_disk, platform_calls
 
 FILES = ("model.keras", "features.json", "metrics.json", "run.json", "curves.png")  # of a run
+ROWS = "rows.parquet"  # of a run too, where its rows were at hand
+EXPORTED = (  # of an export
+    *("saved_model.pb", "keras_metadata.pb", "fingerprint.pb", "variables", "assets"),
+    *("model.onnx", "model.onnx.data", "signature.json", "parity.json", "README.md"),
+)
 UNFINISHED, REPLACED = "unfinished", "replaced"  # what lies beside an output while it is written
 
 
@@ -25,9 +30,11 @@ def check_output(out: Path, overwrite: bool, *, folder: bool) -> None:
         raise FileExistsError(f"{out} exists already. Choose another --out, or pass --overwrite to replace it.")
     if out.exists() and out.is_dir() != folder:
         raise FileExistsError(f"{out} is a {'file' if folder else 'folder'}. Choose another --out.")
-    others = {path.name for path in out.iterdir()} - {*FILES, "tensorboard"} if folder and out.is_dir() else set()
+    known = {*FILES, ROWS, "tensorboard"} if not (out / "signature.json").exists() else {*EXPORTED}
+    others = {path.name for path in out.iterdir()} - known if folder and out.is_dir() else set()
     if others:
-        raise FileExistsError(f"{out} holds {min(others)}, which is not of a run. Move it, or choose another --out.")
+        what = "a run" if "signature.json" not in known else "an export"
+        raise FileExistsError(f"{out} holds {min(others)}, which is not of {what}. Move it, or choose another --out.")
     if os.path.ismount(out):  # Path.is_mount is not for Windows
         raise FileExistsError(f"{out} is a mount point, which cannot be replaced. Pass a folder in it: {out / 'run'}.")
 

@@ -1,21 +1,26 @@
 """A run's folder: what training leaves behind."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nfm_tfrs.features.spec import FeatureSpec
+from nfm_tfrs.runs.files import ROWS
 from nfm_tfrs.runs.record import RunRecord
+
+_KEPT = 64  # rows, on which an export is held against the model
 
 
 def write_run(
     out: Path,
     model: Any,
     history: dict[str, list[float]],
-    reports: dict[str, dict[str, float]],
+    reports: Mapping[str, Any],
     record: RunRecord,
+    rows: Any = None,
 ) -> None:
     """Writes a trained model, its features, metrics, record and learning curves into a folder.
 
@@ -23,8 +28,10 @@ def write_run(
         out: The folder; made if it is not there.
         model: A `RankingModel`.
         history: The metrics of each epoch.
-        reports: The exact metrics, part by part.
+        reports: The exact metrics, part by part, and their intervals.
         record: What the run was told and made from.
+        rows: An Arrow table of rows that the model was not trained on, of which the first are kept, with the columns
+            that it reads; nothing is kept where one of these is missing.
     """
     # Imported here, as in open_run: the command line imports this module, and --help should not wait for TensorFlow.
     from nfm_tfrs.runs.curves import draw_curves
@@ -32,8 +39,12 @@ def write_run(
     out.mkdir(exist_ok=True)
     model.save(out / "model.keras")
     (out / "features.json").write_text(model.features.to_json() + "\n", encoding="utf-8")
-    (out / "metrics.json").write_text(json.dumps(_with_nulls({**reports, "history": history}), indent=2) + "\n")
+    (out / "metrics.json").write_text(json.dumps(with_nulls({**reports, "history": history}), indent=2) + "\n")
     (out / "run.json").write_text(json.dumps(record.to_json(), indent=2) + "\n")
+    if rows is not None and {*model.features.columns} <= {*rows.column_names}:
+        from pyarrow import parquet
+
+        parquet.write_table(rows.select(list(model.features.columns)).slice(0, _KEPT), out / ROWS)
     shown = ("loss", "auc", "log_loss", "rmse", "mae")
     drawn = [name for name in shown if f"val_{name}" in history]
     loss, log_loss = history.get("loss", [0.0]), history.get("log_loss", [])
@@ -97,10 +108,10 @@ def _model_file(path: Path) -> Path:
     return path / "model.keras" if (path / "model.keras").exists() else path
 
 
-def _with_nulls(values: Any) -> Any:
-    """The values with null for NaN, which JSON does not know."""
+def with_nulls(values: Any) -> Any:
+    """Returns the values with null for NaN, which JSON does not know."""
     if isinstance(values, dict):
-        return {name: _with_nulls(value) for name, value in values.items()}
+        return {name: with_nulls(value) for name, value in values.items()}
     if isinstance(values, list):
-        return [_with_nulls(value) for value in values]
+        return [with_nulls(value) for value in values]
     return None if values != values else values

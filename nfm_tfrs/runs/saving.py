@@ -52,6 +52,8 @@ def load_model(path: str | Path, *, compile: bool = True, trust: bool = False) -
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"There is no saved model at {path}. Check the path.")
+    if path.is_dir() and (path / "signature.json").exists():
+        raise ValueError(f"{path} is an export, which is no model any more. Open it with nfm_tfrs.serving.load.")
     if path.is_dir() and not (path / "saved_model.pb").exists():
         raise ValueError(f"{path} is not a saved model: it has no saved_model.pb. Give a .keras file or a SavedModel.")
     if path.is_file() and not str(path).endswith(".keras"):  # Keras opens other names as HDF5, whatever is in them

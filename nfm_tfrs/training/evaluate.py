@@ -18,10 +18,22 @@ def evaluate(model: Any, part: EncodedPart, *, batch_size: int = 4096, groups: A
         batch_size: Rows of a prediction step.
         groups: `[n]`, users for the grouped AUC.
     """
+    return evaluate_with_intervals(model, part, batch_size=batch_size, groups=groups)[0]
+
+
+def evaluate_with_intervals(
+    model: Any, part: EncodedPart, *, batch_size: int = 4096, groups: Any = None
+) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """Returns what `evaluate` returns, and 95 % intervals of some of it, low and high."""
     predictions = predict(model, part, batch_size=batch_size)
     if model.is_binary:
-        return metrics.evaluate_binary(part.labels, predictions, groups, part.weights)
-    return metrics.evaluate_regression(part.labels, predictions, part.weights)
+        report = metrics.evaluate_binary(part.labels, predictions, groups, part.weights)
+    else:
+        report = metrics.evaluate_regression(part.labels, predictions, part.weights)
+    if part.labels is None:
+        return report, {}
+    found = metrics.intervals(part.labels, predictions, part.weights, binary=model.is_binary)
+    return report, {name: list(ends) for name, ends in found.items()}
 
 
 def evaluate_constant(model: Any, part: EncodedPart, train: EncodedPart | None) -> dict[str, float]:

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from nfm_tfrs.data.parts import fingerprint
+from nfm_tfrs.data.parts import Prepared, fingerprint
 from nfm_tfrs.data.prepare import prepare_files
 from nfm_tfrs.data.split import parse_split
+from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.runs.folder import read_features
 from nfm_tfrs.runs.record import RunRecord
 from nfm_tfrs.training.recipe import PATIENCE, Recipe, Trained
@@ -52,22 +53,7 @@ def repeat_run(folder: str | Path, *, trust: bool = False) -> Trained:
             f"{folder} holds a run that repeated a search; only the command line does that. Run its command again: "
             f"{record.command}"
         )
-    data = prepare_files(
-        list(source.data),
-        record.target,
-        parse_split(record.split or "random", record.seed),
-        valid=list(source.valid) or None,
-        stream=source.stream,
-        features=read_features(folder / "features.json"),
-        format=source.format,
-    )
-    if "train" in data.encoded and source.fingerprint is not None:
-        found = fingerprint(data.train, data.valid)
-        if found != source.fingerprint:
-            raise ValueError(
-                f"The run had other rows: their fingerprint was {source.fingerprint[:8]}…; received {found[:8]}…. "
-                "Put its files back where they were."
-            )
+    data = rows_of_run(record, read_features(folder / "features.json"))
     recipe = Recipe.of(record.recipe)
     with trusting(trust):
         return recipe.fit(
@@ -77,3 +63,36 @@ def repeat_run(folder: str | Path, *, trust: bool = False) -> Trained:
             epochs=record.epochs,
             patience=PATIENCE if record.patience is None else record.patience,
         )
+
+
+def rows_of_run(record: RunRecord, features: FeatureSpec) -> Prepared:
+    """Returns the rows that a run trained and chose on, encoded anew from its files.
+
+    Args:
+        record: The run's, which names its files.
+        features: The run's.
+
+    Raises:
+        FileNotFoundError: A file is not there.
+        ValueError: The record names no files, or their rows are others.
+    """
+    source = record.source
+    if source is None:
+        raise ValueError("The run does not say which files its rows are of. Give the rows.")
+    data = prepare_files(
+        list(source.data),
+        record.target,
+        parse_split(record.split or "random", record.seed),
+        valid=list(source.valid) or None,
+        stream=source.stream,
+        features=features,
+        format=source.format,
+    )
+    if "train" in data.encoded and source.fingerprint is not None:
+        found = fingerprint(data.train, data.valid)
+        if found != source.fingerprint:
+            raise ValueError(
+                f"The run had other rows: their fingerprint was {source.fingerprint[:8]}…; received {found[:8]}…. "
+                "Put its files back where they were."
+            )
+    return data

@@ -27,7 +27,7 @@ def read_json(path):
 
 
 def test_train_writes_model_features_metrics_curves_and_logs(trained):
-    written = {"model.keras", "features.json", "metrics.json", "run.json", "curves.png", "tensorboard"}
+    written = {"model.keras", "features.json", "metrics.json", "run.json", "curves.png", "rows.parquet", "tensorboard"}
     assert {path.name for path in trained.folder.iterdir()} == written
     metrics = read_json(trained.folder / "metrics.json")
     named = {"auc", "log_loss", "calibration_error", "predicted_to_actual", "grouped_auc", "groups"}
@@ -127,7 +127,7 @@ def test_streamed_and_read_training_rows_agree_on_features_and_reach_the_same_qu
     assert metrics["read"]["test"]["groups"] == metrics["streamed"]["test"]["groups"]
     losses = metrics["streamed"]["history"]["loss"]
     assert losses[-1] < losses[0]
-    assert losses == pytest.approx(metrics["read"]["history"]["loss"], abs=0.03)  # the same rows in another order
+    assert losses == pytest.approx(metrics["read"]["history"]["loss"], abs=0.06)  # the same rows in another order
 
 
 @pytest.mark.slow

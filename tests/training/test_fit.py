@@ -39,9 +39,10 @@ def run(data):
 
 def test_the_best_epoch_on_validation_is_kept(data, run):
     model, history = run
-    report = judge(model, data.valid)
-    assert report["auc"] == pytest.approx(max(history["val_auc"]), abs=1e-4)
-    assert history["val_auc"][-1] < max(history["val_auc"])  # it went on for a while and came back
+    found = model.evaluate(data.valid.dataset(64), return_dict=True, verbose=0)
+    assert found["auc"] == pytest.approx(max(history["val_auc"]), abs=1e-6)
+    assert judge(model, data.valid)["auc"] == pytest.approx(found["auc"], abs=2e-3)  # two pairs in one bin
+    assert np.argmax(history["val_auc"]) < len(history["val_auc"]) - 1  # it went on for a while and came back
 
 
 class Falling(keras.optimizers.schedules.LearningRateSchedule):

@@ -1,0 +1,180 @@
+"""The embeddings of a batch put together from parts: of some of its features, or with bags padded to one length."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from nfm_tfrs.embedding.pooling import Rows, pooled_rows
+from nfm_tfrs.embedding.table import FieldEmbeddings, FieldSums, FusedEmbedding
+from nfm_tfrs.features.encoder import IDS, NUMBERS, bag_key, weights_key
+from nfm_tfrs.features.feature import MultiCategoricalFeature
+from nfm_tfrs.features.spec import FeatureSpec
+from nfm_tfrs.keras_compat import tf
+
+Look = Callable[[tf.Tensor], tf.Tensor]
+_SMALLEST = -3e38
+
+
+class PaddedBag(NamedTuple):
+    """An encoded bag without row splits, for what knows no ragged tensors.
+
+    Attributes:
+        ids: Rows of the table, int64 `[batch, length]`, negative where there is no value.
+        weights: float32 `[batch, length]`; None where all values count alike.
+    """
+
+    ids: tf.Tensor
+    weights: tf.Tensor | None
+
+
+class Fields(NamedTuple):
+    """What was looked up for some features, not yet side by side.
+
+    Attributes:
+        single: Rows of single-valued features, float32 `[batch, features, width]`; None without any.
+        numbers: Fields of numbers, float32 `[batch, features, width]`; None where numbers are no fields.
+        bags: By the bag's name its fields, float32 `[batch, positions, width]`, and which of them are there, bool
+            `[batch, positions]`.
+    """
+
+    single: tf.Tensor | None
+    numbers: tf.Tensor | None
+    bags: dict[str, tuple[tf.Tensor, tf.Tensor]]
+
+    @property
+    def any(self) -> bool:
+        """Whether there are any fields."""
+        return self.single is not None or self.numbers is not None or bool(self.bags)
+
+    def sized(self, batch: tf.Tensor) -> "Fields":
+        """Returns these of one row, once for each of so many rows."""
+
+        def repeated(part: tf.Tensor) -> tf.Tensor:
+            return tf.repeat(part, batch, axis=0)
+
+        bags = {name: (repeated(vectors), repeated(mask)) for name, (vectors, mask) in self.bags.items()}
+        single, numbers = (None if part is None else repeated(part) for part in (self.single, self.numbers))
+        return Fields(single, numbers, bags)
+
+
+def looked_up(embedding: FusedEmbedding, encoded: Mapping[str, Any], features: FeatureSpec, look: Look) -> Fields:
+    """Looks up what an encoded batch holds of some features.
+
+    Args:
+        embedding: The layer whose table it is.
+        encoded: What `FeatureEncoder.encode` returns of these features; bags may be a `PaddedBag` each.
+        features: The features.
+        look: Gives the rows, `[..., width]`, of ids of any shape.
+    """
+    single = look(encoded[IDS]) if features.single else None
+    numbers = None
+    if embedding.has_number_fields and features.numbers:
+        places = [embedding.features.numbers.index(number) for number in features.numbers]
+        first = [embedding.features.num_rows + 2 * place for place in places]
+        rows = look(tf.constant([[row, row + 1] for row in first], tf.int64))  # [numbers, 2, width]
+        missing = tf.math.is_nan(encoded[NUMBERS])
+        present = tf.where(missing, 0.0, encoded[NUMBERS])
+        numbers = tf.cast(missing, tf.float32)[:, :, None] * rows[:, 0] + present[:, :, None] * rows[:, 1]
+    bags = {}
+    for bag in features.bags:
+        ids = encoded[bag_key(bag.name)]
+        if isinstance(ids, PaddedBag):
+            bags[bag.name] = _padded_fields(bag, ids, look)
+        else:
+            weights = encoded[weights_key(bag.name)].values if bag.weights else None
+            bags[bag.name] = _ragged_fields(bag, ids, weights, look)
+    return Fields(single, numbers, bags)
+
+
+def side_by_side(sides: Sequence[tuple[FeatureSpec, Fields]], features: FeatureSpec) -> Fields:
+    """Returns the fields of several parts of the features, of as many rows each, in the order of all features."""
+
+    def joined(kind: str, parts: list[tf.Tensor | None]) -> tf.Tensor | None:
+        names = [feature.name for spec, _ in sides for feature in getattr(spec, kind)]
+        there = [part for part in parts if part is not None]
+        if not there:
+            return None
+        order = [names.index(feature.name) for feature in getattr(features, kind)]
+        together = tf.concat(there, axis=1)
+        return together if order == sorted(order) else tf.gather(together, order, axis=1)
+
+    found = [fields for _, fields in sides]
+    bags = {name: bag for fields in found for name, bag in fields.bags.items()}
+    return Fields(
+        joined("single", [fields.single for fields in found]),
+        joined("numbers", [fields.numbers for fields in found]),
+        {bag.name: bags[bag.name] for bag in features.bags},
+    )
+
+
+def embedded(embedding: FusedEmbedding, fields: Fields, *, sums: bool) -> FieldEmbeddings | FieldSums:
+    """Returns what `FusedEmbedding` returns of these fields, or its share of it where they are of some features.
+
+    Args:
+        embedding: The layer.
+        fields: Fields of all features or, with `sums`, of some.
+        sums: Whether to return `FieldSums`.
+    """
+    unpooled = [bag.name for bag in embedding.features.bags if bag.combiner is None and bag.name in fields.bags]
+    names = unpooled + [name for name in fields.bags if name not in unpooled]
+    parts = [part for part in (fields.single, fields.numbers) if part is not None]
+    dense = sum(part.shape[1] for part in parts)
+    parts += [fields.bags[name][0] for name in names]
+    together = tf.concat(parts, axis=1) if len(parts) > 1 else parts[0]
+    vectors, first_order = together, None
+    if embedding.linear:
+        vectors = together[:, :, : embedding.embedding_dim]
+        first_order = tf.reduce_sum(together[:, :, embedding.embedding_dim :], axis=1)
+    if sums:
+        return FieldSums(tf.reduce_sum(vectors, axis=1), tf.reduce_sum(vectors * vectors, axis=1), first_order)
+    mask = None
+    if names:
+        masks = [fields.bags[name][1] for name in names]
+        there = [tf.ones_like(together[:, :dense, 0], tf.bool)] if dense else []
+        mask = tf.concat([*there, *masks], axis=1)
+        mask = tf.ensure_shape(mask, together.shape[:2])
+    return FieldEmbeddings(tf.cast(vectors, embedding.compute_dtype), mask, first_order)
+
+
+def added(one: FieldSums, other: FieldSums) -> FieldSums:
+    """Returns the sums over the fields of both, one of which may be of a single row that counts for each."""
+    first_order = None if one.first_order is None else one.first_order + other.first_order
+    return FieldSums(one.total + other.total, one.squares + other.squares, first_order)
+
+
+def _ragged_fields(
+    bag: MultiCategoricalFeature, ids: tf.RaggedTensor, weights: tf.Tensor | None, look: Look
+) -> tuple[tf.Tensor, tf.Tensor]:
+    rows = look(ids.values)
+    if bag.combiner is not None:
+        pooled = pooled_rows(Rows(rows, None), ids, weights, bag.combiner)
+        return pooled[:, None, :], (ids.row_lengths() > 0)[:, None]
+    shape = [None, bag.max_length]
+    filled = ids.with_values(tf.ones_like(ids.values, tf.bool)).to_tensor(False, shape=shape)
+    vectors = rows if weights is None else rows * weights[:, None]
+    return ids.with_values(vectors).to_tensor(0.0, shape=[*shape, rows.shape[-1]]), filled
+
+
+def _padded_fields(bag: MultiCategoricalFeature, padded: PaddedBag, look: Look) -> tuple[tf.Tensor, tf.Tensor]:
+    """`_ragged_fields` by plain operations: rows of [batch, length], those of no value counted zero times."""
+    there = padded.ids >= 0
+    rows = look(tf.maximum(padded.ids, 0))  # [batch, length, width]
+    place = tf.cumsum(tf.cast(there, tf.int32), axis=1)  # counted from 1, of values alone
+    if bag.max_length is not None:
+        there = there & (place <= bag.max_length)
+    filled = tf.cast(there, tf.float32)
+    weights = filled if padded.weights is None else tf.where(there, padded.weights, 0.0)
+    if bag.combiner is None:
+        length = tf.shape(padded.ids)[1] if bag.max_length is None else bag.max_length
+        at = tf.cast(place[:, None, :] == tf.range(1, length + 1)[None, :, None], tf.float32)
+        vectors = tf.matmul(at * weights[:, None, :], rows)  # [batch, max_length, width]
+        return vectors, tf.reduce_sum(at * filled[:, None, :], axis=2) > 0
+    present = tf.reduce_any(there, axis=1, keepdims=True)
+    if bag.combiner == "max":
+        largest = tf.reduce_max(tf.where(there[:, :, None], rows * weights[:, :, None], _SMALLEST), axis=1)
+        return tf.where(present, largest, 0.0)[:, None, :], present
+    total = tf.reduce_sum(rows * weights[:, :, None], axis=1)
+    if bag.combiner != "sum":
+        measure = tf.reduce_sum(weights if bag.combiner == "mean" else weights * weights, axis=1, keepdims=True)
+        divisor = measure if bag.combiner == "mean" else tf.sqrt(measure)
+        total = tf.where(divisor != 0.0, total / tf.where(divisor != 0.0, divisor, 1.0), 0.0)
+    return total[:, None, :], present

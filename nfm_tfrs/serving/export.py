@@ -1,0 +1,265 @@
+"""A model out of its process: its signatures, held against it, with what they take, and a card."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, get_args
+
+from nfm_tfrs.arguments import missing_column
+from nfm_tfrs.data.parts import EncodedPart
+from nfm_tfrs.data.readers.table import read_table
+from nfm_tfrs.keras_compat import tf
+from nfm_tfrs.metrics.exact import evaluate_binary, evaluate_regression
+from nfm_tfrs.models.feature_model import FeatureModel
+from nfm_tfrs.runs.claim import claimed
+from nfm_tfrs.runs.files import ROWS
+from nfm_tfrs.runs.folder import open_run, with_nulls
+from nfm_tfrs.runs.record import RunRecord
+from nfm_tfrs.serving.adjustment import METHODS, Adjustment, Method, check_negatives_kept, fitted
+from nfm_tfrs.serving.card import CARD, card
+from nfm_tfrs.serving.onnx_packages import check_installed
+from nfm_tfrs.serving.parity import LARGEST, Parity, check_parity, float32_twin, stood_for
+from nfm_tfrs.serving.quantized import QUANTIZATIONS, Quantization, quantized
+from nfm_tfrs.serving.saved_model import signatures_of, write_saved_model
+from nfm_tfrs.serving.served import Served
+from nfm_tfrs.serving.signature import SIGNATURE, Form, Signature, inputs_of
+from nfm_tfrs.training.evaluate import predict
+from nfm_tfrs.training.repeat import rows_of_run
+from nfm_tfrs.written import read_file
+
+PARITY = "parity.json"
+
+
+@dataclass(frozen=True)
+class Export:
+    """What `export` wrote.
+
+    Args:
+        folder: Where it is.
+        signature: What it takes and gives.
+        parity: How far it is from the model.
+        bytes: Size of its files.
+        quality: On validation rows, the metrics of the model and of the export, where it changes them.
+    """
+
+    folder: Path
+    signature: Signature
+    parity: Parity
+    bytes: int
+    quality: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+
+def export(
+    model: Any,
+    path: str | Path,
+    *,
+    format: Form = "savedmodel",
+    user: Sequence[str] = (),
+    optional: Sequence[str] = (),
+    padded: Sequence[str] = (),
+    quantize: Quantization | None = None,
+    calibrate: Method | None = None,
+    negatives_kept: float = 1.0,
+    valid: EncodedPart | None = None,
+    overwrite: bool = False,
+    trust: bool = False,
+) -> Export:
+    """Writes a model for where nothing of this package is: TensorFlow Serving, plain TensorFlow, onnxruntime.
+
+    The folder holds the model, `signature.json` (names, types, shapes, what means missing), `parity.json` and a card,
+    `README.md`. A SavedModel has the signatures `serving_default` (columns by their names; a bag NAME is its values one
+    behind the other and NAME_lengths, `[rows]`), `examples` (serialized tf.train.Examples) and, with `user`, `rank`.
+    The label is never among the inputs. The outputs are `logit` and `probability`, or `prediction`, float32 `[rows]`.
+
+    Args:
+        model: A model of this package, trained, loaded or only built; or the path of a run's folder or a model's file.
+        path: A new folder.
+        format: `"savedmodel"`, or `"onnx"`: one file `model.onnx`, which takes the numbers of buckets in the place of
+            values that are hashed (see `nfm_tfrs.serving.encode`).
+        user: Columns that the signature `rank` takes once, for all its candidates.
+        optional: Columns of which one value, or one bag, may stand for all rows; examples, and rows given to
+            `nfm_tfrs.serving.load`, may lack them.
+        padded: Bags that come as `[rows, length]`, filled up with missing values.
+        quantize: What the embedding table is rounded to: `"int8"`, a scale for each row, or `"float16"`.
+        calibrate: How probabilities are fitted to validation rows: `"platt"` or `"isotonic"`.
+        negatives_kept: Share of the rows labelled 0 that were kept when the training rows were drawn, above 0; the
+            probabilities are those of all rows then.
+        valid: Validation rows with labels, to calibrate and to measure on: `nfm_tfrs.data.prepare(…).valid`; those of a
+            run are read from its files if not given.
+        overwrite: Whether to replace an export that is there.
+        trust: Whether to import and run whatever a model's file names; see `nfm_tfrs.load_model`.
+
+    Raises:
+        FileExistsError: There is something at `path`.
+        FileNotFoundError: There is no model, or the rows of the run are gone.
+        ModuleNotFoundError: ONNX needs packages that are not installed.
+        ValueError: The model has no features, an argument does not fit it, or the export does not answer as it does.
+
+    Example:
+        >>> from nfm_tfrs import CategoricalFeature, NFM
+        >>> city, film = CategoricalFeature("city", vocabulary=["Rome"]), CategoricalFeature("film", vocabulary_size=9)
+        >>> model = NFM([city, film])
+        >>> written = export(model, "served")
+        >>> [one.name for one in written.signature.inputs], written.parity.largest < 1e-5
+        (['city', 'film'], True)
+    """
+    _check_choices(format, quantize, calibrate, user)
+    check_negatives_kept(negatives_kept)
+    path = Path(path)
+    with claimed(path, overwrite=overwrite, folder=True) as folder:
+        source = _Source.of(model, trust)
+        given = _checked(source.model, format)
+        if not given.is_binary and (calibrate or negatives_kept != 1.0):
+            raise ValueError("Only the probabilities of a binary model are calibrated; this one predicts numbers.")
+        if quantize and not getattr(given, "calls_directly", False):
+            raise ValueError(_of_own(given, "No table is quantized of"))
+        signature = Signature(
+            inputs=inputs_of(given.features, optional=optional, padded=padded, hashes=format != "onnx"),
+            binary=given.is_binary,
+            form=format,
+            names=_names(given, format, user),
+            user=tuple(user),
+            table=quantize,
+        )
+        part = source.validation(valid) if quantize or calibrate else None
+        logits = None
+        if part is not None:
+            with stood_for(given, signature) as reference:
+                logits = predict(reference, part)
+        if calibrate and part is not None and part.labels is not None and logits is not None:
+            adjustment = fitted(calibrate, logits, part.labels, part.weights, negatives_kept=negatives_kept)
+        else:
+            adjustment = Adjustment(negatives_kept=negatives_kept)
+        signature = replace(signature, adjustment=adjustment)
+        folder.mkdir()
+        _write(given, signature, folder)
+        (folder / SIGNATURE).write_text(json.dumps(signature.to_json(), indent=2) + "\n", encoding="utf-8")
+        parity = check_parity(given, folder, source.rows)
+        quality = _quality(given, signature, part, logits)
+        written = {"differences": dict(parity.differences), "bound": LARGEST, "quality": quality}
+        (folder / PARITY).write_text(json.dumps(with_nulls(written), indent=2) + "\n")
+        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        found = Export(path, signature, parity, size, quality)
+        (folder / CARD).write_text(card(given, found, source.record, source.metrics), encoding="utf-8")
+    return found
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The model that is exported, and what its run left beside it.
+
+    Args:
+        model: The model.
+        record: The run's record.
+        folder: The run's folder.
+    """
+
+    model: Any
+    record: RunRecord | None = None
+    folder: Path | None = None
+
+    @classmethod
+    def of(cls, model: Any, trust: bool) -> "_Source":
+        if not isinstance(model, str | Path):
+            return cls(model)
+        opened, record = open_run(Path(model), trust=trust)
+        folder = Path(model) if Path(model).is_dir() else Path(model).parent
+        return cls(opened, record, folder if record is not None else None)
+
+    @property
+    def rows(self) -> Any:
+        """Rows that the run kept; None where it kept none."""
+        if self.folder is None or not (self.folder / ROWS).exists():
+            return None
+        return read_table(str(self.folder / ROWS), types=self.model.features.column_types)
+
+    @property
+    def metrics(self) -> Mapping[str, Any]:
+        """What the run's metrics.json holds; nothing without a run."""
+        path = None if self.folder is None else self.folder / "metrics.json"
+        return read_file(path) if path is not None and path.exists() else {}
+
+    def validation(self, given: EncodedPart | None) -> EncodedPart:
+        """The validation rows: those given, or else the run's."""
+        if given is None and self.record is None:
+            raise ValueError(
+                "Calibration and quantization are measured on validation rows. Pass valid= (--valid FILE)."
+            )
+        part = given if given is not None else rows_of_run(self.record, self.model.features).valid  # type: ignore[arg-type]
+        if part.labels is None:
+            raise ValueError("The validation rows have no labels. Prepare them with a target.")
+        return part
+
+
+def _check_choices(format: str, quantize: str | None, calibrate: str | None, user: Sequence[str]) -> None:
+    if format not in get_args(Form):
+        raise ValueError(f"format is {' or '.join(get_args(Form))}; received {format!r}.")
+    if quantize not in (None, *QUANTIZATIONS):
+        raise ValueError(f"quantize is {' or '.join(QUANTIZATIONS)}; received {quantize!r}.")
+    if calibrate not in (None, *METHODS):
+        raise ValueError(f"calibrate is {' or '.join(METHODS)}; received {calibrate!r}.")
+    if format == "onnx":
+        if user:
+            raise ValueError("An ONNX file has no signature rank. Leave user out, or export a SavedModel.")
+        check_installed()
+
+
+def _checked(model: Any, format: str) -> Any:
+    """The model, if there is something to export of it in this format."""
+    if not isinstance(model, FeatureModel):
+        raise ValueError(f"Models of this package are exported; received {type(model).__name__}. Call its own export.")
+    if model.features is None:
+        raise ValueError("The model does not know its features yet. Pass features=, or call fit or adapt first.")
+    if format == "onnx":
+        if not model.calls_directly:
+            raise ValueError(_of_own(model, "ONNX takes no"))
+        if model.embedding.num_fields is None:
+            raise ValueError(
+                "ONNX needs the same number of fields in each batch; received features with combiner=None and no "
+                "max_length. Give them a max_length, or export a SavedModel."
+            )
+    return model
+
+
+def _of_own(model: Any, what: str) -> str:
+    return f"{what} model whose call is its own; received {type(model).__name__}. Export a SavedModel as it is."
+
+
+def _names(model: Any, format: str, user: Sequence[str]) -> tuple[str, ...]:
+    names = list(model.features.names)
+    for column in user:
+        if column not in names:
+            raise missing_column(column, names, reader="user")
+    if user and {*names} <= {*user}:
+        raise ValueError("user names all columns, and none is left that tells candidates apart. Leave these out.")
+    if format == "onnx":
+        return ("serving_default",)
+    return ("serving_default", "examples", *(("rank",) if user else ()))
+
+
+def _write(model: Any, signature: Signature, folder: Path) -> None:
+    if signature.form == "onnx":
+        from nfm_tfrs.serving.onnx_model import write_onnx
+
+        write_onnx(float32_twin(model), signature, folder)
+        return
+    served = Served(model, signature.inputs, signature.adjustment, user=signature.user)
+    if signature.table is not None:
+        held = quantized(model.embedding.table.numpy(), signature.table, embedding_dim=model.embedding_dim)
+        served = replace(served, table=held.mapped(lambda array: tf.Variable(array, trainable=False)))
+    write_saved_model(served, folder, signatures_of(served, signature.names))
+
+
+def _quality(model: Any, signature: Signature, part: EncodedPart | None, logits: Any) -> dict[str, dict[str, float]]:
+    """The metrics of the model and of its export on validation rows; nothing without any."""
+    if part is None:
+        return {}
+    if not model.is_binary:
+        own = evaluate_regression(part.labels, predict(model, part), part.weights)
+        return {"model": own, "export": evaluate_regression(part.labels, logits, part.weights)}
+    adjusted = replace(signature.adjustment, negatives_kept=1.0).of_array(logits)  # as the validation rows were drawn
+    return {
+        "model": evaluate_binary(part.labels, predict(model, part), None, part.weights),
+        "export": evaluate_binary(part.labels, adjusted, None, part.weights),
+    }

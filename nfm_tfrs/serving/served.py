@@ -1,0 +1,165 @@
+"""A model as an export computes it: from plain tensors by column names to the outputs, without the label."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nfm_tfrs.embedding.inference import added, embedded, looked_up, side_by_side
+from nfm_tfrs.features.bag import INT_MISSING
+from nfm_tfrs.features.encoder import NUMBERS
+from nfm_tfrs.features.spec import FeatureSpec
+from nfm_tfrs.keras_compat import tf
+from nfm_tfrs.serving.adjustment import Adjustment
+from nfm_tfrs.serving.quantized import Table
+from nfm_tfrs.serving.signature import Input
+
+Tensors = Mapping[str, tf.Tensor]
+_EXAMPLES = {tf.string: "", tf.int64: INT_MISSING, tf.float32: float("nan")}
+
+
+@dataclass(frozen=True)
+class Served:
+    """What the signatures of an export compute.
+
+    Args:
+        model: A model with features.
+        inputs: What the export takes.
+        adjustment: What is done to the model's logit.
+        table: The embedding table, tensors or variables, where it is not the model's own.
+        user: Columns that `rank` takes once.
+    """
+
+    model: Any
+    inputs: Sequence[Input]
+    adjustment: Adjustment = field(default_factory=Adjustment)
+    table: Table | None = None
+    user: Sequence[str] = ()
+
+    def default(self, given: Tensors) -> dict[str, tf.Tensor]:
+        """Returns the outputs of rows, by the names of inputs."""
+        return self.outputs(self._logits(columns_of(self.inputs, given)))
+
+    def of_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns the outputs of serialized tf.train.Examples, `[rows]`; a feature that is not there is missing."""
+        wanted: dict[str, Any] = {}
+        for one in self.inputs:
+            dtype = tf.int64 if one.dtype == "uint64" else tf.as_dtype(one.dtype)
+            if one.kind == "value":
+                wanted[one.column] = tf.io.FixedLenFeature([], dtype, _EXAMPLES[dtype])
+            elif one.kind in ("bag", "weights"):
+                wanted[one.column] = tf.io.RaggedFeature(dtype, row_splits_dtype=tf.int64)
+        columns = tf.io.parse_example(examples, wanted)
+        for one in self.inputs:
+            if one.dtype == "uint64":  # which examples hold by their bits
+                values = columns[one.column]
+                ragged = isinstance(values, tf.RaggedTensor)
+                bits = tf.bitcast(values.values if ragged else values, tf.uint64)
+                columns[one.column] = values.with_values(bits) if ragged else bits
+        return self.outputs(self._logits(columns))
+
+    def ranked(self, given: Tensors) -> dict[str, tf.Tensor]:
+        """Returns the outputs of candidates, `[candidates]`: the user's columns come once, `[1]`."""
+        once = [one for one in self.inputs if (one.bag or one.column) in self.user]
+        each = [one for one in self.inputs if one not in once]
+        user, candidates = columns_of(once, given), columns_of(each, given)
+        if not self.computes_fields:
+            rows = tf.zeros([_num_rows(each, given)], tf.int64)
+            return self.outputs(self._logits({**candidates, **{name: tf.gather(c, rows) for name, c in user.items()}}))
+        return self.outputs(self._ranked_logits(user, candidates))
+
+    @property
+    def computes_fields(self) -> bool:
+        """Whether inference is this package's own, and can be put together from its parts."""
+        return bool(getattr(self.model, "calls_directly", False))
+
+    def look(self, ids: tf.Tensor) -> tf.Tensor:
+        """Returns rows of the table, float32 `[..., width]`, of ids of any shape."""
+        if self.table is None:
+            return tf.gather(self.model.embedding.table, ids)
+        return self.table.rows(ids)
+
+    def scored(self, encoded: Mapping[str, Any]) -> tf.Tensor:
+        """Returns the outputs' logit, `[rows]`, of an encoded batch, whose bags may be padded."""
+        embedding = self.model.embedding
+        fields = looked_up(embedding, encoded, self.model.features, self.look)
+        together = embedded(embedding, fields, sums=self.model.takes_sums)
+        return tf.reshape(self.model.score(together, encoded[NUMBERS]), [-1])
+
+    def _logits(self, columns: Mapping[str, Any]) -> tf.Tensor:
+        if self.table is None or not self.computes_fields:
+            return tf.reshape(self.model.call(columns, training=False), [-1])
+        return self.scored(self.model.encoder.encode(columns, self.model.features))
+
+    def _ranked_logits(self, user: Mapping[str, Any], candidates: Mapping[str, Any]) -> tf.Tensor:
+        model, features = self.model, self.model.features
+        specs = [FeatureSpec(tuple(f for f in features if (f.name in self.user) is once)) for once in (True, False)]
+        encoded = [model.encoder.encode(part, spec) for part, spec in zip((user, candidates), specs, strict=True)]
+        found = [looked_up(model.embedding, part, spec, self.look) for part, spec in zip(encoded, specs, strict=True)]
+        rows = tf.shape(encoded[1][NUMBERS])[0]
+        if model.takes_sums:
+            sums: list[Any] = [embedded(model.embedding, fields, sums=True) for fields in found if fields.any]
+            together: Any = sums[0] if len(sums) == 1 else added(*sums)
+            if not found[1].any:  # of the user's fields alone
+                together = type(together)(*(None if part is None else tf.repeat(part, rows, 0) for part in together))
+        else:
+            sides = list(zip(specs, (found[0].sized(rows), found[1]), strict=True))
+            together = embedded(model.embedding, side_by_side(sides, features), sums=False)
+        numbers = tf.concat([tf.repeat(encoded[0][NUMBERS], rows, axis=0), encoded[1][NUMBERS]], axis=1)
+        names = [number.name for spec in specs for number in spec.numbers]
+        order = [names.index(number.name) for number in features.numbers]
+        numbers = numbers if order == sorted(order) else tf.gather(numbers, order, axis=1)
+        return tf.reshape(model.score(together, numbers), [-1])
+
+    def outputs(self, logits: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns the outputs by their names, each `[rows]`, of the model's logits or predictions."""
+        if not self.model.is_binary:
+            return {"prediction": logits}
+        logits = self.adjustment.of_tensor(logits)
+        return {"logit": logits, "probability": tf.sigmoid(logits)}
+
+
+def columns_of(inputs: Sequence[Input], given: Tensors) -> dict[str, Any]:
+    """Returns columns as a model reads them, of the tensors of an export.
+
+    Args:
+        inputs: Inputs, of some or all columns.
+        given: The tensors, by the names of the inputs.
+    """
+    rows = _num_rows(inputs, given)
+    lengths = {one.bag: given[one.name] for one in inputs if one.kind == "lengths"}
+    values = {one.column: given[one.name] for one in inputs if one.kind == "bag"}
+    columns: dict[str, Any] = {}
+    for one in inputs:
+        if one.kind == "lengths":
+            continue
+        column = given[one.name]
+        bag = one.column if one.kind == "bag" else one.bag
+        if bag is not None and not one.padded:
+            column = _ragged(bag, column, values[bag], lengths[bag])
+        if one.optional:  # what came once counts for each row
+            many = rows_of(column)
+            column = tf.gather(column, tf.where(many == 1, tf.zeros([rows], tf.int64), tf.range(rows)))
+        columns[one.column] = column
+    return columns
+
+
+def rows_of(column: Any) -> tf.Tensor:
+    """Returns the number of rows of a column, an int64 scalar."""
+    return tf.cast(column.nrows(), tf.int64) if isinstance(column, tf.RaggedTensor) else tf.shape(column, tf.int64)[0]
+
+
+def _num_rows(inputs: Sequence[Input], given: Tensors) -> tf.Tensor:
+    counted = [one for one in inputs if one.shape[0] == "rows"]
+    required = [one for one in counted if not one.optional]
+    return tf.shape(given[(required or counted)[0].name], tf.int64)[0]
+
+
+def _ragged(bag: str, column: tf.Tensor, values: tf.Tensor, lengths: tf.Tensor) -> tf.RaggedTensor:
+    message = f"{bag}_lengths do not add up to the number of values of {bag}, or of its weights."
+    total = tf.reduce_sum(lengths)
+    checks = [
+        tf.debugging.assert_equal(total, tf.size(part, tf.int64), message)
+        for part in ([column] if column is values else [column, values])
+    ]
+    with tf.control_dependencies([check for check in checks if check is not None]):
+        return tf.RaggedTensor.from_row_lengths(tf.identity(column), lengths, validate=False)

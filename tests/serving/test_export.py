@@ -1,0 +1,131 @@
+"""What an export's folder holds, what is refused, and what calibration and quantization do."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+import nfm_tfrs
+from nfm_tfrs.data import prepare
+from nfm_tfrs.data.synthetic import click_log
+from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeature
+from nfm_tfrs.keras_compat import keras
+from nfm_tfrs.serving import export, load
+from nfm_tfrs.training import Recipe
+
+FEATURES = [CategoricalFeature("city", vocabulary=["Rome", "Oslo"]), CategoricalFeature("film", vocabulary_size=9)]
+
+
+@pytest.fixture(scope="module")
+def trained():
+    data = prepare(click_log(6000, seed=0).table.drop_columns(["timestamp"]), "click", "random")
+    return data, Recipe(model="nfm", config={"embedding_dim": 16}).fit(data, epochs=2).model
+
+
+def test_the_folder_holds_the_signature_the_parity_and_a_card(served):
+    names = {path.name for path in served.iterdir()}
+    assert {"saved_model.pb", "variables", "signature.json", "parity.json", "README.md"} <= names
+    parity = json.loads((served / "parity.json").read_text())
+    assert parity["bound"] == 1e-5
+    assert max(parity["differences"].values()) < 1e-5
+    card = (served / "README.md").read_text()
+    front = re.match(r"---\n(.*?)\n---\n", card, re.DOTALL)
+    assert "pipeline_tag: tabular-classification" in front[1]
+    assert "| `movie id` | int64 | [rows] |" in card
+    assert "`rank` takes `in`" in card
+    assert str(served.parent) not in card
+
+
+@pytest.mark.parametrize("how", ["int8", "float16"])
+def test_a_quantized_table_costs_little(trained, how, tmp_path):
+    data, model = trained
+    plain = export(model, tmp_path / "plain")
+    found = export(model, tmp_path / how, quantize=how, valid=data.valid)
+
+    table = model.embedding.table.numpy()
+    saved = plain.bytes - found.bytes
+    assert saved > table.nbytes * (0.64 if how == "int8" else 0.49) - 4000
+    assert found.quality["export"]["auc"] == pytest.approx(found.quality["model"]["auc"], abs=2e-3)
+    assert found.quality["export"] != found.quality["model"]
+    np.testing.assert_array_equal(model.embedding.table.numpy(), table)  # the model is as it was
+
+
+@pytest.mark.parametrize("how", ["platt", "isotonic"])
+def test_calibrated_probabilities_are_in_the_graph(trained, how, tmp_path):
+    data, model = trained
+    found = export(model, tmp_path / "e", calibrate=how, valid=data.valid, negatives_kept=0.5)
+
+    scores = load(tmp_path / "e").predict_proba(data.tables["valid"])
+    adjusted = found.signature.adjustment.of_array(model.predict(data.tables["valid"], verbose=0)[:, 0])
+    np.testing.assert_allclose(scores, 1 / (1 + np.exp(-adjusted)), rtol=1e-4)
+    assert found.quality["export"]["predicted_to_actual"] == pytest.approx(1, abs=1e-2)
+    assert "Calibrated: " in (tmp_path / "e" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"format": "pmml"}, "format is savedmodel or onnx; received 'pmml'."),
+        ({"quantize": "int4"}, "quantize is int8 or float16; received 'int4'."),
+        ({"calibrate": "beta"}, "calibrate is platt or isotonic; received 'beta'."),
+        ({"user": ["town"]}, "town"),
+        ({"user": ["city", "film"]}, "user names all columns, and none is left that tells candidates apart."),
+        ({"format": "onnx", "user": ["city"]}, "An ONNX file has no signature rank."),
+        ({"calibrate": "platt"}, "Calibration and quantization are measured on validation rows."),
+        ({"negatives_kept": 0.0}, "negatives_kept is the share"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused_and_nothing_is_left(options, line, tmp_path):
+    with pytest.raises(ValueError, match=line):
+        export(nfm_tfrs.NFM(FEATURES), tmp_path / "e", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_models_that_cannot_be_exported_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="Models of this package are exported; received Sequential"):
+        export(keras.Sequential(), tmp_path / "e")
+    with pytest.raises(ValueError, match="The model does not know its features yet"):
+        export(nfm_tfrs.NFM(), tmp_path / "e")
+    with pytest.raises(ValueError, match="Only the probabilities of a binary model are calibrated"):
+        export(nfm_tfrs.NFM(FEATURES, task="regression"), tmp_path / "e", negatives_kept=0.5)
+    bag = [*FEATURES, MultiCategoricalFeature("tags", vocabulary_size=9, combiner=None)]
+    with pytest.raises(ValueError, match="ONNX needs the same number of fields in each batch"):
+        export(nfm_tfrs.NFM(bag), tmp_path / "e", format="onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_whose_call_is_its_own_has_no_parts(tmp_path):
+    class Own(nfm_tfrs.RankingModel):
+        def call(self, columns, training=None):
+            return super().call(columns, training) * 2
+
+    for options in ({"format": "onnx"}, {"quantize": "int8"}):
+        with pytest.raises(ValueError, match="whose call is its own; received Own"):
+            export(Own(FEATURES), tmp_path / "e", **options)
+
+
+def test_a_folder_that_is_there_is_kept(tmp_path):
+    model = nfm_tfrs.NFM(FEATURES)
+    export(model, tmp_path / "e")
+    with pytest.raises(FileExistsError, match="exists already"):
+        export(model, tmp_path / "e")
+
+    export(model, tmp_path / "e", overwrite=True)
+    (tmp_path / "e" / "mine.txt").touch()
+    with pytest.raises(FileExistsError, match=r"holds mine\.txt, which is not of an export"):
+        export(model, tmp_path / "e", overwrite=True)
+
+
+def test_load_model_names_what_opens_an_export(served):
+    with pytest.raises(ValueError, match=r"is an export.* Open it with nfm_tfrs\.serving\.load"):
+        nfm_tfrs.load_model(served)
+
+
+def test_onnx_without_its_packages_says_what_to_install(monkeypatch, tmp_path):
+    from importlib import util
+
+    found = util.find_spec
+    monkeypatch.setattr(util, "find_spec", lambda name, *rest: None if name == "tf2onnx" else found(name, *rest))
+    with pytest.raises(ModuleNotFoundError, match=r"ONNX needs tf2onnx, .* pip install \"nfm-tfrs\[onnx\]\""):
+        export(nfm_tfrs.NFM(FEATURES), tmp_path / "e", format="onnx")
