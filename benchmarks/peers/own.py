@@ -2,11 +2,13 @@
 
 Optimizers: "adam" and "adagrad" are the row-wise ones, "dense_adam" is LazyAdam(lazy=False), "keras_adam" and
 "keras_adagrad" are Keras'. The option "definition" is "peer" (as DeepCTR defines its NFM: no BatchNorm, no dropout,
-numbers beside the interaction) or "paper" (the package's own defaults); "way" is how inference is called, "model(x)" or
-"predict_on_batch"; "dtype" is the model's. W5 has a bag beside its fields, pooled by its mean.
+numbers beside the interaction) or "paper" (the package's own defaults); "way" is how inference is called: "model(x)",
+"predict_on_batch", or through an export, "savedmodel" or "onnx"; "dtype" is the model's. W5 has a bag beside its
+fields, pooled by its mean.
 """
 
 import itertools
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -65,6 +67,7 @@ def load() -> type[Runner]:
             step = getattr(self._model, "take_step", None) or (lambda batch: self._model.train_step(batch))
             self._train = tf.function(step, reduce_retracing=True)
             self._datasets: dict[int, Any] = {}
+            self._scorers: dict[str, Any] = {}
 
         def convert(self, rows: Rows) -> Any:
             columns = tf.nest.map_structure(tf.constant, self._columns(rows))
@@ -88,9 +91,25 @@ def load() -> type[Runner]:
         def predict(self, num_rows: int) -> Callable[[], Any]:
             columns = tf.nest.map_structure(tf.constant, self._columns(rows_of(self.workload, num_rows)))
             way = self.options.get("way", "model(x)")
+            if way in ("savedmodel", "onnx"):
+                return self._scorer(way, num_rows)
             if way == "predict_on_batch":
                 return lambda: self._model.predict_on_batch(columns)
             return lambda: self._model(columns).numpy()
+
+        def _scorer(self, form: str, num_rows: int) -> Callable[[], Any]:
+            """Scores raw rows, columns as arrays or one row as a dict, through an export."""
+            from nfm_tfrs.serving import export, load
+
+            if form not in self._scorers:
+                with tempfile.TemporaryDirectory() as folder:
+                    self._scorers[form] = load(export(self._model, f"{folder}/served", format=form).folder)
+            scorer, rows = self._scorers[form], rows_of(self.workload, num_rows)
+            columns = {f"c{n}": rows.ids[:, n].astype(np.int64) for n in range(rows.ids.shape[1])}
+            columns |= {f"n{n}": rows.numbers[:, n].copy() for n in range(rows.numbers.shape[1])}
+            row = {name: column[0].item() for name, column in columns.items()}
+            given = row if num_rows == 1 else columns
+            return lambda: scorer.predict_proba(given)
 
         def parameters(self) -> int:
             return sum(int(np.prod(variable.shape)) for variable in self._model.trainable_variables)

@@ -88,13 +88,15 @@ def _dense(model: Any, signature: Signature, table: Table) -> tuple[Any, dict[st
 
     signatures = [tf.TensorSpec(spec.shape, spec.dtype, f"x{at}") for at, spec in enumerate(specs.values())]
     function = tf.function(compute, autograph=False, input_signature=signatures)
-    logger = logging.getLogger("tf2onnx")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger("tf2onnx"), tf.get_logger()]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:  # whose warnings are of what is not asked for
+        logger.setLevel(logging.ERROR)
     try:
         made, _ = tf2onnx.convert.from_function(function, input_signature=signatures, opset=OPSET)
     finally:
-        logger.setLevel(before)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
     made.ir_version = IR_VERSION
     _set_opsets(made)
     inputs = {one.name.partition(":")[0]: one.name for one in made.graph.input}
