@@ -138,6 +138,37 @@ def search(folder: Path = RESULTS) -> str:
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
+def exports(folder: Path = RESULTS) -> str:
+    """How far the exports of all models are from them, runtime by runtime; a word where that was not measured yet."""
+    if not (folder / "exports.json").exists():
+        return f"{NOT_MEASURED}\n"
+    results = json.loads((folder / "exports.json").read_text())
+    runtimes = list(results["differences"])
+    sizes = [f"{form}: {unit}" for form in ("SavedModel", "ONNX") for unit in ("KB", "s")]
+    rows = [["model", *runtimes, *sizes], ["---"] + ["---:"] * (len(runtimes) + len(sizes))]
+    for name, forms in results["exports"].items():
+        found = [f"{results['differences'][runtime].get(name, float('nan')):.1e}" for runtime in runtimes]
+        cost = [cell for form in forms.values() for cell in (f"{form['bytes'] / 1e3:.0f}", f"{form['seconds']:.1f}")]
+        rows.append([f"`{name}`", *found, *cost])
+    versions = ", ".join(f"{package} {version}" for package, version in results["versions"].items())
+    return f"{machine_words(results['machine'])}; {versions}.\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def quantized(folder: Path = RESULTS) -> str:
+    """What tables in fewer bytes cost and save; a word where that was not measured yet."""
+    if not (folder / "quantized.json").exists():
+        return f"{NOT_MEASURED}\n"
+    results = json.loads((folder / "quantized.json").read_text())
+    rows = [["data", "table", "AUC more", "log loss more", "SavedModel", "ONNX"], ["---"] * 2 + ["---:"] * 4]
+    for data, of in results["data"].items():
+        for how, one in of["tables"].items():
+            less = [f"{one[f'{metric} less']['mean']:+.6f}" for metric in ("auc", "log_loss")]
+            shares = [f"{one[f'{form} share']['mean']:.2f} of its size" for form in ("savedmodel", "onnx")]
+            rows.append([f"{data}, {of['rows of the table']:,} rows", how, *less, *shares])
+    versions = ", ".join(f"{package} {version}" for package, version in results["versions"].items())
+    return f"{versions}; means of {results['seeds']} seeds.\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
     "specs": spec_table,
     "blocks": blocks,
@@ -148,6 +179,8 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "optimizers": optimizers,
     "precision": precision,
     "search": search,
+    "exports": exports,
+    "quantized": quantized,
 }
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from lib.reports import BEFORE, TORCH_PEERS
 from lib.timing import machine_words
 
-RESULTS_OF_SPEED = ("train_step", "fit", "vocabulary", "sequences", "input", "latency", "cold_start")
+RESULTS_OF_SPEED = ("train_step", "fit", "vocabulary", "sequences", "input", "latency", "cold_start", "serving")
 NOT_MEASURED = "not measured"
 TIMES = "\N{MULTIPLICATION SIGN}"
 
@@ -140,6 +140,19 @@ def _before(workload: str, way: str) -> Callable[[Results], Figure]:
     return lambda results: against(results["latency"]["workloads"][workload]["1"], ours, theirs).inverse()
 
 
+def _scored(way: str) -> Callable[[Results], Figure]:
+    ours, theirs = f"own adam way={way}", f"{BEFORE} adam way=predict_on_batch"
+    return lambda results: against(results["serving"]["rows"]["1"], ours, theirs).inverse()
+
+
+def _export(rows: int) -> Callable[[Results], Figure]:
+    return lambda results: against_best(results["serving"]["rows"][str(rows)], "own adam way=savedmodel").inverse()
+
+
+def _rank(how: str) -> Callable[[Results], Figure]:
+    return lambda results: figure(results["serving"]["rank"][how]).inverse()
+
+
 ROWS = (
     Row("W1 step, row-wise Adam, against DeepCTR's NFM", Bound(4.4), _step("W1", "own adam", "deepctr adam")),
     Row("W1 step, Adagrad, against DeepCTR", Bound(3.7), _step("W1", "own adagrad", "deepctr adagrad")),
@@ -197,6 +210,20 @@ ROWS = (
         Row(f"{way}, one row, {workload}, over version 0.1.0's", Bound(0.15, most=True), _before(workload, way))
         for workload in ("W1", "W2")
         for way in ("model(x)", "predict_on_batch")
+    ),
+    Row("a raw row through a SavedModel, W1, over version 0.1.0's", Bound(0.1, most=True), _scored("savedmodel")),
+    Row("a raw row through ONNX, W1, over version 0.1.0's", Bound(0.02, most=True), _scored("onnx")),
+    *(
+        Row(
+            f"{rows} raw rows through a SavedModel, W1, over the best TensorFlow peer's",
+            Bound(bound, most=True),
+            _export(rows),
+        )
+        for rows, bound in ((100, 0.55), (1000, 0.6))
+    ),
+    *(
+        Row(f"200 candidates {how}, rank over flat", Bound(bound, most=True), _rank(how))
+        for how, bound in (("with a history of 100", 0.8), ("without a history", 1.1))
     ),
     Row(
         "first step of a fresh process, W1, over the TFRS tutorial's",

@@ -11,7 +11,7 @@ from lib.runners import RunnerError
 from lib.workloads import workload
 from speed import cold_start, fit, latency, train_step, vocabulary
 
-SCRIPTS = ["train_step", "fit", "vocabulary", "latency", "cold_start", "sequences"]
+SCRIPTS = ["train_step", "fit", "vocabulary", "latency", "cold_start", "sequences", "serving"]
 QUICK = {
     script: "import runpy, sys\n"
     f"sys.argv[1:] = [{script!r}, '--quick']\n"
