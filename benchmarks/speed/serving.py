@@ -58,7 +58,7 @@ def ranking(with_history: bool, rounds: int, vocabulary: int) -> dict[str, Any]:
         flat["history_lengths"] = tf.fill([CANDIDATES], tf.constant(HISTORY, tf.int64))
     with tempfile.TemporaryDirectory() as folder:
         written = export(NFM(spec, hidden_units=(64,)), f"{folder}/served", user=user)
-        runtime = SavedModel(written.folder)
+        runtime = SavedModel(written.folder, written.signature)
 
     def calling(name: str, given: dict[str, Any]) -> Callable[[], Any]:
         function = runtime.function(name)

@@ -26,11 +26,12 @@ from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.serving import encode, export
 from nfm_tfrs.serving.drawn import drawn_rows
 from nfm_tfrs.serving.parity import outputs_of
+from nfm_tfrs.serving.runtime import opened
 from tfrs_registry import get_model, list_models
 
 TENSORFLOWS = ("2.16.2", "2.18.1", "2.20.0")
 QUICK_MODELS = ("nfm", "dcnv2")
-ROWS, SEED = 200, 3
+ROWS, SEED = 1000, 3
 PACKAGES = ("nfm-tfrs", "tensorflow", "tf-keras", "onnx", "onnxruntime", "tf2onnx", "numpy")
 ANSWERS = {form: BENCHMARKS / "lib" / f"answer.{ending}" for form, ending in (("savedmodel", "py"), ("onnx", "mjs"))}
 FILMS = tuple(range(0, 300, 3))
@@ -76,6 +77,9 @@ def written(names: Sequence[str], folder: Path) -> Iterator[tuple[str, dict[str,
             found[form] = {"parity": result.parity.largest, "bytes": result.bytes, "seconds": seconds}
             arrays = encode(place, rows)
             types = {one.name: one.dtype for one in result.signature.inputs}
+            if form == "onnx":
+                answer = opened(place, result.signature).run("serving_default", arrays)["logit"]
+                found["difference"] = float(np.max(np.abs(answer - expected) / np.maximum(1.0, np.abs(expected))))
             asked = {
                 key: {
                     "dtype": types[key],
@@ -124,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
             subprocess.run([str(python), "-m", "pip", "install", "-q", f"tensorflow=={version}"], check=True)
             runtimes[f"tensorflow {version}"] = answered([str(python), str(ANSWERS["savedmodel"])], saved)
         runtimes[f"onnxruntime {versions(['onnxruntime'])['onnxruntime']}"] = {
-            name: found["onnx"]["parity"] for name, found in exports.items()
+            name: found.pop("difference") for name, found in exports.items()
         }
         if options.node:
             program = folder / "node"

@@ -78,7 +78,7 @@ class BatchNormalization(LaterWeights, keras.layers.BatchNormalization):
 
     def _is_plain(self, inputs: tf.Tensor, training: Any, mask: Any) -> bool:
         """Whether this is training on all rows of float32 `[batch, channels]`, as in any tower."""
-        learned = self.center and self.scale and not self.renorm and self.virtual_batch_size is None
+        learned = self.center and self.scale and not (self.renorm or self.synchronized or self.virtual_batch_size)
         known = training is True or (isinstance(training, int) and training == 1)
         return learned and known and mask is None and inputs.shape.rank == 2 and inputs.dtype == tf.float32
 
@@ -98,7 +98,8 @@ def _normalised(inputs: tf.Tensor, gamma: Any, beta: Any, epsilon: float) -> tup
 
     which takes three quarters of the time of the gradients of the single operations. Sums over rows are products.
     """
-    rows = tf.cast(tf.shape(inputs)[0], tf.float32)
+    # Of several replicas one may be left without rows: its gradients are 0, and `models/stop.py` keeps its averages.
+    rows = tf.cast(tf.maximum(tf.shape(inputs)[0], 1), tf.float32)
     on_gpu = bool(tf.config.get_visible_devices("GPU"))  # whose products round to TF32
 
     def summed(values: tf.Tensor) -> tf.Tensor:

@@ -1,14 +1,14 @@
 """`nfm-tfrs export`: a saved model for TensorFlow Serving, plain TensorFlow or ONNX."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from nfm_tfrs.cli.options import Format, ModelFile, Overwrite, Trust, names_given
+from nfm_tfrs.cli.options import ModelFile, Overwrite, Trust, check_columns, named_columns, names_given
 from nfm_tfrs.cli.terminal import console, print_metrics
-from nfm_tfrs.data.readers.table import read_table
-from nfm_tfrs.runs.folder import open_run, read_run
+from nfm_tfrs.runs.folder import read_run
 from nfm_tfrs.target import Target
 
 
@@ -16,9 +16,13 @@ def export(
     model: ModelFile,
     out: Annotated[Path, typer.Option(help="New folder for the export, its signature and its card.")],
     format: Annotated[str, typer.Option(help="savedmodel or onnx.")] = "savedmodel",
-    user: Annotated[str | None, typer.Option(help="Columns that come once for all candidates, with commas.")] = None,
+    user: Annotated[
+        str | None, typer.Option(help="Columns that come once for all candidates, separated by commas.")
+    ] = None,
     optional: Annotated[str | None, typer.Option(help="Columns that rows may lack, separated by commas.")] = None,
-    padded: Annotated[str | None, typer.Option(help="Bags that come filled up to one length, with commas.")] = None,
+    padded: Annotated[
+        str | None, typer.Option(help="Bags that come filled up to one length, separated by commas.")
+    ] = None,
     quantize: Annotated[str | None, typer.Option(help="Round the embedding table to int8 or float16.")] = None,
     calibrate: Annotated[str | None, typer.Option(help="Fit probabilities: platt or isotonic.")] = None,
     negatives_kept: Annotated[float, typer.Option(help="Share of the rows labelled 0 that were kept.")] = 1.0,
@@ -26,27 +30,24 @@ def export(
         list[str] | None, typer.Option("--valid", help="Validation rows; those of the run if not given.")
     ] = None,
     label: Annotated[str | None, typer.Option(help="The label of --valid; the run's own if not given.")] = None,
-    valid_format: Format = None,
     overwrite: Overwrite = False,
     trust: Trust = False,
 ) -> None:
     """Write a model for where nothing of this package is, held against the model."""
-    run, _ = read_run(model)
-    target = Target.parse(label) if label is not None else None if run is None else run.target
-    if valid and target is None:
-        raise ValueError(f"There is no run.json beside {model} that names the label. Pass --label.")
-    from nfm_tfrs.serving.export import export as written
+    run, features = read_run(model)
+    target = None if run is None else run.target
+    if label is not None:  # the rest is the run's
+        named = Target.parse(label)
+        target = named if target is None else replace(target, label=named.label)
+    if valid:
+        if target is None:
+            raise ValueError(f"There is no run.json beside {model} that names the label. Pass --label.")
+        read = [(None, column) for column in (features.columns if features else ())]
+        check_columns(valid, [*named_columns(target), *read])
+    from nfm_tfrs.serving.export import export as write_export
 
-    source: Any = model
-    part = None
-    if valid and target is not None:
-        from nfm_tfrs.data.parts import encode_part
-
-        opened, _ = open_run(model, trust=trust)
-        table = read_table(valid, format=valid_format, types=opened.features.column_types)
-        part = encode_part(table, opened.encoder, target)
-    found = written(
-        source,
+    found = write_export(
+        model,
         out,
         format=format,  # type: ignore[arg-type]
         user=names_given(user) or (),
@@ -55,7 +56,8 @@ def export(
         quantize=quantize,  # type: ignore[arg-type]
         calibrate=calibrate,  # type: ignore[arg-type]
         negatives_kept=negatives_kept,
-        valid=part,
+        valid=valid or None,
+        target=target,
         overwrite=overwrite,
         trust=trust,
     )

@@ -1,6 +1,7 @@
 """A model that reads features: rows of any library, an output that starts at the labels' mean, weights of before."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,11 @@ class FeatureModel(LaterWeights, TaskModel):
     def calls_directly(self) -> bool:
         """Whether inference is what this package wrote, and may be traced once for many calls."""
         return False
+
+    @contextmanager
+    def without_xla(self) -> Iterator[None]:
+        """Computes plainly inside, however the model is compiled; a subclass that XLA compiles in parts writes it."""
+        yield
 
     def _inferred(self, columns: Any) -> tf.Tensor:
         return self.call(columns, training=False)

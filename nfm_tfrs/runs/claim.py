@@ -10,16 +10,17 @@ from nfm_tfrs.runs.files import REPLACED, UNFINISHED, check_output, leftovers, r
 
 
 @contextmanager
-def claimed(out: Path, *, overwrite: bool, folder: bool) -> Iterator[Path]:
+def claimed(out: Path, *, overwrite: bool, folder: bool, exported: bool = False) -> Iterator[Path]:
     """Holds `out` for this process, and gives a path to write to, as `writing` does.
 
     What a killed process left is put in order first: the run that it was replacing comes back, with a warning, and
     what it had not finished is removed, but for a folder with checkpoints.
 
     Args:
-        out: A run's folder, or a file.
+        out: A folder, or a file.
         overwrite: Whether what is there may be replaced.
-        folder: Whether it is a run's folder.
+        folder: Whether it is a folder.
+        exported: Whether the folder is an export's, not a run's.
 
     Raises:
         FileExistsError: `out` may not be written; see `check_output`.
@@ -31,7 +32,7 @@ def claimed(out: Path, *, overwrite: bool, folder: bool) -> Iterator[Path]:
     busy = f"Another process writes {out}. Wait for it, or choose another --out; if there is none, remove {lock}."
     with made(place.parent, out=out), locked(lock, busy=busy, keep=False) as alone:
         _put_back(out, place)
-        check_output(out, overwrite, folder=folder)
+        check_output(out, overwrite, folder=folder, exported=exported)
         if alone:
             _clean(place)
         else:
@@ -109,7 +110,7 @@ def _put_back(out: Path, place: Path) -> None:
         place.rmdir()
     if not place.exists():
         replaced[-1].rename(place)
-        warnings.warn(f"{out} is the run of before: what was to replace it was interrupted.", stacklevel=4)
+        warnings.warn(f"{out} is what it was before: what was to replace it was interrupted.", stacklevel=4)
 
 
 def _clean(place: Path) -> None:

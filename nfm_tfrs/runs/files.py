@@ -19,8 +19,8 @@ EXPORTED = (  # of an export
 UNFINISHED, REPLACED = "unfinished", "replaced"  # what lies beside an output while it is written
 
 
-def check_output(out: Path, overwrite: bool, *, folder: bool) -> None:
-    """Checks that `out` may be written, as a run's folder or as a file.
+def check_output(out: Path, overwrite: bool, *, folder: bool, exported: bool = False) -> None:
+    """Checks that `out` may be written, as the folder of a run or of an export, or as a file.
 
     Raises:
         FileExistsError: It exists, and replacing was not asked for; or it is not what would replace it: a file where a
@@ -30,10 +30,10 @@ def check_output(out: Path, overwrite: bool, *, folder: bool) -> None:
         raise FileExistsError(f"{out} exists already. Choose another --out, or pass --overwrite to replace it.")
     if out.exists() and out.is_dir() != folder:
         raise FileExistsError(f"{out} is a {'file' if folder else 'folder'}. Choose another --out.")
-    known = {*FILES, ROWS, "tensorboard"} if not (out / "signature.json").exists() else {*EXPORTED}
+    known = {*EXPORTED} if exported else {*FILES, ROWS, "tensorboard"}
     others = {path.name for path in out.iterdir()} - known if folder and out.is_dir() else set()
     if others:
-        what = "a run" if "signature.json" not in known else "an export"
+        what = "an export" if exported else "a run"
         raise FileExistsError(f"{out} holds {min(others)}, which is not of {what}. Move it, or choose another --out.")
     if os.path.ismount(out):  # Path.is_mount is not for Windows
         raise FileExistsError(f"{out} is a mount point, which cannot be replaced. Pass a folder in it: {out / 'run'}.")

@@ -50,6 +50,11 @@ class Adjustment:
         """Whether it changes anything."""
         return self != Adjustment()
 
+    @property
+    def is_fitted(self) -> bool:
+        """Whether it was fitted to rows."""
+        return bool(self.thresholds) or (self.slope, self.intercept) != (1.0, 0.0)
+
     def of_tensor(self, logits: "tf.Tensor") -> "tf.Tensor":
         """Returns the logits that an export gives of a model's, float32 `[rows]`, by operations that ONNX has too."""
         from nfm_tfrs.keras_compat import tf

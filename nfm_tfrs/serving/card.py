@@ -53,8 +53,9 @@ def _front_matter(name: str, export: "Export", metrics: Mapping[str, Any]) -> It
     yield f"library_name: {'onnxruntime' if export.signature.form == 'onnx' else 'tensorflow'}"
     yield f"pipeline_tag: tabular-{'classification' if export.signature.binary else 'regression'}"
     yield "tags: [recommender-systems, click-through-rate, factorization-machines]"
+    changed = export.signature.adjustment.changes or export.signature.table is not None
     test = {key: value for key, value in metrics.get("test", {}).items() if key in _SHOWN and value is not None}
-    if test:
+    if test and not changed:  # else they are the model's, not those of what lies here
         yield "model-index:"
         yield f"  - name: {json.dumps(name)}"
         yield "    results:"
@@ -78,7 +79,7 @@ def _use(model: Any, export: "Export", record: RunRecord | None) -> Iterator[str
     )
     if export.signature.adjustment.changes:
         yield ""
-        yield f"Calibrated: {export.signature.adjustment}."
+        yield f"What is done to the model's logit: {export.signature.adjustment}."
     if export.signature.table is not None:
         yield ""
         yield f"The embedding table is rounded to {export.signature.table}."
@@ -108,11 +109,12 @@ def _metrics(export: "Export", metrics: Mapping[str, Any]) -> Iterator[str]:
                 continue
             low, high = intervals.get(key) or (None, None)
             known = "" if low is None or high is None else f", 95 % interval [{low:.4f}, {high:.4f}]"
-            yield f"- {part} rows, {key}: {report[key]:.4f}{known}"
+            yield f"- {part} rows, {key} of the model: {report[key]:.4f}{known}"
             said = True
     for which, report in export.quality.items():
         shown = ", ".join(f"{key} {value:.5f}" for key, value in report.items() if key in _SHOWN)
-        yield f"- validation rows, the {which}: {shown}"
+        fitted_here = which == "export" and export.signature.adjustment.is_fitted
+        yield f"- validation rows, the {which}: {shown}" + (", fitted on these rows" if fitted_here else "")
         said = True
     yield f"- against the model: {export.parity}"
     if not said:
@@ -123,7 +125,7 @@ def _made_from(record: RunRecord | None) -> Iterator[str]:
     if record is not None:
         said = {
             "label": str(record.target.label),
-            "split": record.split or "random",
+            "split": record.split or ("files of their own" if record.source and record.source.valid else "random"),
             "seed": record.seed,
             "fingerprint of the rows": record.source and record.source.fingerprint,
             "date": record.date,

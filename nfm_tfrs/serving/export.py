@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from nfm_tfrs.arguments import missing_column
-from nfm_tfrs.data.parts import EncodedPart
+from nfm_tfrs.data.parts import EncodedPart, encode_part
 from nfm_tfrs.data.readers.table import read_table
+from nfm_tfrs.features.frames import as_table
 from nfm_tfrs.keras_compat import tf
 from nfm_tfrs.metrics.exact import evaluate_binary, evaluate_regression
 from nfm_tfrs.models.feature_model import FeatureModel
@@ -18,12 +19,13 @@ from nfm_tfrs.runs.folder import open_run, with_nulls
 from nfm_tfrs.runs.record import RunRecord
 from nfm_tfrs.serving.adjustment import METHODS, Adjustment, Method, check_negatives_kept, fitted
 from nfm_tfrs.serving.card import CARD, card
-from nfm_tfrs.serving.onnx_packages import check_installed
 from nfm_tfrs.serving.parity import LARGEST, Parity, check_parity, float32_twin, stood_for
 from nfm_tfrs.serving.quantized import QUANTIZATIONS, Quantization, quantized
+from nfm_tfrs.serving.runtime import check_installed
 from nfm_tfrs.serving.saved_model import signatures_of, write_saved_model
 from nfm_tfrs.serving.served import Served
 from nfm_tfrs.serving.signature import SIGNATURE, Form, Signature, inputs_of
+from nfm_tfrs.target import Target
 from nfm_tfrs.training.evaluate import predict
 from nfm_tfrs.training.repeat import rows_of_run
 from nfm_tfrs.written import read_file
@@ -61,7 +63,8 @@ def export(
     quantize: Quantization | None = None,
     calibrate: Method | None = None,
     negatives_kept: float = 1.0,
-    valid: EncodedPart | None = None,
+    valid: Any = None,
+    target: Target | str | None = None,
     overwrite: bool = False,
     trust: bool = False,
 ) -> Export:
@@ -85,8 +88,9 @@ def export(
         calibrate: How probabilities are fitted to validation rows: `"platt"` or `"isotonic"`.
         negatives_kept: Share of the rows labelled 0 that were kept when the training rows were drawn, above 0; the
             probabilities are those of all rows then.
-        valid: Validation rows with labels, to calibrate and to measure on: `nfm_tfrs.data.prepare(…).valid`; those of a
-            run are read from its files if not given.
+        valid: Validation rows with labels, to calibrate and to measure on: `nfm_tfrs.data.prepare(…).valid`, or rows of
+            any library, or files; those of a run are read from its own files if not given.
+        target: What is predicted, where `valid` are rows or files: the run's own if not given.
         overwrite: Whether to replace an export that is there.
         trust: Whether to import and run whatever a model's file names; see `nfm_tfrs.load_model`.
 
@@ -107,27 +111,27 @@ def export(
     _check_choices(format, quantize, calibrate, user)
     check_negatives_kept(negatives_kept)
     path = Path(path)
-    with claimed(path, overwrite=overwrite, folder=True) as folder:
+    with claimed(path, overwrite=overwrite, folder=True, exported=True) as folder:
         source = _Source.of(model, trust)
         given = _checked(source.model, format)
         if not given.is_binary and (calibrate or negatives_kept != 1.0):
             raise ValueError("Only the probabilities of a binary model are calibrated; this one predicts numbers.")
         if quantize and not getattr(given, "calls_directly", False):
-            raise ValueError(_of_own(given, "No table is quantized of"))
+            raise ValueError(_of_own(given, "No table is quantized of a"))
         signature = Signature(
             inputs=inputs_of(given.features, optional=optional, padded=padded, hashes=format != "onnx"),
             binary=given.is_binary,
             form=format,
-            names=_names(given, format, user),
+            names=_names(given, format, user, optional),
             user=tuple(user),
             table=quantize,
         )
-        part = source.validation(valid) if quantize or calibrate else None
+        part = source.validation(valid, target) if quantize or calibrate else None
         logits = None
         if part is not None:
             with stood_for(given, signature) as reference:
                 logits = predict(reference, part)
-        if calibrate and part is not None and part.labels is not None and logits is not None:
+        if part is not None and part.labels is not None and logits is not None:
             adjustment = fitted(calibrate, logits, part.labels, part.weights, negatives_kept=negatives_kept)
         else:
             adjustment = Adjustment(negatives_kept=negatives_kept)
@@ -180,13 +184,24 @@ class _Source:
         path = None if self.folder is None else self.folder / "metrics.json"
         return read_file(path) if path is not None and path.exists() else {}
 
-    def validation(self, given: EncodedPart | None) -> EncodedPart:
+    def validation(self, given: Any, target: Target | str | None) -> EncodedPart:
         """The validation rows: those given, or else the run's."""
-        if given is None and self.record is None:
-            raise ValueError(
-                "Calibration and quantization are measured on validation rows. Pass valid= (--valid FILE)."
+        if given is None:
+            if self.record is None:
+                raise ValueError("A calibration, and a quantization, is measured on validation rows. Pass valid=.")
+            return rows_of_run(self.record, self.model.features).valid
+        if isinstance(given, EncodedPart):
+            part = given
+        else:
+            meant = Target.of(target) if target is not None else None if self.record is None else self.record.target
+            if meant is None:
+                raise ValueError("There is no run that says what valid= predicts. Pass target= (--label).")
+            files = isinstance(given, str | Path) or (
+                isinstance(given, list | tuple) and all(isinstance(one, str | Path) for one in given)
             )
-        part = given if given is not None else rows_of_run(self.record, self.model.features).valid  # type: ignore[arg-type]
+            rows = read_table(given, types=self.model.features.column_types) if files else as_table(given)
+            meant = replace(meant, task="binary" if self.model.is_binary else "regression")
+            part = encode_part(rows, self.model.encoder, meant)
         if part.labels is None:
             raise ValueError("The validation rows have no labels. Prepare them with a target.")
         return part
@@ -201,8 +216,8 @@ def _check_choices(format: str, quantize: str | None, calibrate: str | None, use
         raise ValueError(f"calibrate is {' or '.join(METHODS)}; received {calibrate!r}.")
     if format == "onnx":
         if user:
-            raise ValueError("An ONNX file has no signature rank. Leave user out, or export a SavedModel.")
-        check_installed()
+            raise ValueError("An ONNX file has no signature rank. Leave user= out, or export a SavedModel.")
+        check_installed("onnx", "tf2onnx", "onnxruntime")
 
 
 def _checked(model: Any, format: str) -> Any:
@@ -226,13 +241,21 @@ def _of_own(model: Any, what: str) -> str:
     return f"{what} model whose call is its own; received {type(model).__name__}. Export a SavedModel as it is."
 
 
-def _names(model: Any, format: str, user: Sequence[str]) -> tuple[str, ...]:
+def _names(model: Any, format: str, user: Sequence[str], optional: Sequence[str]) -> tuple[str, ...]:
     names = list(model.features.names)
     for column in user:
         if column not in names:
-            raise missing_column(column, names, reader="user")
-    if user and {*names} <= {*user}:
-        raise ValueError("user names all columns, and none is left that tells candidates apart. Leave these out.")
+            raise missing_column(column, names, reader="user=")
+    if user and {*names} <= {*user, *optional}:
+        raise ValueError(
+            "user= and optional= name all columns, and none is left that each candidate has. Leave one out of them."
+        )
+    for bag in model.features.bags if user else ():
+        others = [other.name for other in model.features.bags if bag.weights and other.weights == bag.weights]
+        if len({name in user for name in others}) > 1:
+            raise ValueError(
+                f"The bags {', '.join(others)} share the weights {bag.weights!r}. Name all of them in user=."
+            )
     if format == "onnx":
         return ("serving_default",)
     return ("serving_default", "examples", *(("rank",) if user else ()))

@@ -7,7 +7,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from nfm_tfrs.features.encoder import LARGEST_UNBENT
-from nfm_tfrs.features.feature import CategoricalFeature, Feature, MultiCategoricalFeature, NumericFeature
+from nfm_tfrs.features.feature import FLOAT32_MAX, CategoricalFeature, Feature, MultiCategoricalFeature, NumericFeature
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.serving.signature import Input
 
@@ -202,8 +202,9 @@ def _rows(nodes: Nodes, feature: Feature, given: Input, values: str, offset: int
 def _marked(nodes: Nodes, feature: NumericFeature, values: str) -> str:
     """The numbers, NaN for those that stand for a missing one."""
     for mark in feature.missing_values:
-        with np.errstate(over="ignore"):
-            alike = nodes.add("Equal", values, nodes.constant(mark, np.float32))
+        if abs(mark) > FLOAT32_MAX:  # no float32 is one
+            continue
+        alike = nodes.add("Equal", values, nodes.constant(mark, np.float32))
         values = nodes.add("Where", alike, nodes.constant(np.nan, np.float32), values)
     return values
 
@@ -227,12 +228,15 @@ def _numbers(nodes: Nodes, features: FeatureSpec) -> None:
     # 2 - L / |x|, of those beyond L
     bend = nodes.add("Sub", nodes.constant(2.0, np.float64), nodes.add("Div", largest, nodes.add("Max", size, largest)))
     beyond = nodes.add("Mul", nodes.add("Sign", values), nodes.add("Mul", largest, bend))
-    bent = nodes.add("Where", nodes.add("Greater", size, largest), beyond, values)
+    is_bent = nodes.add("And", nodes.add("Greater", size, largest), nodes.add("Not", nodes.add("IsInf", values)))
+    bent = nodes.add("Where", is_bent, beyond, values)
     nodes.add("Cast", bent, output=NUMBERS, to=TensorProto.FLOAT)
 
 
 def _padded(nodes: Nodes, values: str, lengths: str, filler: str) -> str:
     """Values [total] and lengths [rows] as [rows, longest], one column at least."""
+    # Refused where the lengths do not add up.
+    values = nodes.add("Reshape", values, nodes.add("ReduceSum", lengths, keepdims=1), allowzero=1)
     total = nodes.add("Shape", values)
     filled = nodes.add("Concat", values, filler, axis=0)
     lengths_and_one = nodes.add("Concat", lengths, nodes.axis(1), axis=0)

@@ -39,10 +39,16 @@ def write_onnx(model: Any, signature: Signature, folder: Path) -> None:
         folder: The export's folder.
     """
     table = quantized(model.embedding.table.numpy(), signature.table, embedding_dim=model.embedding_dim)
-    dense, names = _dense(model, signature, table)
+    dense, names, constants = _dense(model, signature, table)
     encoder = encoder_model(model.features, signature.inputs)
     links = [(output.name, names[output.name]) for output in encoder.graph.output if output.name in names]
     whole = compose.merge_models(encoder, dense, io_map=links)
+    # Behind the merge, which checks what it made, and nothing above 2 GB can be checked.
+    inputs = [one for one in whole.graph.input if one.name not in constants]
+    del whole.graph.input[:]
+    whole.graph.input.extend(inputs)
+    for name, array in constants.items():
+        whole.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
     # What no node reads, as numbers that a model of sums leaves out, is no output of the whole.
     kept = [output for output in whole.graph.output if output.name in signature.outputs]
     del whole.graph.output[:]
@@ -56,8 +62,8 @@ def write_onnx(model: Any, signature: Signature, folder: Path) -> None:
     onnx.save(whole, str(path), save_as_external_data=large, location=f"{MODEL}.data" if large else None)
 
 
-def _dense(model: Any, signature: Signature, table: Table) -> tuple[Any, dict[str, str]]:
-    """The dense part, and the names of its inputs by those of the encoder's outputs."""
+def _dense(model: Any, signature: Signature, table: Table) -> tuple[Any, dict[str, str], dict[str, np.ndarray]]:
+    """The dense part, the names of its inputs by those of the encoder's outputs, and what other inputs are to hold."""
     features = model.features
     specs = {}
     if features.single:
@@ -101,13 +107,8 @@ def _dense(model: Any, signature: Signature, table: Table) -> tuple[Any, dict[st
     _set_opsets(made)
     inputs = {one.name.partition(":")[0]: one.name for one in made.graph.input}
     names = {name: inputs[f"x{at}"] for at, name in enumerate(specs) if f"x{at}" in inputs}
-    for name, array in held.items():
-        made.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), names[name]))
-    constants = {names[name] for name in held}
-    kept = [one for one in made.graph.input if one.name not in constants]
-    del made.graph.input[:]
-    made.graph.input.extend(kept)
-    return made, {name: names[name] for name in encoded if name in names}
+    constants = {names[name]: array for name, array in held.items()}
+    return made, {name: names[name] for name in encoded if name in names}, constants
 
 
 def _set_opsets(model: Any) -> None:

@@ -1,6 +1,6 @@
 """Whether an export answers as the model does, signature by signature, on rows with all that is odd."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,16 +9,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from nfm_tfrs.features.bag import Bag
-from nfm_tfrs.features.feature import MultiCategoricalFeature, NumericFeature
+from nfm_tfrs.features.bag import UINT64_MISSING, Bag, splits_of
 from nfm_tfrs.features.frames import batch_columns, read_columns
-from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import tf
 from nfm_tfrs.serving.drawn import drawn_rows
 from nfm_tfrs.serving.quantized import quantized
 from nfm_tfrs.serving.rows import arrays_of
-from nfm_tfrs.serving.runtime import opened
-from nfm_tfrs.serving.signature import Signature
+from nfm_tfrs.serving.runtime import Onnx, SavedModel, opened
+from nfm_tfrs.serving.signature import Input, Signature
 
 LARGEST = 1e-5  # float32 added up in another order
 _MOVES = 3  # of the weights by their last bits
@@ -49,10 +47,13 @@ class Parity:
 def check_parity(model: Any, path: str | Path, rows: Any = None) -> Parity:
     """Holds an export against its model: each signature, on all rows, on one, and on none.
 
+    The rows are drawn from the features, with all that is odd, and those given beside. Meanwhile the model answers by
+    other weights: no other thread should ask it.
+
     Args:
         model: The model that was exported.
         path: The export's folder.
-        rows: Rows of any library with the model's columns; drawn from the features if not given.
+        rows: More rows, of any library, with the model's columns.
 
     Returns:
         The differences. An export with a quantized table is held against the model with that table, one in ONNX of a
@@ -61,10 +62,15 @@ def check_parity(model: Any, path: str | Path, rows: Any = None) -> Parity:
     Raises:
         ValueError: A difference is above 1e-5, or it is no export.
     """
-    signature = Signature.from_file(Path(path))
-    table = drawn_rows(model.features) if rows is None else read_columns(rows, model.features.columns)
+    folder, features = Path(path), model.features
+    signature = Signature.from_file(folder)
+    tables = [drawn_rows(features)] + ([] if rows is None else [read_columns(rows, features.columns)])
+    found: dict[str, float] = {}
     with stood_for(model, signature) as reference:
-        found = dict(_differences(reference, Path(path), signature, table))
+        runtime = opened(folder, signature)
+        for table in tables:
+            for name, difference in _differences(reference, runtime, signature, table):
+                found[name] = float(np.max([difference, found.get(name, 0.0)]))
     parity = Parity(found)
     if not parity.largest <= LARGEST:
         raise ValueError(
@@ -105,36 +111,110 @@ def outputs_of(model: Any, rows: pa.Table) -> np.ndarray:
     return model(columns, training=False).numpy()[:, 0].astype(np.float64)
 
 
-def examples_of(features: FeatureSpec, rows: pa.Table) -> np.ndarray:
-    """Returns rows as serialized tf.train.Examples, `[rows]` of objects; a missing value is no feature."""
+def examples_of(inputs: Sequence[Input], rows: pa.Table) -> np.ndarray:
+    """Returns rows as serialized tf.train.Examples, `[rows]` of objects; a missing value is no feature.
+
+    Args:
+        inputs: The inputs of the export.
+        rows: The rows, with the columns of all inputs.
+    """
+    arrays = arrays_of(inputs, rows)
+    splits = {one.bag: splits_of(arrays[one.name]) for one in inputs if one.kind == "lengths"}
     found: np.ndarray = np.empty(rows.num_rows, object)
-    for at, row in enumerate(rows.select(features.columns).to_pylist()):
-        found[at] = tf.train.Example(
-            features=tf.train.Features(
-                feature={name: _feature(features, name, value) for name, value in row.items() if value is not None}
-            )
-        ).SerializeToString()
+    for at in range(rows.num_rows):
+        features = {}
+        for one in inputs:
+            bag = one.column if one.kind == "bag" else one.bag
+            if one.kind == "value":
+                values = arrays[one.name][at : at + 1]
+                if _is_missing(values[0]):
+                    continue
+            elif one.kind == "lengths":
+                continue
+            else:
+                values = arrays[one.name][at] if one.padded else arrays[one.name][splits[bag][at] : splits[bag][at + 1]]
+            features[one.column] = _feature(values)
+        found[at] = tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
     return found
 
 
-def _differences(model: Any, path: Path, signature: Signature, table: pa.Table) -> Iterator[tuple[str, float]]:
-    runtime, first = opened(path, signature), signature.outputs[0]
+def _differences(
+    model: Any, runtime: SavedModel | Onnx, signature: Signature, table: pa.Table
+) -> Iterator[tuple[str, float]]:
     user = [one for one in signature.inputs if (one.bag or one.column) in signature.user]
     candidate = [one for one in signature.inputs if one not in user]
-    one = table.slice(min(1, table.num_rows - 1), 1)
     for rows in (table, table.slice(0, 1), table.slice(0, 0)):
         said = f"{rows.num_rows} row{'s' * (rows.num_rows != 1)}"
-        for name in signature.names:
-            meant = rows
-            if name == "rank":
-                arrays = arrays_of(user, one) | arrays_of(candidate, rows)
-                meant = _with_user(rows, one, user)
-            elif name == "examples":
-                arrays = {"examples": examples_of(model.features, rows)}
-            else:
-                arrays = arrays_of(signature.inputs, rows)
-            found, logits = runtime.run(name, arrays)[first], outputs_of(model, meant)
-            yield f"{name} of {said}", _difference(found, logits, _units(model, meant, logits), signature)
+        arrays, wanted = arrays_of(signature.inputs, rows), _Wanted(model, signature, rows)
+        yield f"serving_default of {said}", wanted.difference(runtime.run("serving_default", arrays))
+        if "examples" in signature.names:
+            examples = {"examples": examples_of(signature.inputs, rows)}
+            yield f"examples of {said}", wanted.difference(runtime.run("examples", examples))
+        for number in (0, 1) if "rank" in signature.names and table.num_rows > 1 else ():
+            one = table.slice(number, 1)
+            wanted = _Wanted(model, signature, _with_user(rows, one, user))
+            arrays = arrays_of(user, one) | arrays_of(candidate, rows)
+            yield f"rank of {said}, user {number}", wanted.difference(runtime.run("rank", arrays))
+
+
+class _Wanted:
+    """What an export is to answer of some rows.
+
+    Args:
+        model: The model that it stands for.
+        signature: What it takes and gives.
+        rows: The rows.
+    """
+
+    def __init__(self, model: Any, signature: Signature, rows: pa.Table) -> None:
+        self._model, self._rows = model, rows
+        self._adjusted = signature.adjustment.of_array if signature.binary else np.array
+        self._first = signature.outputs[0]
+        self._logits = outputs_of(model, rows)
+
+    def difference(self, outputs: Mapping[str, np.ndarray]) -> float:
+        """How far outputs are from it, the largest of all rows; a probability from its logit."""
+        found, logits = outputs[self._first], self._logits
+        if found.shape != logits.shape:
+            raise ValueError(f"An export gave an output of shape {found.shape} for {len(logits)} rows. Report it.")
+        probability = outputs.get("probability")
+        unit = np.maximum(1.0, np.abs(logits))
+        gaps = np.where(np.isnan(found) & np.isnan(logits), 0.0, np.abs(found - self._adjusted(logits)))
+        distances = gaps / self._steepness(unit)
+        if not (distances <= LARGEST).all():  # rarely: a row whose last bits decide is held against these
+            distances = gaps / self._steepness(np.maximum(unit, _BITS / LARGEST * self._moved()))
+        if probability is not None:
+            with np.errstate(over="ignore"):
+                of_logits = 1 / (1 + np.exp(-found.astype(np.float64)))
+            distances = np.maximum(distances, np.where(np.isnan(found), 0.0, np.abs(probability - of_logits)))
+        return float(np.max(distances, initial=0.0))
+
+    def _steepness(self, unit: np.ndarray) -> np.ndarray:
+        """The unit behind the adjustment: a steep calibration makes more of 1e-5."""
+        steps = [
+            np.abs(self._adjusted(self._logits + step) - self._adjusted(self._logits))
+            for step in (LARGEST * unit, -LARGEST * unit)
+        ]
+        return np.maximum(unit, np.max(steps, axis=0) / LARGEST)
+
+    def _moved(self) -> np.ndarray:
+        """How far the last bits of all weights move the model's own logit, [rows].
+
+        Each weight moves by one bit, up or down. In the interaction of a huge number that is all there is: its square
+        cancels.
+        """
+        own = [(variable, variable.numpy()) for variable in self._model.weights if variable.dtype.is_floating]
+        rng, moved = np.random.default_rng(0), []
+        try:
+            for _ in range(_MOVES):
+                for variable, values in own:
+                    bits = rng.integers(0, 2, values.shape, np.int8) * np.float32(2**-22) - np.float32(2**-23)
+                    variable.assign(values * (1 + bits))
+                moved.append(np.abs(outputs_of(self._model, self._rows) - self._logits))
+        finally:
+            for variable, values in own:
+                variable.assign(values)
+        return np.max(moved, axis=0)
 
 
 def _with_user(rows: pa.Table, one: pa.Table, user: list[Any]) -> pa.Table:
@@ -145,54 +225,22 @@ def _with_user(rows: pa.Table, one: pa.Table, user: list[Any]) -> pa.Table:
     return rows
 
 
-def _units(model: Any, rows: pa.Table, logits: np.ndarray) -> np.ndarray:
-    """What a difference is held against, [rows]: 1, the logit, or how far float32's last bits move it themselves.
-
-    Each weight moves by one bit, up or down. In the interaction of a huge number that is all there is: its square
-    cancels.
-    """
-    own = [(variable, variable.numpy()) for variable in model.weights if variable.dtype.is_floating]
-    rng, moved = np.random.default_rng(0), []
-    try:
-        for _ in range(_MOVES):
-            for variable, values in own:
-                bits = rng.integers(0, 2, values.shape, np.int8) * np.float32(2**-22) - np.float32(2**-23)
-                variable.assign(values * (1 + bits))
-            moved.append(np.abs(outputs_of(model, rows) - logits))
-    finally:
-        for variable, values in own:
-            variable.assign(values)
-    return np.maximum(np.maximum(1.0, np.abs(logits)), _BITS / LARGEST * np.max(moved, axis=0))
-
-
-def _difference(found: np.ndarray, logits: np.ndarray, unit: np.ndarray, signature: Signature) -> float:
-    """How far an export's first output is from what the adjustment makes of the model's logits."""
-    if found.shape != logits.shape:
-        raise ValueError(f"An export gave an output of shape {found.shape} for {len(logits)} rows. Report it.")
-    adjusted = signature.adjustment.of_array if signature.binary else np.array
-    distances = np.abs(found - adjusted(logits))
-    # A calibration may be steep: what it makes of 1e-5 is as good as that.
-    steps = [np.abs(adjusted(logits + step) - adjusted(logits)) for step in (LARGEST * unit, -LARGEST * unit)]
-    unit = np.maximum(unit, np.max(steps, axis=0) / LARGEST)
-    both = np.isnan(found) & np.isnan(logits)
-    return float(np.max(np.where(both, 0.0, distances / unit), initial=0.0))
-
-
 def _tensor(column: np.ndarray | Bag) -> Any:
     if isinstance(column, Bag):
         return tf.RaggedTensor.from_row_splits(_tensor(column.values), column.row_splits, validate=False)
     return tf.constant(column, tf.string) if column.dtype == object else tf.constant(column)
 
 
-def _feature(features: FeatureSpec, name: str, value: Any) -> Any:
-    values = value if isinstance(value, list) else [value]
-    feature = features[name] if name in features else None  # noqa: SIM401 (a spec has no get)
-    if feature is None or isinstance(feature, NumericFeature):
+def _is_missing(value: Any) -> bool:
+    if isinstance(value, np.integer):
+        return bool(value < 0) or int(value) == UINT64_MISSING
+    return bool(value != value) or value == ""
+
+
+def _feature(values: np.ndarray) -> Any:
+    """Values of one row as a feature of an example."""
+    if values.dtype == object:
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value.encode() for value in values.tolist()]))
+    if values.dtype == np.float32:
         return tf.train.Feature(float_list=tf.train.FloatList(value=values))
-    if isinstance(feature, MultiCategoricalFeature):
-        values = ["" if one is None and feature.dtype != "int64" else -1 if one is None else one for one in values]
-    if feature.dtype == "int64":
-        signed = [one - 2**64 if one >= 2**63 else one for one in values]
-        return tf.train.Feature(int64_list=tf.train.Int64List(value=signed))
-    texts = [one if isinstance(one, bytes) else str(one).encode() for one in values]
-    return tf.train.Feature(bytes_list=tf.train.BytesList(value=texts))
+    return tf.train.Feature(int64_list=tf.train.Int64List(value=values.view(np.int64).tolist()))  # of uint64 the bits

@@ -1,6 +1,5 @@
 """Rows of any library as the arrays that an export takes, without TensorFlow."""
 
-import math
 import numbers
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -59,127 +58,107 @@ def arrays_of(inputs: Sequence[Input], rows: Any) -> Arrays:
         ValueError: A column is missing, or does not fit its input.
     """
     if isinstance(rows, Mapping) and is_row(inputs, rows):
-        found = {one.name: _of_row(one, rows) for one in inputs}
-    else:
-        found = _of_rows(inputs, rows)
-    for one in inputs:
-        if one.num_hash_buckets is not None:
-            found[one.name] = bucket_numbers(found[one.name], one.num_hash_buckets)
-    return found
-
-
-def num_rows(inputs: Sequence[Input], arrays: Arrays) -> int:
-    """Returns the number of rows of such arrays."""
-    return max(len(arrays[one.name]) for one in inputs if one.shape[0] == "rows" and not one.optional)
+        return arrays_of_row(inputs, rows)
+    return _hashed(inputs, _of_rows(inputs, rows))
 
 
 def is_row(inputs: Sequence[Input], rows: Mapping[str, Any]) -> bool:
-    """Returns whether a dict holds the values of one row, not columns: its first value that is read decides."""
+    """Returns whether a dict holds the values of one row, not columns.
+
+    The first single value that is read decides; of a model that reads bags alone, whether the first one holds values.
+    """
     for one in inputs:
-        if one.column in rows and one.kind in ("value", "bag"):
-            value = rows[one.column]
-            if one.kind == "bag" and isinstance(value, list | tuple):
-                return not value or isinstance(value[0], str | bytes | numbers.Number | None)
-            return value is None or isinstance(value, str | bytes | numbers.Number)
-    return False
+        if one.kind == "value" and one.column in rows:
+            return _is_single(rows[one.column])
+    bags = [rows[one.column] for one in inputs if one.kind == "bag" and one.column in rows]
+    return bool(bags) and (_is_single(bags[0]) or not len(bags[0]) or _is_single(bags[0][0]))
 
 
-def value_of(one: Input, row: Mapping[str, Any]) -> Any:
-    """Returns the value of a single-valued input in one row, as its array takes it.
+def arrays_of_row(inputs: Sequence[Input], row: Mapping[str, Any]) -> Arrays:
+    """Returns one row as `arrays_of` does; most rows without Arrow, which would take twenty times as long.
+
+    Args:
+        inputs: The inputs of the export, or some of them.
+        row: A dict of values.
 
     Raises:
-        ValueError: The column is missing, or does not fit.
+        ValueError: A column is missing, or does not fit its input.
     """
-    if one.column not in row and not one.optional:
-        raise missing_column(one.column, row, reader="the model")
-    return _value(one, row.get(one.column))
+    found: Arrays = {}
+    for one in inputs:
+        if one.column not in row and not one.optional:
+            raise missing_column(one.column, row, reader="the model")
+        array = _of_row(one, row.get(one.column))
+        if array is None:  # its column takes what is unusual, or refuses it
+            return _hashed(inputs, _of_rows(inputs, [dict(row)]))
+        found[one.name] = array
+    return _hashed(inputs, found)
 
 
-def _of_row(one: Input, row: Mapping[str, Any]) -> np.ndarray:
-    """The array of an input, of one row."""
+def plain_value(one: Input, value: Any) -> Any:
+    """Returns a value as its input's array takes it, None for what is not of its plain type, or beyond it."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    kind, wanted = type(value), _PLAIN[one.values]
+    if value is None:
+        return MISSING[one.values]
+    if kind is wanted and (kind is str or value != value or -_LARGEST <= value <= _LARGEST):
+        return None if one.values == "uint64" and value < 0 else value
+    if wanted is float and kind is int and -_LARGEST <= value <= _LARGEST:
+        return float(value)
+    return None
+
+
+def _is_single(value: Any) -> bool:
+    return value is None or isinstance(value, str | bytes | numbers.Number | np.generic)
+
+
+def _of_row(one: Input, given: Any) -> np.ndarray | None:
+    """The array of an input, of its column's value in one row; None where that is not plain."""
     if one.kind == "value":
-        return _array(one, [value_of(one, row)])
-    if one.column not in row and not one.optional:
-        raise missing_column(one.column, row, reader="the model")
-    given = row.get(one.column)
-    listed = [] if given is None else [given] if isinstance(given, str | bytes | numbers.Number) else list(given)
+        value = plain_value(one, given)
+        return None if value is None else np.array([value], NUMPY[one.values])
+    listed = [] if given is None else [given] if _is_single(given) else list(given)
     if one.kind == "lengths":
         return np.array([len(listed)], np.int64)
-    if one.kind == "weights" and None in listed:
-        raise ValueError(f"Weights {one.column!r} have no value in place {listed.index(None)}. Give finite numbers.")
-    values = _array(one, [_value(one, value) for value in listed])
-    return values[None] if one.padded else values
+    values = [None if value is None else plain_value(one, value) for value in listed]
+    if None in values or (one.kind == "weights" and any(value != value for value in values)):
+        return None
+    array: np.ndarray = np.array(values, NUMPY[one.values])
+    return array[None] if one.padded else array
 
 
-def _array(one: Input, values: list[Any]) -> np.ndarray:
-    try:
-        return np.array(values, NUMPY[one.values])
-    except (ValueError, TypeError, OverflowError) as error:
-        raise _unfit(one, values[0]) from error
-
-
-def _value(one: Input, value: Any) -> Any:
-    """A value as its input takes it, None and NaN as what means missing there."""
-    dtype, kind = one.values, type(value)
-    if kind is _PLAIN[dtype] and (kind is str or -_LARGEST <= value <= _LARGEST):  # most are: the rest takes longer
-        return value
-    if value is None:
-        return MISSING[dtype]
-    if dtype in ("string", "either"):
-        if isinstance(value, str):
-            return value
-        if isinstance(value, bytes):
-            return value.decode()
-        if dtype == "either" and isinstance(value, numbers.Integral):
-            return "" if value < 0 else str(value)  # as a column of integers is hashed
-        if isinstance(value, float) and math.isnan(value):
-            return ""
-        raise _unfit(one, value)
-    if dtype == "float32":
-        if isinstance(value, numbers.Real):
-            number = float(value)
-            if math.isinf(number):
-                raise ValueError(f"Column {one.column!r} is {number}. Clip it, or give NaN for missing.")
-            return min(max(number, -FLOAT32_MAX), FLOAT32_MAX) if number == number else number
-        raise _unfit(one, value)
-    if isinstance(value, numbers.Integral):
-        return int(value) if dtype == "uint64" else min(max(int(value), -_LARGEST), _LARGEST)
-    if isinstance(value, numbers.Real):
-        if math.isnan(value):
-            return MISSING[dtype]
-        number = float(value)
-        if number.is_integer():
-            return int(number)
-    raise _unfit(one, value)
-
-
-def _unfit(one: Input, value: Any) -> ValueError:
-    wanted = {"string": "a string", "either": "a string or a whole number", "float32": "a number"}
-    what = wanted.get(one.values, "a whole number")
-    return ValueError(f"Column {one.column!r} is {what}; received {value!r:.60}. Convert it.")
+def _hashed(inputs: Sequence[Input], arrays: Arrays) -> Arrays:
+    """The arrays, with the numbers of buckets in the place of values that the export does not hash."""
+    hashed = {one.name: one.num_hash_buckets for one in inputs if one.num_hash_buckets is not None}
+    return {
+        name: array if name not in hashed else bucket_numbers(array, hashed[name]) for name, array in arrays.items()
+    }
 
 
 def _of_rows(inputs: Sequence[Input], rows: Any) -> Arrays:
     if isinstance(rows, Mapping):  # of 39 columns and 100 rows in a twentieth of the time
-        arrays = {one.name: _as_it_is(one, rows.get(one.column)) for one in inputs}
-        sizes = {None if array is None else len(array) for array in arrays.values()}
+        plain = {one.name: _as_it_is(one, rows.get(one.column)) for one in inputs}
+        sizes = {None if array is None else len(array) for array in plain.values()}
         if len(sizes) == 1 and None not in sizes:
-            return {name: array for name, array in arrays.items() if array is not None}
+            return {name: array for name, array in plain.items() if array is not None}
     # Here: one row needs no Arrow, whose import takes longer than all else.
     from nfm_tfrs.features.frames import as_table, batch_columns, columns_of
 
     columns = columns_of(rows)
     left_out = {one.column for one in inputs if one.optional and one.column not in columns}
     read = [_stand_in(one, inputs) for one in inputs if one.kind in ("value", "bag") and one.column not in left_out]
-    names = FeatureSpec(tuple(read)).columns
+    names = FeatureSpec(tuple(read)).columns if read else ()
     for name in names:
         if name not in columns:
             raise missing_column(name, columns, reader="the model")
-    found = batch_columns(as_table({name: columns[name] for name in names}), read)
-    return {
-        one.name: _of_row(one, {}) if one.column in left_out else _of_column(one, found[one.bag or one.column], found)
-        for one in inputs
-    }
+    found = batch_columns(as_table({name: columns[name] for name in names}), read) if read else {}
+    arrays: Arrays = {}
+    for one in inputs:
+        array = _of_row(one, None) if one.column in left_out else _of_column(one, found[one.bag or one.column], found)
+        if array is not None:  # a missing value is plain
+            arrays[one.name] = array
+    return arrays
 
 
 def _as_it_is(one: Input, column: Any) -> np.ndarray | None:
@@ -233,7 +212,9 @@ def _typed(one: Input, values: np.ndarray) -> np.ndarray:
         )
     if dtype == "float32":
         return np.clip(values, -FLOAT32_MAX, FLOAT32_MAX).astype(np.float32)
-    if dtype == "int64" and values.dtype == np.uint64:
-        missing = values == np.iinfo(np.uint64).max
+    if dtype == "int64" and values.dtype == np.uint64:  # beyond int64 they are unknown, whatever they are
+        missing = values == UINT64_MISSING
         return np.where(missing, -1, np.minimum(values, np.uint64(_LARGEST)).astype(np.int64))
+    if dtype == "uint64" and values.dtype == np.int64:
+        return np.where(values < 0, np.uint64(UINT64_MISSING), values.astype(np.uint64))
     return values.astype(NUMPY[dtype])

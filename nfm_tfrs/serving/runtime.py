@@ -1,6 +1,7 @@
 """What runs an export: TensorFlow alone a SavedModel, onnxruntime an ONNX file."""
 
 from collections.abc import Mapping
+from importlib import util
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,19 @@ from nfm_tfrs.written import first_line
 MODEL = "model.onnx"
 
 
+def check_installed(*packages: str) -> None:
+    """Refuses to go on without packages of the extra `onnx`.
+
+    Raises:
+        ModuleNotFoundError: One of them is not installed.
+    """
+    for name in packages:
+        if util.find_spec(name) is None:
+            raise ModuleNotFoundError(
+                f'ONNX needs {name}, which is not installed. Install it: pip install "nfm-tfrs[onnx]".'
+            )
+
+
 def opened(folder: Path, signature: Signature) -> "SavedModel | Onnx":
     """Returns what runs the export in a folder.
 
@@ -20,7 +34,7 @@ def opened(folder: Path, signature: Signature) -> "SavedModel | Onnx":
         ModuleNotFoundError: What runs it is not installed.
         ValueError: It is damaged.
     """
-    return Onnx(folder, signature) if signature.form == "onnx" else SavedModel(folder)
+    return Onnx(folder, signature) if signature.form == "onnx" else SavedModel(folder, signature)
 
 
 class SavedModel:
@@ -28,15 +42,21 @@ class SavedModel:
 
     Args:
         folder: The export's folder.
+        signature: What it takes and gives.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, signature: Signature) -> None:
         from nfm_tfrs.keras_compat import tf
 
         try:
             self._loaded = tf.saved_model.load(str(folder))
+            found = set(self._loaded.signatures)
         except Exception as error:  # of a damaged file TensorFlow raises anything
             raise ValueError(f"{folder} is not opened: {first_line(error)}. Export the model anew.") from error
+        if not {*signature.names} <= found:
+            raise ValueError(
+                f"{folder} is not opened: it lacks signature {min({*signature.names} - found)}. Export the model anew."
+            )
 
     def function(self, name: str) -> Any:
         """Returns a signature, called with tensors by the names of its inputs."""
@@ -62,12 +82,9 @@ class Onnx:
     """
 
     def __init__(self, folder: Path, signature: Signature) -> None:
-        try:
-            import onnxruntime
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                'An ONNX file is run by onnxruntime, which is not installed. Install it: pip install "nfm-tfrs[onnx]".'
-            ) from error
+        check_installed("onnxruntime")
+        import onnxruntime
+
         options = onnxruntime.SessionOptions()
         # One thread, which does not spin: idle threads of onnxruntime slow TensorFlow beside it down four times.
         options.intra_op_num_threads = options.inter_op_num_threads = 1

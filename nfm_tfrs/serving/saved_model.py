@@ -4,7 +4,6 @@ import itertools
 import keyword
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +23,19 @@ def signatures_of(served: Served, names: Sequence[str]) -> Functions:
         served: What they compute.
         names: Which of `serving_default`, `examples` and `rank`.
 
-    Inputs whose names are none of Python's have others until `rename_inputs`.
+    Returns:
+        The functions by their names; inputs whose names are none of Python's have others until `rename_inputs`.
     """
-    plainly = served.model.without_xla() if hasattr(served.model, "without_xla") else nullcontext()
-    with plainly:  # what XLA compiled would be compiled anew for each number of rows
+    with served.model.without_xla():  # what XLA compiled would be compiled anew for each number of rows
         return {name: _traced(served, name) for name in names}
 
 
 def signatures_of_model(model: Any) -> tuple[Sequence[Input], Functions]:
     """Returns the inputs and the signatures of a model as it is, for Keras to save beside its own."""
-    inputs = inputs_of(model.features)
+    names = set(model.features.columns)
+    # Where a column has the name of a bag's lengths the bag is padded: a model can always be saved.
+    padded = [bag.name for bag in model.features.bags if f"{bag.name}_lengths" in names]
+    inputs = inputs_of(model.features, padded=[bag.name for bag in model.features.bags] if padded else ())
     return inputs, signatures_of(Served(model, inputs), ("serving_default", "examples"))
 
 
@@ -73,8 +75,15 @@ def write_saved_model(served: Served, folder: Path, functions: Functions) -> Non
 
 
 def rename_inputs(folder: Path, inputs: Sequence[Input]) -> None:
-    """Gives the inputs of a SavedModel's signatures their own names, which may be no names of Python's."""
+    """Gives the inputs of a SavedModel's signatures their own names, which may be no names of Python's.
+
+    Args:
+        folder: The SavedModel's, on this machine; nothing happens where it is elsewhere.
+        inputs: What the signatures were traced for.
+    """
     path = folder / "saved_model.pb"
+    if not path.exists():
+        return
     written = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     names = {traced: one.name for traced, one in zip(_traced_names(inputs), inputs, strict=True)}
     for graph in written.meta_graphs:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from nfm_tfrs.serving.rows import NUMPY, Arrays, arrays_of, is_row, value_of
+from nfm_tfrs.serving.rows import NUMPY, Arrays, arrays_of, arrays_of_row, is_row, plain_value
 from nfm_tfrs.serving.runtime import Onnx, SavedModel, opened
 from nfm_tfrs.serving.signature import Input, Signature
 
@@ -75,7 +75,7 @@ class Scorer:
         """Returns the probability, or the prediction, of each candidate, float32 `[candidates]`.
 
         Args:
-            user: One row with the columns that the export takes once.
+            user: A dict with the values of the columns that the export takes once.
             candidates: Rows with the other columns.
 
         Raises:
@@ -85,7 +85,9 @@ class Scorer:
             raise ValueError("This export has no signature rank. Export the model with user= (--user COLUMN,…).")
         once = [one for one in self.signature.inputs if (one.bag or one.column) in self.signature.user]
         each = [one for one in self.signature.inputs if one not in once]
-        found = self._runtime.run("rank", arrays_of(once, user) | arrays_of(each, candidates))
+        if not isinstance(user, Mapping):
+            raise ValueError(f"The user is one row, a dict of values; received {type(user).__name__}. Give a dict.")
+        found = self._runtime.run("rank", arrays_of_row(once, user) | arrays_of(each, candidates))
         return found[self.signature.outputs[-1]]
 
     def _run(self, rows: Any) -> Outputs:
@@ -110,15 +112,18 @@ class _Packed:
                 self.groups.setdefault(one.dtype, []).append(one)
         packed = {one.name for group in self.groups.values() for one in group}
         self.others = [one for one in inputs if one.name not in packed]
+        self._inputs = list(inputs)
 
     def of_row(self, row: Mapping[str, Any]) -> list[np.ndarray]:
         """Returns the tensors of one row: `[columns, 1]` of each type, then the others."""
-        groups = [
-            np.array([value_of(one, row) for one in group], NUMPY[dtype])[:, None]
-            for dtype, group in self.groups.items()
-        ]
-        others = arrays_of(self.others, row) if self.others else {}
-        return groups + [others[one.name] for one in self.others]
+        found: list[np.ndarray] = []
+        for dtype, group in self.groups.items():
+            values = [plain_value(one, row.get(one.column)) for one in group]
+            if None in values or any(one.column not in row for one in group):
+                return self.of_arrays(arrays_of_row(self._inputs, row))
+            found.append(np.array(values, NUMPY[dtype])[:, None])
+        others = arrays_of_row(self.others, row)
+        return found + [others[one.name] for one in self.others]
 
     def of_arrays(self, arrays: Arrays) -> list[np.ndarray]:
         """Returns the tensors of many rows, `[columns, rows]` of each type, then the others."""

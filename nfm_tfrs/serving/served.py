@@ -7,6 +7,7 @@ from typing import Any
 from nfm_tfrs.embedding.inference import added, embedded, looked_up, side_by_side
 from nfm_tfrs.features.bag import INT_MISSING
 from nfm_tfrs.features.encoder import NUMBERS
+from nfm_tfrs.features.lengths import rows_of
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import tf
 from nfm_tfrs.serving.adjustment import Adjustment
@@ -50,6 +51,8 @@ class Served:
                 wanted[one.column] = tf.io.RaggedFeature(dtype, row_splits_dtype=tf.int64)
         columns = tf.io.parse_example(examples, wanted)
         for one in self.inputs:
+            if one.kind == "weights":
+                columns[one.column] = _weighing(one, columns[one.column], columns[str(one.bag)])
             if one.dtype == "uint64":  # which examples hold by their bits
                 values = columns[one.column]
                 ragged = isinstance(values, tf.RaggedTensor)
@@ -129,6 +132,7 @@ def columns_of(inputs: Sequence[Input], given: Tensors) -> dict[str, Any]:
     lengths = {one.bag: given[one.name] for one in inputs if one.kind == "lengths"}
     values = {one.column: given[one.name] for one in inputs if one.kind == "bag"}
     columns: dict[str, Any] = {}
+    compared: set[str] = set()
     for one in inputs:
         if one.kind == "lengths":
             continue
@@ -136,16 +140,34 @@ def columns_of(inputs: Sequence[Input], given: Tensors) -> dict[str, Any]:
         bag = one.column if one.kind == "bag" else one.bag
         if bag is not None and not one.padded:
             column = _ragged(bag, column, values[bag], lengths[bag])
+        elif one.kind == "weights":
+            column = _weighing(one, column, values[str(bag)])
         if one.optional:  # what came once counts for each row
             many = rows_of(column)
+            column = _checked(
+                tf.reduce_any(many == [1, rows]), f"{one.name} has neither one row nor as many as others.", column
+            )
             column = tf.gather(column, tf.where(many == 1, tf.zeros([rows], tf.int64), tf.range(rows)))
+        elif one.kind == "bag" or one.dtype not in compared:  # values of one type are put side by side, which compares
+            compared.add(one.dtype)
+            column = _checked(rows_of(column) == rows, f"{one.name} has not as many rows as the others.", column)
         columns[one.column] = column
     return columns
 
 
-def rows_of(column: Any) -> tf.Tensor:
-    """Returns the number of rows of a column, an int64 scalar."""
-    return tf.cast(column.nrows(), tf.int64) if isinstance(column, tf.RaggedTensor) else tf.shape(column, tf.int64)[0]
+def _checked(holds: tf.Tensor, message: str, column: Any) -> Any:
+    """A column that is there once something holds."""
+    with tf.control_dependencies([tf.debugging.Assert(holds, [message])]):
+        return tf.nest.map_structure(tf.identity, column, expand_composites=True)
+
+
+def _weighing(one: Input, weights: Any, bag: Any) -> Any:
+    """The weights of a bag, ragged or padded, once they are shaped as it."""
+    ragged = isinstance(bag, tf.RaggedTensor)
+    shapes = [part.row_splits if ragged else tf.shape(part) for part in (weights, bag)]
+    # Not tf.equal, which fails where the numbers of rows differ.
+    alike = tf.reduce_all(tf.raw_ops.Equal(x=shapes[0], y=shapes[1], incompatible_shape_error=False))
+    return _checked(alike, f"{one.name} has not one weight for each value of {one.bag}.", weights)
 
 
 def _num_rows(inputs: Sequence[Input], given: Tensors) -> tf.Tensor:
@@ -156,10 +178,6 @@ def _num_rows(inputs: Sequence[Input], given: Tensors) -> tf.Tensor:
 
 def _ragged(bag: str, column: tf.Tensor, values: tf.Tensor, lengths: tf.Tensor) -> tf.RaggedTensor:
     message = f"{bag}_lengths do not add up to the number of values of {bag}, or of its weights."
-    total = tf.reduce_sum(lengths)
-    checks = [
-        tf.debugging.assert_equal(total, tf.size(part, tf.int64), message)
-        for part in ([column] if column is values else [column, values])
-    ]
-    with tf.control_dependencies([check for check in checks if check is not None]):
-        return tf.RaggedTensor.from_row_lengths(tf.identity(column), lengths, validate=False)
+    sizes = [tf.size(part, tf.int64) for part in ([column] if column is values else [column, values])]
+    adds_up = tf.logical_and(tf.reduce_all(tf.stack(sizes) == tf.reduce_sum(lengths)), tf.reduce_all(lengths >= 0))
+    return tf.RaggedTensor.from_row_lengths(_checked(adds_up, message, column), lengths, validate=False)

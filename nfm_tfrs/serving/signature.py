@@ -186,20 +186,30 @@ def inputs_of(
     """
     for column in optional:
         if column not in features.names:
-            raise missing_column(column, features.names, reader="--optional")
+            raise missing_column(column, features.names, reader="optional=")
     bags = [bag.name for bag in features.bags]
     for column in padded:
         if column not in bags:
-            raise ValueError(f"--padded names bags; received {column!r}. The bags are {', '.join(bags) or 'none'}.")
+            raise ValueError(f"padded= names bags; received {column!r}. The bags are {', '.join(bags) or 'none'}.")
     if {*features.names} <= {*optional}:
-        raise ValueError("All columns are optional, and none tells the number of rows. Leave one out of --optional.")
+        raise ValueError("All columns are optional, and none tells the number of rows. Leave one out of optional=.")
+    of_weights: dict[str, list[str]] = {}
+    for bag in features.bags:
+        of_weights.setdefault(bag.weights or "", []).append(bag.name)
+    for column, several in of_weights.items():
+        if column and len({(name in padded, name in optional) for name in several}) > 1:
+            raise ValueError(
+                f"The bags {', '.join(several)} share the weights {column!r}. Name all of them in padded= and "
+                "optional=, or none."
+            )
     found = [one for feature in features for one in _inputs(feature, optional, padded, hashes)]
-    found = list(dict.fromkeys(found))  # two bags may have one column of weights
+    weights = {one.name: one for one in reversed(found) if one.kind == "weights"}  # which two bags may share
+    found = [one for one in found if one.kind != "weights" or one is weights[one.name]]
     twice = [name for name, count in Counter(one.name for one in found).items() if count > 1]
     if twice:
         raise ValueError(
             f"Two inputs are called {twice[0]!r}: the lengths of a bag NAME are NAME_lengths. Rename a column, or name "
-            "the bag in --padded."
+            "the bag in padded=."
         )
     return tuple(found)
 

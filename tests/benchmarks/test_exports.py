@@ -22,7 +22,7 @@ def test_quick_exports_two_models_and_writes_nothing():
 
 
 def test_a_runtime_that_answers_otherwise_ends_it(monkeypatch):
-    monkeypatch.setattr(exports, "written", lambda *_: iter([("nfm", {"onnx": {"parity": 0.0}})]))
+    monkeypatch.setattr(exports, "written", lambda *_: iter([("nfm", {"difference": 0.0})]))
     monkeypatch.setattr(exports, "answered", lambda *_: {"nfm": 0.5})
 
     with pytest.raises(SystemExit, match="A runtime does not answer as the models do"):

@@ -401,6 +401,11 @@ for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["
                         "head": model._head.kernel.numpy().tolist(), "features": model.features.to_dict()})
 odd = data.unbatch().take(17).batch(8)  # of the last batch one replica gets no row
 alone = model.fit(odd, verbose=0).history["loss"] + [model.evaluate(odd, return_dict=True, verbose=0)["loss"]]
+with strategy.scope():
+    normed = RankingModel(features, hidden_units=(5,), batch_norm=True, interaction_batch_norm=True)
+    normed.compile(keras.optimizers.Adagrad(0.1))
+normed.fit(odd, verbose=0)
+finite = all(np.isfinite(weight).all() for weight in normed.get_weights())
 try:
     model.compile(steps_per_execution=4)
 except ValueError as error:
@@ -409,7 +414,7 @@ model.save("model.keras")
 with strategy.scope():
     loaded = load_model("model.keras")
 same = np.array_equal(loaded(columns), model(columns))
-print(json.dumps({"alone": alone, "refused": refused, "same": bool(same)}))
+print(json.dumps({"alone": alone, "refused": refused, "same": bool(same), "finite": bool(finite)}))
 print(json.dumps(results))
 """
 
@@ -422,6 +427,7 @@ def test_two_replicas_train_as_one_on_the_joined_batch(run_python):
         odd["refused"] == "On several replicas steps run one at a time; received steps_per_execution=4. Leave it out."
     )
     assert odd["same"]
+    assert odd["finite"]  # the averages and the weights of norms, too
     one, one_inferred, two, two_inferred = results
     for alone, together in ((one, two), (one_inferred, two_inferred)):
         np.testing.assert_allclose(together["table"], alone["table"], rtol=1e-4, atol=1e-5)

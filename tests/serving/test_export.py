@@ -60,7 +60,7 @@ def test_calibrated_probabilities_are_in_the_graph(trained, how, tmp_path):
     adjusted = found.signature.adjustment.of_array(model.predict(data.tables["valid"], verbose=0)[:, 0])
     np.testing.assert_allclose(scores, 1 / (1 + np.exp(-adjusted)), rtol=1e-4)
     assert found.quality["export"]["predicted_to_actual"] == pytest.approx(1, abs=1e-2)
-    assert "Calibrated: " in (tmp_path / "e" / "README.md").read_text()
+    assert "What is done to the model's logit: " in (tmp_path / "e" / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -70,9 +70,9 @@ def test_calibrated_probabilities_are_in_the_graph(trained, how, tmp_path):
         ({"quantize": "int4"}, "quantize is int8 or float16; received 'int4'."),
         ({"calibrate": "beta"}, "calibrate is platt or isotonic; received 'beta'."),
         ({"user": ["town"]}, "town"),
-        ({"user": ["city", "film"]}, "user names all columns, and none is left that tells candidates apart."),
+        ({"user": ["city", "film"]}, "user= and optional= name all columns, and none is left that each candidate has."),
         ({"format": "onnx", "user": ["city"]}, "An ONNX file has no signature rank."),
-        ({"calibrate": "platt"}, "Calibration and quantization are measured on validation rows."),
+        ({"calibrate": "platt"}, "A calibration, and a quantization, is measured on validation rows. Pass valid="),
         ({"negatives_kept": 0.0}, "negatives_kept is the share"),
     ],
 )
@@ -112,6 +112,12 @@ def test_a_folder_that_is_there_is_kept(tmp_path):
         export(model, tmp_path / "e")
 
     export(model, tmp_path / "e", overwrite=True)
+    run = tmp_path / "run"
+    run.mkdir()
+    model.save(run / "model.keras")
+    with pytest.raises(FileExistsError, match=r"holds model\.keras, which is not of an export"):
+        export(run, run, overwrite=True)
+    assert (run / "model.keras").exists()
     (tmp_path / "e" / "mine.txt").touch()
     with pytest.raises(FileExistsError, match=r"holds mine\.txt, which is not of an export"):
         export(model, tmp_path / "e", overwrite=True)
@@ -127,5 +133,7 @@ def test_onnx_without_its_packages_says_what_to_install(monkeypatch, tmp_path):
 
     found = util.find_spec
     monkeypatch.setattr(util, "find_spec", lambda name, *rest: None if name == "tf2onnx" else found(name, *rest))
-    with pytest.raises(ModuleNotFoundError, match=r"ONNX needs tf2onnx, .* pip install \"nfm-tfrs\[onnx\]\""):
+    with pytest.raises(
+        ModuleNotFoundError, match=r"ONNX needs tf2onnx, which is not .* pip install \"nfm-tfrs\[onnx\]\""
+    ):
         export(nfm_tfrs.NFM(FEATURES), tmp_path / "e", format="onnx")

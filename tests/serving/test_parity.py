@@ -11,9 +11,13 @@ def test_every_signature_is_held_against_the_model_on_all_rows_one_and_none(mode
     parity = check_parity(model, served, rows)
 
     assert list(parity.differences) == [
-        f"{name} of {many}"
-        for many in ("40 rows", "1 row", "0 rows")
-        for name in ("serving_default", "examples", "rank")
+        f"{name} of {many}{user}"
+        for sizes in (("64 rows", "1 row", "0 rows"), ("40 rows",))  # drawn, and given
+        for many in sizes
+        for name, user in (
+            *(("serving_default", ""), ("examples", "")),
+            *(("rank", ", user 0"), ("rank", ", user 1")),
+        )
     ]
     assert parity.largest < 1e-5
     assert str(parity).startswith("largest difference ")
@@ -39,6 +43,24 @@ def test_a_difference_of_one_signature_is_enough(model, served, rows, monkeypatc
     monkeypatch.setattr(SavedModel, "run", dishonest)
     with pytest.raises(ValueError, match="in rank of"):
         check_parity(model, served, rows)
+
+
+def test_a_difference_of_twice_the_bound_is_refused(model, served, rows, monkeypatch):
+    from nfm_tfrs.serving import parity
+    from nfm_tfrs.serving.runtime import SavedModel
+
+    honest = SavedModel.run
+    ordinary = parity.drawn_rows(model.features).slice(2)  # not the huge number, whose last bits are all there is
+    monkeypatch.setattr(parity, "drawn_rows", lambda features: ordinary)
+    for more in (0.5e-5, 2e-5):
+        monkeypatch.setattr(
+            SavedModel, "run", lambda *given, more=more: {key: one + more for key, one in honest(*given).items()}
+        )
+        if more > parity.LARGEST:
+            with pytest.raises(ValueError, match="does not answer as the model"):
+                check_parity(model, served)
+        else:
+            assert check_parity(model, served).largest == pytest.approx(more, rel=0.2)
 
 
 def test_nan_is_a_difference():

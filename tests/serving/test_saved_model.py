@@ -16,6 +16,7 @@ from nfm_tfrs.serving.parity import examples_of
 from nfm_tfrs.serving.rows import arrays_of
 from nfm_tfrs.serving.runtime import SavedModel
 from nfm_tfrs.serving.signature import Signature
+from tfrs_registry import list_models
 
 SMALL = [
     CategoricalFeature("in", vocabulary=["ann", "bob"]),
@@ -23,7 +24,7 @@ SMALL = [
     NumericFeature("price"),
 ]
 # All that graphs of ours are made of. An operation beside them may be unknown to the TensorFlow of a serving binary:
-# try `python benchmarks serving_versions` before adding it here.
+# try `python benchmarks exports` before adding it here.
 OPERATIONS = {
     "BroadcastTo",
     "DisableCopyOnRead",
@@ -133,7 +134,7 @@ def written(folder):
 
 def run(folder, rows, name="serving_default"):
     signature = Signature.from_file(folder)
-    return SavedModel(folder).run(name, arrays_of(signature.inputs, rows))
+    return SavedModel(folder, signature).run(name, arrays_of(signature.inputs, rows))
 
 
 def test_inputs_have_the_names_of_columns_even_of_words_of_python(served):
@@ -154,9 +155,9 @@ def test_outputs_are_the_models(served, rows, wanted):
 
 
 def test_examples_are_the_rows(served, rows, wanted, model):
-    examples = examples_of(model.features, rows)
+    signature = Signature.from_file(served)
 
-    found = SavedModel(served).run("examples", {"examples": examples})
+    found = SavedModel(served, signature).run("examples", {"examples": examples_of(signature.inputs, rows)})
 
     np.testing.assert_allclose(found["logit"], wanted, rtol=1e-5, atol=1e-5)
 
@@ -174,11 +175,45 @@ def test_an_optional_column_may_come_once(served, rows, model):
 
 
 def test_lengths_that_do_not_add_up_are_refused(served, rows):
-    arrays = arrays_of(Signature.from_file(served).inputs, rows)
-    arrays["best_lengths"] = arrays["best_lengths"] + 1
+    signature = Signature.from_file(served)
+    arrays = arrays_of(signature.inputs, rows)
+    changes = {
+        "best_lengths do not add up": {"best_lengths": arrays["best_lengths"] + 1},
+        "hist_lengths do not add up": {"w": arrays["w"][1:]},
+        "zone has neither one row nor as many as others": {"zone": arrays["zone"][:3]},
+        "price has not as many rows as the others": {"price": arrays["price"][:1], "dist": arrays["dist"][:1]},
+    }
+    negative = arrays["best_lengths"].copy()
+    negative[:2] += [-negative[0] - 1, negative[0] + 1]
+    changes["best_lengths do not add up "] = {"best_lengths": negative}
 
-    with pytest.raises(tf.errors.InvalidArgumentError, match="best_lengths do not add up"):
-        SavedModel(served).run("serving_default", arrays)
+    runtime = SavedModel(served, signature)
+    for line, change in changes.items():
+        with pytest.raises(tf.errors.InvalidArgumentError, match=line.strip()):
+            runtime.run("serving_default", {**arrays, **change})
+
+
+def test_weights_that_are_not_shaped_as_their_bag_are_refused(make, tmp_path):
+    features = [MultiCategoricalFeature("b", vocabulary_size=9, weights="w"), NumericFeature("price")]
+    model = make("ranking", features)
+    model.export(tmp_path / "e", padded=["b"])
+    runtime = SavedModel(tmp_path / "e", Signature.from_file(tmp_path / "e"))
+
+    def of(values, kind):
+        field = {"ints": tf.train.Int64List, "floats": tf.train.FloatList}[kind](value=values)
+        return tf.train.Feature(**{"int64_list" if kind == "ints" else "float_list": field})
+
+    rows = [{"b": [1, 2, 3], "w": [1.0, 1.0]}, {"b": [4], "w": [1.0, 1.0]}]  # as many in all, and not row by row
+    examples = [
+        tf.train.Example(
+            features=tf.train.Features(feature={"b": of(row["b"], "ints"), "w": of(row["w"], "floats")})
+        ).SerializeToString()
+        for row in rows
+    ]
+    arrays = {"b": np.ones([2, 3], np.int64), "w": np.ones([2, 2], np.float32), "price": np.zeros(2, np.float32)}
+    for name, given in (("examples", {"examples": np.array(examples, object)}), ("serving_default", arrays)):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="w has not one weight for each value of b"):
+            runtime.run(name, given)
 
 
 @pytest.mark.parametrize("name", ["nfm", "dlrm", "ranking", "xdeepfm"])
@@ -189,9 +224,7 @@ def test_ranked_candidates_have_their_scores(make, name, tmp_path):
     parity = model.export(tmp_path / "e", user=["in", "hist", "last", "price", "dist", "best"]).parity
 
     assert [said for said in parity.differences if said.startswith("rank")] == [
-        "rank of 64 rows",
-        "rank of 1 row",
-        "rank of 0 rows",
+        f"rank of {rows}, user {user}" for rows in ("64 rows", "1 row", "0 rows") for user in (0, 1)
     ]
     assert parity.largest < 1e-5
 
@@ -245,6 +278,14 @@ def test_a_keras_folder_has_the_signatures_and_opens_again(make, tmp_path):
     assert model._scored_by_xla is not None  # it is compiled as it was
 
 
+def test_a_bag_whose_lengths_have_a_columns_name_can_be_saved(make, tmp_path):
+    features = [MultiCategoricalFeature("tags", vocabulary_size=9), NumericFeature("tags_lengths")]
+
+    make("ranking", features).save(tmp_path / "saved")
+
+    assert set(written(tmp_path / "saved").signature_def["serving_default"].inputs) == {"tags", "tags_lengths"}
+
+
 def test_nothing_is_compiled_by_xla(make, tmp_path):
     model = make("nfm", SMALL)
     model.compile(jit_compile=True)
@@ -270,7 +311,7 @@ def test_a_call_of_its_own_is_served_too(tmp_path):
     parity = model.export(tmp_path / "e", user=["in", "genre list"]).parity
 
     assert parity.largest < 1e-5
-    assert "rank of 64 rows" in parity.differences
+    assert "rank of 64 rows, user 1" in parity.differences
 
 
 def test_what_no_layer_holds_is_said(make, tmp_path):
@@ -285,8 +326,12 @@ def test_what_no_layer_holds_is_said(make, tmp_path):
         Loose(SMALL).export(tmp_path / "e")
 
 
-def test_only_operations_that_older_servers_know(served):
-    graph = written(served)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "nfm" else pytest.mark.slow) for name in list_models()]
+)
+def test_only_operations_that_older_servers_know(name, make, tmp_path):
+    make(name).export(tmp_path / "e", user=["in", "hist", "last"], optional=["zone", "tags"])
+    graph = written(tmp_path / "e")
     functions = graph.graph_def.library.function
     found = {node.op for node in graph.graph_def.node} | {node.op for one in functions for node in one.node_def}
 
@@ -298,6 +343,7 @@ def test_an_export_is_lean(served):
     graph = written(served)
 
     assert len(graph.graph_def.library.function) < 60
+    assert sum(path.stat().st_size for path in served.rglob("*") if path.is_file()) < 1_000_000
     assert not any("keras" in node.user_object.identifier for node in graph.object_graph_def.nodes)
 
 

@@ -45,6 +45,32 @@ def test_optional_columns_may_be_left_out(scorer, rows):
     assert scorer.predict(without) == pytest.approx(scorer.predict({**row, "zone": None, "tags": None}), rel=1e-6)
 
 
+def test_a_row_may_lack_an_optional_column_of_a_model_without_bags(make, tmp_path):
+    from nfm_tfrs.features.feature import CategoricalFeature
+
+    features = [CategoricalFeature(name, vocabulary_size=9) for name in "abc"]
+    make("nfm", features).export(tmp_path / "e", user=["a", "b"], optional=["b"])
+    scorer = load(tmp_path / "e")
+
+    expected = scorer.predict({"a": 1, "b": None, "c": 2})
+    assert scorer.predict({"a": 1, "c": 2}) == pytest.approx(expected)
+    ranked = scorer.rank({"a": 1}, {"c": np.array([2, 3])})
+    assert ranked[0] == pytest.approx(scorer.predict_proba({"a": 1, "c": 2})[0])
+    with pytest.raises(ValueError, match="The user is one row, a dict of values; received list"):
+        scorer.rank([{"a": 1}], {"c": np.array([2, 3])})
+
+
+def test_threads_score_at_once(scorer, rows):
+    from concurrent.futures import ThreadPoolExecutor
+
+    expected = scorer.predict(rows)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: scorer.predict(rows), range(12)))
+
+    for one in found:
+        np.testing.assert_array_equal(one, expected)
+
+
 def test_a_regression_has_predictions_and_no_probabilities(make, tmp_path):
     model = make(task="regression")
     model.export(tmp_path / "e")
@@ -74,3 +100,13 @@ def test_a_damaged_export_is_one_line(served, tmp_path):
     with pytest.raises(ValueError, match=r"is not opened: .*\. Export the model anew\.$") as raised:
         load(tmp_path)
     assert "\n" not in str(raised.value)
+
+
+def test_a_foreign_saved_model_is_one_line(served, tmp_path):
+    from nfm_tfrs.keras_compat import tf
+
+    tf.saved_model.save(tf.Module(), str(tmp_path / "e"))
+    (tmp_path / "e" / "signature.json").write_text((served / "signature.json").read_text())
+
+    with pytest.raises(ValueError, match=r"is not opened: it lacks signature examples\. Export the model anew\.$"):
+        load(tmp_path / "e")

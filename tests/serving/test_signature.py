@@ -36,6 +36,12 @@ def test_inputs_have_the_columns_names_and_types():
     ]
 
 
+def test_two_bags_may_share_their_weights():
+    spec = FeatureSpec((*SPEC, MultiCategoricalFeature("more", vocabulary_size=9, weights="w")))
+
+    assert [one.name for one in inputs_of(spec)][-3:] == ["w", "more", "more_lengths"]
+
+
 def test_padded_bags_have_no_lengths():
     found = {one.name: one.shape for one in inputs_of(SPEC, padded=["tags"])}
 
@@ -68,13 +74,20 @@ def test_missing_values_are_said_in_words():
     ("options", "line"),
     [
         ({"optional": ["town"]}, "town"),
-        ({"padded": ["city"]}, "--padded names bags; received 'city'. The bags are tags."),
+        ({"padded": ["city"]}, "padded= names bags; received 'city'. The bags are tags."),
         ({"optional": list(SPEC.names)}, "All columns are optional, and none tells the number of rows."),
     ],
 )
 def test_options_that_do_not_fit_are_refused(options, line):
     with pytest.raises(ValueError, match=line):
         inputs_of(SPEC, **options)
+
+
+def test_bags_that_share_weights_come_alike():
+    spec = FeatureSpec((*SPEC, MultiCategoricalFeature("more", vocabulary_size=9, weights="w")))
+
+    with pytest.raises(ValueError, match=r"The bags tags, more share the weights 'w'\. Name all of them in padded="):
+        inputs_of(spec, padded=["more"])
 
 
 def test_two_inputs_of_one_name_are_refused():
