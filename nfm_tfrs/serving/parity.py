@@ -179,21 +179,26 @@ class _Wanted:
             raise ValueError(f"An export gave an output of shape {found.shape} for {len(logits)} rows. Report it.")
         probability = outputs.get("probability")
         unit = np.maximum(1.0, np.abs(logits))
-        gaps = np.where(np.isnan(found) & np.isnan(logits), 0.0, np.abs(found - self._adjusted(logits)))
+        # What a huge number makes infinite, or NaN, may be either.
+        finite = np.isfinite(logits)
+        with np.errstate(invalid="ignore"):
+            gaps = np.abs(found - self._adjusted(logits))
+        gaps = np.where(finite, gaps, np.where(np.isfinite(found), np.inf, 0.0))
         distances = gaps / self._steepness(unit)
         if not (distances <= LARGEST).all():  # rarely: a row whose last bits decide is held against these
             distances = gaps / self._steepness(np.maximum(unit, _BITS / LARGEST * self._moved()))
         if probability is not None:
             with np.errstate(over="ignore"):
                 of_logits = 1 / (1 + np.exp(-found.astype(np.float64)))
-            distances = np.maximum(distances, np.where(np.isnan(found), 0.0, np.abs(probability - of_logits)))
+            distances = np.maximum(distances, np.where(finite, np.abs(probability - of_logits), 0.0))
         return float(np.max(distances, initial=0.0))
 
     def _steepness(self, unit: np.ndarray) -> np.ndarray:
         """The unit behind the adjustment: a steep calibration makes more of 1e-5."""
+        logits = np.where(np.isfinite(self._logits), self._logits, 0.0)
+        unit = np.where(np.isfinite(unit), unit, 1.0)
         steps = [
-            np.abs(self._adjusted(self._logits + step) - self._adjusted(self._logits))
-            for step in (LARGEST * unit, -LARGEST * unit)
+            np.abs(self._adjusted(logits + step) - self._adjusted(logits)) for step in (LARGEST * unit, -LARGEST * unit)
         ]
         return np.maximum(unit, np.max(steps, axis=0) / LARGEST)
 
@@ -214,7 +219,7 @@ class _Wanted:
         finally:
             for variable, values in own:
                 variable.assign(values)
-        return np.max(moved, axis=0)
+        return np.nan_to_num(np.max(moved, axis=0), posinf=0.0)
 
 
 def _with_user(rows: pa.Table, one: pa.Table, user: list[Any]) -> pa.Table:

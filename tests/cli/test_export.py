@@ -21,7 +21,8 @@ def test_a_run_is_exported_with_its_rows_its_metrics_and_a_calibration(trained, 
     card = (out / "README.md").read_text()
     assert "95 % interval [" in card
     assert "fingerprint of the rows" in card
-    assert "model-index:" in card
+    assert "model-index:" not in card  # its metrics are the model's, before the table was rounded
+    assert ", fitted on these rows" in card
     assert str(trained.folder) not in card
     assert str(ratings) not in card
     kept = pq.read_table(trained.folder / "rows.parquet")
@@ -32,6 +33,8 @@ def test_a_run_is_exported_with_its_rows_its_metrics_and_a_calibration(trained, 
 
 
 def test_validation_rows_may_be_given(trained, ratings, done, tmp_path):
+    done("export", "--model", trained.folder, "--out", tmp_path / "plain")
+    assert "model-index:" in (tmp_path / "plain" / "README.md").read_text()
     said = done(
         *("export", "--model", trained.folder, "--out", tmp_path / "e", "--format", "onnx", "--calibrate", "isotonic"),
         *("--valid", ratings),
