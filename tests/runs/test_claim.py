@@ -50,7 +50,7 @@ def test_a_run_whose_replacing_was_killed_comes_back(run, tmp_path):
     ran = subprocess.run([sys.executable, "-c", KILLED, run], check=False, timeout=60)
     assert ran.returncode == -9
     assert not run.exists()
-    back = pytest.warns(UserWarning, match=r"run is the run of before: what was to replace it was interrupted\.$")
+    back = pytest.warns(UserWarning, match=r"run is what it was before: what was to replace it was interrupted\.$")
     refused = pytest.raises(FileExistsError, match="exists already")
     with back, refused:
         claimed(run, overwrite=False, folder=True).__enter__()
@@ -67,7 +67,7 @@ def test_a_run_that_was_being_replaced_outlives_the_next_training_where_that_fai
         with claimed(run, overwrite=True, folder=True):
             raise ValueError("Training diverged")
 
-    with pytest.warns(UserWarning, match="is the run of before"), pytest.raises(ValueError, match="diverged"):
+    with pytest.warns(UserWarning, match="is what it was before"), pytest.raises(ValueError, match="diverged"):
         fail()
     assert (run / "model.keras").read_text() == "old"
     assert names(tmp_path) == ["run"]
@@ -77,7 +77,7 @@ def test_the_newest_of_several_runs_comes_back(run, tmp_path):
     run.rename(tmp_path / ".run.replaced-9")
     make_run(tmp_path / ".run.replaced-a", "older")
     os.utime(tmp_path / ".run.replaced-a", (0, 0))
-    with pytest.warns(UserWarning, match="is the run of before"), pytest.raises(FileExistsError):
+    with pytest.warns(UserWarning, match="is what it was before"), pytest.raises(FileExistsError):
         claimed(run, overwrite=False, folder=True).__enter__()
     assert (run / "model.keras").read_text() == "old"
 
