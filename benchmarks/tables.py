@@ -165,6 +165,10 @@ def quantized(folder: Path = RESULTS) -> str:
             less = [f"{one[f'{metric} less']['mean']:+.6f}" for metric in ("auc", "log_loss")]
             shares = [f"{one[f'{form} share']['mean']:.2f} of its size" for form in ("savedmodel", "onnx")]
             rows.append([f"{data}, {of['rows of the table']:,} rows", how, *less, *shares])
+    shares = results["shares"]
+    for how, one in shares["tables"].items():
+        cells = [f"{one[f'{form} share']:.2f} of its size" for form in ("savedmodel", "onnx")]
+        rows.append([f"{shares['rows']:,} rows, not trained", how, "", "", *cells])
     versions = ", ".join(f"{package} {version}" for package, version in results["versions"].items())
     return f"{versions}; means of {results['seeds']} seeds.\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in rows)
 

@@ -14,12 +14,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from lib.places import BENCHMARKS
 from lib.timing import machine, versions
 
+from nfm_tfrs.data.parts import encode_part
 from nfm_tfrs.data.readers.table import read_table
+from nfm_tfrs.features.feature import CategoricalFeature
+from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import tf
+from nfm_tfrs.models.nfm import NFM
 from nfm_tfrs.serving import export
+from nfm_tfrs.target import Target
 from quality.movielens import fitted, prepared, spread
 from quality.optimizers import LOG_ROWS, clicks
 
@@ -43,6 +49,24 @@ def measured(model: Any, data: Any, folder: Path) -> dict[str, dict[str, float]]
     return found
 
 
+def sizes(num_rows: int) -> dict[str, dict[str, float]]:
+    """The share of an export's size that is left of a table of so many rows, made and not trained."""
+    features = FeatureSpec(
+        (CategoricalFeature("a", vocabulary_size=num_rows), CategoricalFeature("b", vocabulary_size=9))
+    )
+    rows = pa.table({"a": list(range(100)), "b": [n % 9 for n in range(100)], "y": [n % 2 for n in range(100)]})
+    model = NFM(features, embedding_dim=DIM, hidden_units=(64,))
+    valid = encode_part(rows, model.encoder, Target.parse("y"))
+    found: dict[str, dict[str, float]] = {how: {} for how in TABLES}
+    with tempfile.TemporaryDirectory() as folder:
+        for form in FORMS:
+            plain = export(model, f"{folder}/{form}", format=form).bytes  # type: ignore[arg-type]
+            for how in TABLES:
+                of = export(model, f"{folder}/{form} {how}", format=form, quantize=how, valid=valid)  # type: ignore[arg-type]
+                found[how][f"{form} share"] = of.bytes / plain
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Trains, exports, prints, writes and returns."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -53,6 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     sets = {"movielens-small": prepared(read_table(options.ratings), None)} if options.ratings else {}
     sets["click log"], _ = clicks(2000 if options.quick else LOG_ROWS)
     results: dict[str, Any] = {"machine": machine(), "versions": versions(PACKAGES), "seeds": len(seeds), "data": {}}
+    num_rows = 1000 if options.quick else 1_000_000
+    results["shares"] = {"rows": num_rows, "tables": sizes(num_rows)}
+    print(f"shares of the size at {num_rows:,} rows: {results['shares']['tables']}", flush=True)
     for name, data in sets.items():
         runs = []
         for seed in seeds:

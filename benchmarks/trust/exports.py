@@ -32,6 +32,9 @@ from tfrs_registry import get_model, list_models
 TENSORFLOWS = ("2.16.2", "2.18.1", "2.20.0")
 QUICK_MODELS = ("nfm", "dcnv2")
 ROWS, SEED = 1000, 3
+BOUND = 1e-5
+# Logarithms and exponentials of embeddings: a few moves of its weights by their last bits are as much.
+BOUNDS = {"afn": 1e-4}
 PACKAGES = ("nfm-tfrs", "tensorflow", "tf-keras", "onnx", "onnxruntime", "tf2onnx", "numpy")
 ANSWERS = {form: BENCHMARKS / "lib" / f"answer.{ending}" for form, ending in (("savedmodel", "py"), ("onnx", "mjs"))}
 FILMS = tuple(range(0, 300, 3))
@@ -145,7 +148,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     results = {"machine": machine(), "versions": versions(PACKAGES), "exports": exports, "differences": runtimes}
     if not options.quick:
         (RESULTS / "exports.json").write_text(json.dumps(results, indent=1) + "\n")
-    if not all(np.isfinite(value) and value <= 1e-5 for found in runtimes.values() for value in found.values()):
+    answers = [(name, value) for found in runtimes.values() for name, value in found.items()]
+    if not all(np.isfinite(value) and value <= BOUNDS.get(name, BOUND) for name, value in answers):
         raise SystemExit("A runtime does not answer as the models do.")
     return results
 

@@ -33,8 +33,10 @@ def test_a_runtime_that_answers_otherwise_ends_it(monkeypatch):
 def test_quick_quantizes_both_forms_and_writes_nothing():
     before = sorted(RESULTS.iterdir())
 
-    found = quantized.main(["--quick"])["data"]["click log"]["tables"]
+    results = quantized.main(["--quick"])
+    found = results["data"]["click log"]["tables"]
 
+    assert 0 < results["shares"]["tables"]["int8"]["onnx share"] < 1
     assert 0.2 < found["int8"]["onnx share"]["mean"] < 1
     assert found["int8"]["onnx bytes"]["mean"] < found["float16"]["onnx bytes"]["mean"]
     assert sorted(RESULTS.iterdir()) == before
@@ -49,6 +51,9 @@ def test_tables_show_each_model_and_runtime(tmp_path):
     assert tables.exports(tmp_path).splitlines()[-1] == "| `nfm` | 1.0e-07 | 2 | 1.0 | 1 | 2.0 |"
     one = {name: {"mean": 0.25} for name in ("auc less", "log_loss less", "savedmodel share", "onnx share")}
     data = {"clicks": {"rows of the table": 1000, "tables": {"int8": one}}}
-    (tmp_path / "quantized.json").write_text(json.dumps({**of, "seeds": 3, "data": data}))
-    expected = "| clicks, 1,000 rows | int8 | +0.250000 | +0.250000 | 0.25 of its size | 0.25 of its size |"
-    assert tables.quantized(tmp_path).splitlines()[-1] == expected
+    shares = {"rows": 10**6, "tables": {"int8": {"savedmodel share": 0.5, "onnx share": 0.5}}}
+    (tmp_path / "quantized.json").write_text(json.dumps({**of, "seeds": 3, "data": data, "shares": shares}))
+    assert tables.quantized(tmp_path).splitlines()[-2:] == [
+        "| clicks, 1,000 rows | int8 | +0.250000 | +0.250000 | 0.25 of its size | 0.25 of its size |",
+        "| 1,000,000 rows, not trained | int8 |  |  | 0.50 of its size | 0.50 of its size |",
+    ]
