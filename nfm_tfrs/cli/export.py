@@ -68,4 +68,6 @@ def export(
     hashed = [one.name for one in found.signature.inputs if one.num_hash_buckets is not None]
     if hashed:
         console.print(f"ONNX has no hash: {', '.join(hashed)} come as numbers that nfm_tfrs.serving.encode makes.")
+    if found.milliseconds is not None:
+        console.print(f"One row takes {found.milliseconds:.2f} ms here.")
     console.print(f"Wrote {out}, {found.bytes / 1e6:.1f} MB; {found.parity}.")
