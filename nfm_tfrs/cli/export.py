@@ -39,6 +39,10 @@ def export(
     if label is not None:  # the rest is the run's
         named = Target.parse(label)
         target = named if target is None else replace(target, label=named.label)
+    if (valid or label is not None) and quantize is None and calibrate is None:
+        raise ValueError(
+            "--valid and --label are for --calibrate and --quantize. Pass one of these, or leave them out."
+        )
     if valid:
         if target is None:
             raise ValueError(f"There is no run.json beside {model} that names the label. Pass --label.")

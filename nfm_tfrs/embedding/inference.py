@@ -170,7 +170,9 @@ def _padded_fields(bag: MultiCategoricalFeature, padded: PaddedBag, look: Look) 
         return vectors, tf.reduce_sum(at * filled[:, None, :], axis=2) > 0
     present = tf.reduce_any(there, axis=1, keepdims=True)
     if bag.combiner == "max":
-        largest = tf.reduce_max(tf.where(there[:, :, None], rows * weights[:, :, None], _SMALLEST), axis=1)
+        values = tf.where(there[:, :, None], rows * weights[:, :, None], _SMALLEST)
+        values = tf.pad(values, [[0, 0], [0, 1], [0, 0]], constant_values=_SMALLEST)  # where no bag has any
+        largest = tf.reduce_max(values, axis=1)
         return tf.where(present, largest, 0.0)[:, None, :], present
     total = tf.reduce_sum(rows * weights[:, :, None], axis=1)
     if bag.combiner != "sum":

@@ -1,6 +1,7 @@
 """What an export does to a logit behind the model: calibration, and the correction for negatives that were left out."""
 
 import math
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -130,7 +131,8 @@ def fitted(
     if len(labels) < _LEAST_ROWS or not ((counted * labels).sum() > 0 and (counted * (1 - labels)).sum() > 0):
         raise ValueError(
             f"A calibration is fitted on {_LEAST_ROWS} validation rows or more, of both labels; received {len(labels)} "
-            "of them. Give more rows, or leave the calibration out."
+            f"rows, labelled 1 of weight {(counted * labels).sum():g}, labelled 0 {(counted * (1 - labels)).sum():g}. "
+            "Give more rows, or leave the calibration out."
         )
     weights = np.ones(len(labels)) if weights is None else weights.astype(np.float64)
     logits = logits.astype(np.float64)
@@ -156,13 +158,14 @@ def fitted(
     )
 
 
-def check_negatives_kept(share: float) -> None:
-    """Refuses a share of negatives that is not above 0 and at most 1."""
-    if not 0 < share <= 1:
+def check_negatives_kept(share: Any) -> float:
+    """Returns the share of negatives that was kept; refuses what is not above 0 and at most 1."""
+    if not isinstance(share, numbers.Real) or not 0 < float(share) <= 1:
         raise ValueError(
             "negatives_kept is the share of the rows labelled 0 that were kept, above 0 and at most 1; received "
-            f"{share}."
+            f"{share!r:.60}."
         )
+    return float(share)
 
 
 def _interpolated(tf: Any, logits: Any, thresholds: Sequence[float], probabilities: Sequence[float]) -> Any:

@@ -26,9 +26,12 @@ def drawn_rows(features: FeatureSpec, num_rows: int = 64, *, seed: int = 0) -> p
     """
     rng = np.random.default_rng(seed)
     columns: dict[str, pa.Array] = {}
+    lengths: dict[str, list[int]] = {}  # of bags by their weights, which several may share
     for feature in features:
         if isinstance(feature, MultiCategoricalFeature):
-            columns |= _bags(feature, num_rows, rng)
+            drawn = lengths.setdefault(feature.weights or feature.name, _lengths(feature, num_rows, rng))
+            several = sum(bag.weights is not None and bag.weights == feature.weights for bag in features.bags) > 1
+            columns |= _bags(feature, drawn, rng, missing=not several)
         elif isinstance(feature, NumericFeature):
             columns[feature.name] = _numbers(feature, num_rows, rng)
         else:
@@ -72,14 +75,23 @@ def _numbers(feature: NumericFeature, num_rows: int, rng: np.random.Generator) -
     if feature.boundaries:
         values = rng.choice(feature.boundaries, num_rows) + rng.choice([-1.0, 0.0, 1.0], num_rows)
     values = np.where(rng.random(num_rows) < 0.1, np.nan, values)
+    values = np.clip(values, -_HUGE, _HUGE)
     values[:1], values[1:2] = np.nan, _HUGE
     return pa.array(values.astype(np.float32), from_pandas=True)
 
 
-def _bags(bag: MultiCategoricalFeature, num_rows: int, rng: np.random.Generator) -> dict[str, pa.Array]:
+def _lengths(bag: MultiCategoricalFeature, num_rows: int, rng: np.random.Generator) -> list[int]:
     longest = (bag.max_length or _LONG) + 3
-    lengths = [0, longest, *rng.integers(0, longest, num_rows).tolist()][:num_rows]
+    return [0, longest, *rng.integers(0, longest, num_rows).tolist()][:num_rows]
+
+
+def _bags(
+    bag: MultiCategoricalFeature, lengths: list[int], rng: np.random.Generator, *, missing: bool
+) -> dict[str, pa.Array]:
+    """A bag and its weights; a missing value, whose weight is left out, only where no other bag has these."""
     lists = [[_value(bag, rng) for _ in range(length)] for length in lengths]
+    if not missing:
+        lists = [[_unknown(bag) if value is None else value for value in values] for values in lists]
     found = {bag.name: pa.array(lists, pa.list_(_type(bag)))}
     if bag.weights:
         weights = [rng.random(length).astype(np.float32).tolist() for length in lengths]

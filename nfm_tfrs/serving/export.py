@@ -25,15 +25,16 @@ from nfm_tfrs.serving.card import CARD, card
 from nfm_tfrs.serving.drawn import drawn_rows
 from nfm_tfrs.serving.parity import LARGEST, Parity, check_parity, float32_twin, stood_for
 from nfm_tfrs.serving.quantized import QUANTIZATIONS, Quantization, quantized
+from nfm_tfrs.serving.rows import arrays_of
 from nfm_tfrs.serving.runtime import check_installed
-from nfm_tfrs.serving.saved_model import signatures_of, write_saved_model
+from nfm_tfrs.serving.saved_model import check_names, signatures_of, write_saved_model
 from nfm_tfrs.serving.scorer import load
 from nfm_tfrs.serving.served import Served
-from nfm_tfrs.serving.signature import SIGNATURE, Form, Signature, inputs_of
+from nfm_tfrs.serving.signature import SIGNATURE, Form, Input, Signature, inputs_of
 from nfm_tfrs.target import Target
 from nfm_tfrs.training.evaluate import predict
 from nfm_tfrs.training.repeat import rows_of_run
-from nfm_tfrs.written import read_file
+from nfm_tfrs.written import read_file, read_object, reason
 
 PARITY = "parity.json"
 _CALLS = 50  # of which the median is taken
@@ -116,12 +117,12 @@ def export(
         >>> [one.name for one in written.signature.inputs], written.parity.largest < 1e-5
         (['city', 'film'], True)
     """
-    _check_choices(format, quantize, calibrate, user)
-    check_negatives_kept(negatives_kept)
+    _check_choices(format, quantize, calibrate, {"user": user, "optional": optional, "padded": padded})
+    negatives_kept = check_negatives_kept(negatives_kept)
     path = Path(path)
     with claimed(path, overwrite=overwrite, folder=True, exported=True) as folder:
         source = _Source.of(model, trust)
-        given = _checked(source.model, format)
+        given = float32_twin(_checked(source.model, format))
         if not given.is_binary and (calibrate or negatives_kept != 1.0):
             raise ValueError("Only the probabilities of a binary model are calibrated; this one predicts numbers.")
         if quantize and not getattr(given, "calls_directly", False):
@@ -134,6 +135,8 @@ def export(
             user=tuple(user),
             table=quantize,
         )
+        check_names(signature)
+        kept, measured = source.rows(signature.inputs), source.metrics
         part = source.validation(valid, target) if quantize or calibrate else None
         logits = None
         if part is not None:
@@ -147,7 +150,10 @@ def export(
         folder.mkdir()
         _write(given, signature, folder)
         (folder / SIGNATURE).write_text(json.dumps(signature.to_json(), indent=2) + "\n", encoding="utf-8")
-        parity = check_parity(given, folder, source.rows)
+        try:
+            parity = check_parity(given, folder, kept)
+        except ValueError as error:  # the folder that it names goes
+            raise ValueError(str(error).replace(str(folder), str(path))) from error
         quality = _quality(given, signature, part, logits)
         milliseconds = _milliseconds(given, folder) if quantize else None
         found_out = {"quality": quality, "milliseconds of one row": milliseconds}
@@ -155,7 +161,7 @@ def export(
         (folder / PARITY).write_text(json.dumps(with_nulls(written), indent=2) + "\n")
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         found = Export(path, signature, parity, size, quality, milliseconds)
-        (folder / CARD).write_text(card(given, found, source.record, source.metrics), encoding="utf-8")
+        (folder / CARD).write_text(card(given, found, source.record, measured), encoding="utf-8")
     return found
 
 
@@ -181,18 +187,32 @@ class _Source:
         folder = Path(model) if Path(model).is_dir() else Path(model).parent
         return cls(opened, record, folder if record is not None else None)
 
-    @property
-    def rows(self) -> Any:
-        """Rows that the run kept; None where it kept none."""
+    def rows(self, inputs: Sequence[Input]) -> Any:
+        """Rows that the run kept; None where it kept none, or any that no export takes, as numbers beyond float32."""
         if self.folder is None or not (self.folder / ROWS).exists():
             return None
-        return read_table(str(self.folder / ROWS), types=self.model.features.column_types)
+        kept = read_table(str(self.folder / ROWS), types=self.model.features.column_types)
+        try:
+            arrays_of(inputs, kept)
+        except ValueError:
+            return None
+        return kept
 
     @property
     def metrics(self) -> Mapping[str, Any]:
         """What the run's metrics.json holds; nothing without a run."""
         path = None if self.folder is None else self.folder / "metrics.json"
-        return read_file(path) if path is not None and path.exists() else {}
+        if path is None or not path.exists():
+            return {}
+        try:
+            found = read_object(read_file(path))
+            for part in ("valid", "test", "intervals"):
+                read_object(found.get(part, {}))
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"{path} is damaged: {reason(error)}. Train the model anew, or remove the file."
+            ) from error
+        return found
 
     def validation(self, given: Any, target: Target | str | None) -> EncodedPart:
         """The validation rows: those given, or else the run's."""
@@ -217,16 +237,22 @@ class _Source:
         return part
 
 
-def _check_choices(format: str, quantize: str | None, calibrate: str | None, user: Sequence[str]) -> None:
+def _check_choices(
+    format: str, quantize: str | None, calibrate: str | None, lists: Mapping[str, Sequence[str]]
+) -> None:
     if format not in get_args(Form):
         raise ValueError(f"format is {' or '.join(get_args(Form))}; received {format!r}.")
     if quantize not in (None, *QUANTIZATIONS):
         raise ValueError(f"quantize is {' or '.join(QUANTIZATIONS)}; received {quantize!r}.")
     if calibrate not in (None, *METHODS):
         raise ValueError(f"calibrate is {' or '.join(METHODS)}; received {calibrate!r}.")
+    for name, columns in lists.items():
+        if isinstance(columns, str) or not isinstance(columns, Sequence):
+            raise ValueError(f"{name}= is a list of columns; received {columns!r:.60}. Write it in brackets.")
     if format == "onnx":
-        if user:
-            raise ValueError("An ONNX file has no signature rank. Leave user= out, or export a SavedModel.")
+        for name in ("user", "optional"):
+            if lists.get(name):
+                raise ValueError(f"{name}= is of SavedModels; an ONNX file has no such inputs. Leave {name}= out.")
         check_installed("onnx", "tf2onnx", "onnxruntime")
 
 
@@ -275,7 +301,7 @@ def _write(model: Any, signature: Signature, folder: Path) -> None:
     if signature.form == "onnx":
         from nfm_tfrs.serving.onnx_model import write_onnx
 
-        write_onnx(float32_twin(model), signature, folder)
+        write_onnx(model, signature, folder)
         return
     served = Served(model, signature.inputs, signature.adjustment, user=signature.user)
     if signature.table is not None:
@@ -303,6 +329,15 @@ def _quality(model: Any, signature: Signature, part: EncodedPart | None, logits:
         return {"model": own, "export": evaluate_regression(part.labels, logits, part.weights)}
     adjusted = replace(signature.adjustment, negatives_kept=1.0).of_array(logits)  # as the validation rows were drawn
     return {
-        "model": evaluate_binary(part.labels, predict(model, part), None, part.weights),
-        "export": evaluate_binary(part.labels, adjusted, None, part.weights),
+        "model": _judged(part, predict(model, part)),
+        "export": _judged(part, adjusted),
     }
+
+
+def _judged(part: EncodedPart, logits: np.ndarray) -> dict[str, float]:
+    """The metrics of logits; of labels between 0 and 1 the log loss alone."""
+    labels = np.asarray(part.labels, np.float64)
+    if np.isin(labels, (0.0, 1.0)).all():
+        return evaluate_binary(labels, logits, None, part.weights)
+    losses = np.logaddexp(0, logits.astype(np.float64)) - labels * logits
+    return {"log_loss": float(np.average(losses, weights=part.weights))}

@@ -107,8 +107,10 @@ def _dense(model: Any, signature: Signature, table: Table) -> tuple[Any, dict[st
     _set_opsets(made)
     inputs = {one.name.partition(":")[0]: one.name for one in made.graph.input}
     names = {name: inputs[f"x{at}"] for at, name in enumerate(specs) if f"x{at}" in inputs}
-    constants = {names[name]: array for name, array in held.items()}
-    return made, {name: names[name] for name in encoded if name in names}, constants
+    # Columns may be called as tensors of the graph.
+    made = compose.add_prefix(made, prefix="dense/", rename_outputs=False)
+    constants = {f"dense/{names[name]}": array for name, array in held.items()}
+    return made, {name: f"dense/{names[name]}" for name in encoded if name in names}, constants
 
 
 def _set_opsets(model: Any) -> None:

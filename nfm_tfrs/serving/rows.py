@@ -92,6 +92,9 @@ def arrays_of_row(inputs: Sequence[Input], row: Mapping[str, Any]) -> Arrays:
         if array is None:  # its column takes what is unusual, or refuses it
             return _hashed(inputs, _of_rows(inputs, [dict(row)]))
         found[one.name] = array
+    for one in inputs:
+        if one.kind == "weights" and found[one.name].shape != found[str(one.bag)].shape:
+            return _hashed(inputs, _of_rows(inputs, [dict(row)]))
     return _hashed(inputs, found)
 
 
@@ -102,6 +105,8 @@ def plain_value(one: Input, value: Any) -> Any:
     kind, wanted = type(value), _PLAIN[one.values]
     if value is None:
         return MISSING[one.values]
+    if one.marks:
+        return None
     if kind is wanted and (kind is str or value != value or -_LARGEST <= value <= _LARGEST):
         return None if one.values == "uint64" and value < 0 else value
     if wanted is float and kind is int and -_LARGEST <= value <= _LARGEST:
@@ -165,7 +170,7 @@ def _as_it_is(one: Input, column: Any) -> np.ndarray | None:
     """A column that is an array of numbers of its input's kind already, none of them beyond it; None for any other."""
     if one.kind != "value" or not isinstance(column, np.ndarray) or column.ndim != 1:
         return None
-    if one.values == "float32" and column.dtype.kind == "f":
+    if one.values == "float32" and column.dtype.kind == "f" and not one.marks:
         with np.errstate(over="ignore"):
             narrow: np.ndarray = column.astype(np.float32, copy=False)
         return None if np.isinf(narrow).any() else narrow
@@ -177,7 +182,7 @@ def _stand_in(one: Input, inputs: Sequence[Input]) -> Feature:
     """A feature that takes what the input takes: types and missing values are checked as for the model's own."""
     dtype: Any = None if one.values == "either" else "string" if one.values == "string" else "int64"
     if one.values == "float32":
-        return NumericFeature(one.column)
+        return NumericFeature(one.column, missing_values=one.marks)
     if one.kind == "value":
         return CategoricalFeature(one.column, num_hash_buckets=1, dtype=dtype)
     weights = next((other.column for other in inputs if other.kind == "weights" and other.bag == one.column), None)
@@ -211,10 +216,20 @@ def _typed(one: Input, values: np.ndarray) -> np.ndarray:
             ["" if value < 0 or value == UINT64_MISSING else str(value) for value in values.tolist()], object
         )
     if dtype == "float32":
-        return np.clip(values, -FLOAT32_MAX, FLOAT32_MAX).astype(np.float32)
-    if dtype == "int64" and values.dtype == np.uint64:  # beyond int64 they are unknown, whatever they are
+        beyond = np.abs(values) > FLOAT32_MAX
+        if beyond.any():
+            raise ValueError(
+                f"Column {one.column!r} is {values[beyond][0]}, beyond float32, which the export takes. Clip it."
+            )
+        return values.astype(np.float32)
+    if dtype == "int64" and values.dtype == np.uint64:
         missing = values == UINT64_MISSING
-        return np.where(missing, -1, np.minimum(values, np.uint64(_LARGEST)).astype(np.int64))
+        beyond = (values > _LARGEST) & ~missing
+        if beyond.any():
+            raise ValueError(
+                f"Column {one.column!r} is {values[beyond][0]}, beyond int64, which the export takes. Leave it out."
+            )
+        return values.view(np.int64)
     if dtype == "uint64" and values.dtype == np.int64:
         return np.where(values < 0, np.uint64(UINT64_MISSING), values.astype(np.uint64))
     return values.astype(NUMPY[dtype])

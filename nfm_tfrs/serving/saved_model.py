@@ -3,6 +3,7 @@
 import itertools
 import keyword
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from nfm_tfrs.keras_compat import tf
 from nfm_tfrs.serving.served import Served
-from nfm_tfrs.serving.signature import Input, inputs_of
+from nfm_tfrs.serving.signature import Input, Signature, inputs_of
 
 Functions = dict[str, Any]
 
@@ -37,6 +38,26 @@ def signatures_of_model(model: Any) -> tuple[Sequence[Input], Functions]:
     padded = [bag.name for bag in model.features.bags if f"{bag.name}_lengths" in names]
     inputs = inputs_of(model.features, padded=[bag.name for bag in model.features.bags] if padded else ())
     return inputs, signatures_of(Served(model, inputs), ("serving_default", "examples"))
+
+
+def check_names(signature: Signature) -> None:
+    """Refuses names of inputs that TensorFlow's functions cannot be called by in Python, or that are ONNX' outputs.
+
+    Raises:
+        ValueError: One is, or two are one name of Python's.
+    """
+    inputs = signature.inputs
+    if signature.form == "onnx":
+        taken = [one.name for one in inputs if one.name in signature.outputs or re.match("(encoder|dense)/", one.name)]
+        if taken:
+            raise ValueError(f"{taken[0]!r} is a name of the ONNX file's own. Rename the column.")
+        return
+    if any(one.name == "self" for one in inputs):
+        raise ValueError("TensorFlow calls its functions self, and an input is called so. Rename the column.")
+    names = [re.sub(r"\W", "_", one.name, flags=re.ASCII) for one in inputs]
+    alike = [one.name for one, name in zip(inputs, names, strict=True) if names.count(name) > 1]
+    if alike:
+        raise ValueError(f"The inputs {', '.join(map(repr, alike))} are one name to TensorFlow. Rename a column.")
 
 
 def specs_of(inputs: Sequence[Input]) -> dict[str, Any]:
@@ -126,9 +147,11 @@ def _function(compute: Any) -> Any:
 def _traced_names(inputs: Sequence[Input]) -> list[str]:
     """The names that inputs are traced with: their own, or others where Python or TensorFlow has no such name."""
     own = {one.name for one in inputs}
+    alike = Counter(one.name.lower() for one in inputs)  # TensorFlow tells names apart by more than their case
     found = []
     for at, one in enumerate(inputs):
         plain = re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", one.name) and not keyword.iskeyword(one.name)
+        plain = plain and one.name != "self" and alike[one.name.lower()] == 1
         other = next(name for name in (f"input_{at}{'_' * more}" for more in itertools.count()) if name not in own)
         found.append(one.name if plain else other)
     return found

@@ -9,6 +9,7 @@ import numpy as np
 from nfm_tfrs.serving.rows import NUMPY, Arrays, arrays_of, arrays_of_row, is_row, plain_value
 from nfm_tfrs.serving.runtime import Onnx, SavedModel, opened
 from nfm_tfrs.serving.signature import Input, Signature
+from nfm_tfrs.written import first_line
 
 Outputs = Mapping[str, np.ndarray]
 
@@ -28,7 +29,11 @@ def load(path: str | Path) -> "Scorer":
     if not folder.exists():
         raise FileNotFoundError(f"There is no export at {folder}. Check the path.")
     signature = Signature.from_file(folder)
-    return Scorer(signature, opened(folder, signature))
+    runtime = opened(folder, signature)
+    try:
+        return Scorer(signature, runtime)
+    except Exception as error:  # of a signature that is not the model's TensorFlow raises anything
+        raise ValueError(f"{folder} is not opened: {first_line(error)}. Export the model anew.") from error
 
 
 class Scorer:

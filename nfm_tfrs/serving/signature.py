@@ -45,6 +45,7 @@ class Input:
         num_hash_buckets: Number of buckets, where the export takes the number of the bucket, from 0 on.
         values: Type of the column's own values: `dtype`, or what is hashed; `"either"` for strings and integers alike,
             whose decimal form is hashed.
+        marks: Numbers that stand for a missing one.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Input:
     optional: bool = False
     num_hash_buckets: int | None = None
     values: Values = "string"
+    marks: tuple[float, ...] = ()
 
     @property
     def missing(self) -> Any:
@@ -95,6 +97,7 @@ class Input:
             optional=read(written, "optional", bool, False),
             num_hash_buckets=read(written, "num_hash_buckets", int | None, None),
             values=read_choice(written, "values", get_args(Values)),
+            marks=tuple(float(mark) for mark in read(written, "marks", list | tuple, ())),
         )
 
 
@@ -217,7 +220,8 @@ def inputs_of(
 def _inputs(feature: Feature, optional: Sequence[str], padded: Sequence[str], hashes: bool) -> Iterator[Input]:
     name, may_miss = feature.name, feature.name in optional
     if isinstance(feature, NumericFeature):
-        yield Input(name, column=name, kind="value", dtype="float32", values="float32", optional=may_miss)
+        marks = feature.missing_values
+        yield Input(name, column=name, kind="value", dtype="float32", values="float32", optional=may_miss, marks=marks)
         return
     kind: Kind = "bag" if isinstance(feature, MultiCategoricalFeature) else "value"
     buckets = None if hashes else feature.num_hash_buckets

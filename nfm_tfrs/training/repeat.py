@@ -78,7 +78,7 @@ def rows_of_run(record: RunRecord, features: FeatureSpec) -> Prepared:
     """
     source = record.source
     if source is None:
-        raise ValueError("The run does not say which files its rows are of. Give the rows.")
+        raise ValueError("The run does not say which files its rows are of. Give them: valid=.")
     data = prepare_files(
         list(source.data),
         record.target,

@@ -53,10 +53,13 @@ def test_slips_are_one_line(trained, ratings, refused, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_model_beside_no_run_needs_a_label_for_its_rows(trained, ratings, refused, tmp_path):
+def test_a_model_beside_no_run_needs_a_label_for_its_rows(trained, ratings, refused, done, tmp_path):
     alone = tmp_path / "model.keras"
     alone.write_bytes((trained.folder / "model.keras").read_bytes())
 
-    line = refused("export", "--model", alone, "--out", tmp_path / "e", "--valid", ratings)
+    calibrated = ("--valid", ratings, "--calibrate", "platt")
 
-    assert "Pass --label" in line
+    assert "Pass --label" in refused("export", "--model", alone, "--out", tmp_path / "e", *calibrated)
+    line = refused("export", "--model", alone, "--out", tmp_path / "e", "--label", "rating>=4")
+    assert "--valid and --label are for --calibrate and --quantize" in line
+    done(*("export", "--model", alone, "--out", tmp_path / "e", "--label", "rating>=4"), *calibrated)

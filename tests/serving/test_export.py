@@ -2,15 +2,18 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import nfm_tfrs
 from nfm_tfrs.data import prepare
+from nfm_tfrs.data.parts import encode_part
 from nfm_tfrs.data.synthetic import click_log
-from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeature
-from nfm_tfrs.keras_compat import keras
+from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeature, NumericFeature
+from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.serving import export, load
 from nfm_tfrs.training import Recipe
 
@@ -72,9 +75,13 @@ def test_calibrated_probabilities_are_in_the_graph(trained, how, tmp_path):
         ({"calibrate": "beta"}, "calibrate is platt or isotonic; received 'beta'."),
         ({"user": ["town"]}, "town"),
         ({"user": ["city", "film"]}, "user= and optional= name all columns, and none is left that each candidate has."),
-        ({"format": "onnx", "user": ["city"]}, "An ONNX file has no signature rank."),
+        ({"format": "onnx", "user": ["city"]}, "user= is of SavedModels"),
+        ({"format": "onnx", "optional": ["city"]}, "optional= is of SavedModels"),
+        ({"negatives_kept": "0.5"}, "received '0.5'"),
         ({"calibrate": "platt"}, "A calibration, and a quantization, is measured on validation rows. Pass valid="),
         ({"negatives_kept": 0.0}, "negatives_kept is the share"),
+        ({"user": "city"}, r"user= is a list of columns; received 'city'\. Write it in brackets"),
+        ({"optional": None}, r"optional= is a list of columns; received None\."),
     ],
 )
 def test_options_that_do_not_fit_are_refused_and_nothing_is_left(options, line, tmp_path):
@@ -94,6 +101,92 @@ def test_models_that_cannot_be_exported_are_refused(tmp_path):
     with pytest.raises(ValueError, match="ONNX needs the same number of fields in each batch"):
         export(nfm_tfrs.NFM(bag), tmp_path / "e", format="onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_columns_of_one_name_to_tensorflow_are_refused(tmp_path):
+    features = [CategoricalFeature(name, vocabulary_size=9) for name in ("a b", "a|b", "self")]
+    model = nfm_tfrs.NFM(features[:2])
+
+    with pytest.raises(ValueError, match=r"The inputs 'a b', 'a\|b' are one name to TensorFlow\. Rename a column"):
+        export(model, tmp_path / "e")
+    assert export(model, tmp_path / "onnx", format="onnx").parity.largest < 1e-5
+    model.save(tmp_path / "saved")
+    with pytest.raises(ValueError, match="TensorFlow calls its functions self, and an input is called so"):
+        export(nfm_tfrs.NFM(features[1:]), tmp_path / "e")
+
+
+def test_names_that_differ_by_case_are_served_and_saved(tmp_path):
+    model = nfm_tfrs.NFM([CategoricalFeature(name, vocabulary_size=9) for name in ("User", "user")])
+
+    assert export(model, tmp_path / "e").parity.largest < 1e-5
+    model.save(tmp_path / "saved")
+    assert load(tmp_path / "e").predict({"User": 1, "user": 2}).shape == (1,)
+
+
+def test_half_precision_is_served_as_its_float32_twin(make, tmp_path):
+    model = make("dcnv2", dtype="mixed_bfloat16")
+
+    assert export(model, tmp_path / "e", user=["in"]).parity.largest < 1e-5
+    assert model.compute_dtype == "bfloat16"
+
+
+def test_bags_that_share_weights_are_exported(tmp_path):
+    bags = [MultiCategoricalFeature(name, vocabulary_size=5, weights="w") for name in ("a", "b")]
+
+    assert export(nfm_tfrs.NFM(bags), tmp_path / "e").parity.largest < 1e-5
+    assert export(nfm_tfrs.NFM(bags), tmp_path / "o", format="onnx").parity.largest < 1e-5
+
+
+def test_numbers_that_mean_missing_do_so_in_an_export(make, tmp_path):
+    largest = 1.7976931348623157e308  # beyond float32, and inferred from data that hold it
+    features = [NumericFeature("x", log=True, missing_values=(largest, -1.0)), *FEATURES]
+    model = make("nfm", features)
+    row = {"x": largest, "city": "Rome", "film": 3}
+
+    for form in ("savedmodel", "onnx"):
+        export(model, tmp_path / form, format=form)
+        scorer = load(tmp_path / form)
+        missing = scorer.predict({**row, "x": None})
+        for mark in (largest, -1.0, -1):
+            np.testing.assert_allclose(scorer.predict({**row, "x": mark}), missing, rtol=1e-6)
+        np.testing.assert_allclose(missing, model.predict([row], verbose=0)[:, 0], rtol=1e-4)
+        with pytest.raises(ValueError, match=r"Column 'x' is 1e\+300, beyond float32, which the export takes"):
+            scorer.predict({**row, "x": 1e300})
+
+
+def test_a_model_that_answers_differently_each_time_is_refused(tmp_path):
+    class Dice(nfm_tfrs.NFM):
+        def call(self, columns, training=None):
+            return super().call(columns, training) + tf.random.normal([])
+
+    with pytest.raises(ValueError, match="The model answers the same rows differently each time"):
+        export(Dice(FEATURES), tmp_path / "e")
+
+
+@pytest.mark.parametrize("written", ["[]", '{"test": null}', "{"])
+def test_a_damaged_metrics_file_is_named_before_any_work(written, tmp_path):
+    from nfm_tfrs.runs.folder import write_run
+    from nfm_tfrs.runs.record import RunRecord
+    from nfm_tfrs.target import Target
+
+    write_run(tmp_path / "run", nfm_tfrs.NFM(FEATURES), {}, {}, RunRecord(target=Target.parse("y")))
+    assert export(tmp_path / "run", tmp_path / "fine").parity.largest < 1e-5
+    (tmp_path / "run" / "metrics.json").write_text(written)
+
+    with pytest.raises(ValueError, match=r"metrics\.json is damaged: .* Train the model anew, or remove the file\.$"):
+        export(tmp_path / "run", tmp_path / "e")
+    assert not (tmp_path / "e").exists()
+
+
+def test_soft_labels_calibrate_too(tmp_path):
+    model = nfm_tfrs.NFM(FEATURES)
+    rows = pa.table({"city": ["Rome", "Oslo"] * 50, "film": [n % 9 for n in range(100)]})
+    valid = replace(encode_part(rows, model.encoder), labels=np.array([0.3, 0.8] * 50, np.float32))
+
+    found = export(model, tmp_path / "e", calibrate="platt", valid=valid)
+
+    assert set(found.quality["export"]) == {"log_loss"}
+    assert found.quality["export"]["log_loss"] < found.quality["model"]["log_loss"]
 
 
 def test_a_model_whose_call_is_its_own_has_no_parts(tmp_path):

@@ -118,6 +118,23 @@ def test_no_runtime_says_what_to_install(make, tmp_path, monkeypatch):
         load(tmp_path / "e")
 
 
+def test_columns_may_be_called_as_tensors_of_the_graph(make, tmp_path):
+    features = [CategoricalFeature(name, vocabulary_size=9) for name in ("x0", "x1", "x2", "Cast")]
+
+    assert make("nfm", features).export(tmp_path / "e", format="onnx").parity.largest < 1e-5
+    for name in ("logit", "encoder/ids"):
+        with pytest.raises(ValueError, match="is a name of the ONNX file's own"):
+            make("nfm", [*features, CategoricalFeature(name, vocabulary_size=9)]).export(tmp_path / "o", format="onnx")
+
+
+@pytest.mark.parametrize("combiner", ["max", "mean", "sum"])
+def test_padded_bags_may_all_be_empty(make, combiner, tmp_path):
+    features = [CategoricalFeature("u", vocabulary_size=4)]
+    features.append(MultiCategoricalFeature("h", vocabulary_size=9, combiner=combiner))
+
+    assert make("nfm", features).export(tmp_path / "e", format="onnx", padded=["h"]).parity.largest < 1e-5
+
+
 def test_lengths_that_do_not_add_up_are_refused(make, tmp_path):
     features = [MultiCategoricalFeature("b", vocabulary_size=9), NumericFeature("p")]
     make("ranking", features).export(tmp_path / "e", format="onnx")

@@ -106,6 +106,8 @@ def test_hashed_values_become_buckets():
         ({"price": float("inf")}, "'price'"),
         ({"w": [1.0, None]}, "'w'"),
         ({"w": [1.0]}, "'w'"),
+        ({"price": 1e300}, "'price'"),
+        ({"film": 2**63}, "'film'"),
     ],
 )
 def test_values_that_do_not_fit_are_refused(change, line):
@@ -140,7 +142,7 @@ def test_a_row_of_numpy_values_is_a_row():
     "change",
     [
         *({"film": 3.0}, {"film": True}, {"film": np.int8(3)}, {"film": 2**62}, {"any": True}, {"any": 3.0}),
-        *({"price": 3}, {"price": True}, {"price": 1e300}, {"price": np.float16(2)}, {"large": 5}, {"large": None}),
+        *({"price": 3}, {"price": True}, {"price": np.float16(2)}, {"large": 5}, {"large": None}),
         *({"tags": ["a", None], "w": [1.0, 2.0]}, {"tags": ("a",), "w": (1.0,)}, {"tags": None, "w": None}),
         {"city": b"Rome"},
     ],

@@ -110,3 +110,17 @@ def test_a_foreign_saved_model_is_one_line(served, tmp_path):
 
     with pytest.raises(ValueError, match=r"is not opened: it lacks signature examples\. Export the model anew\.$"):
         load(tmp_path / "e")
+
+
+@pytest.mark.parametrize("change", ['"inputs": []', '"outputs": [{"name": "prediction"}]'])
+def test_a_signature_that_is_not_the_models_is_one_line(served, tmp_path, change):
+    import json
+    import shutil
+
+    shutil.copytree(served, tmp_path / "e")
+    path = tmp_path / "e" / "signature.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **json.loads("{" + change + "}")}))
+
+    with pytest.raises(ValueError, match=r"is not opened: .*\. Export the model anew\.$") as raised:
+        load(tmp_path / "e")
+    assert "\n" not in str(raised.value)
