@@ -35,10 +35,7 @@ def export(
 ) -> None:
     """Write a model for where nothing of this package is, held against the model."""
     run, features = read_run(model)
-    target = None if run is None else run.target
-    if label is not None:  # the rest is the run's
-        named = Target.parse(label)
-        target = named if target is None else replace(target, label=named.label)
+    target = _target(label, None if run is None else run.target)
     if (valid or label is not None) and quantize is None and calibrate is None:
         raise ValueError(
             "--valid and --label are for --calibrate and --quantize. Pass one of these, or leave them out."
@@ -75,3 +72,11 @@ def export(
     if found.milliseconds is not None:
         console.print(f"One row takes {found.milliseconds:.2f} ms here.")
     console.print(f"Wrote {out}, {found.bytes / 1e6:.1f} MB; {found.parity}.")
+
+
+def _target(label: str | None, of_run: Target | None) -> Target | None:
+    """What --valid predicts: what the run does, by the label that is given."""
+    if label is None:
+        return of_run
+    named = Target.parse(label)
+    return named if of_run is None else replace(of_run, label=named.label)

@@ -150,10 +150,7 @@ def export(
         folder.mkdir()
         _write(given, signature, folder)
         (folder / SIGNATURE).write_text(json.dumps(signature.to_json(), indent=2) + "\n", encoding="utf-8")
-        try:
-            parity = check_parity(given, folder, kept)
-        except ValueError as error:  # the folder that it names goes
-            raise ValueError(str(error).replace(str(folder), str(path))) from error
+        parity = _held(given, folder, kept, path)
         quality = _quality(given, signature, part, logits)
         milliseconds = _milliseconds(given, folder) if quantize else None
         found_out = {"quality": quality, "milliseconds of one row": milliseconds}
@@ -308,6 +305,14 @@ def _write(model: Any, signature: Signature, folder: Path) -> None:
         held = quantized(model.embedding.table.numpy(), signature.table, embedding_dim=model.embedding_dim)
         served = replace(served, table=held.mapped(lambda array: tf.Variable(array, trainable=False)))
     write_saved_model(served, folder, signatures_of(served, signature.names))
+
+
+def _held(model: Any, folder: Path, rows: Any, path: Path) -> Parity:
+    """The parity of the export in a folder, which is called by the path that it will have."""
+    try:
+        return check_parity(model, folder, rows)
+    except ValueError as error:
+        raise ValueError(str(error).replace(str(folder), str(path))) from error
 
 
 def _milliseconds(model: Any, folder: Path) -> float:

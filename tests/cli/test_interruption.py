@@ -58,7 +58,7 @@ def test_an_interrupted_training_keeps_its_best_weights_and_the_same_command_rep
     assert result.stderr == f"nfm-tfrs: Interrupted in epoch 2: the best weights until then are in {where}\n"
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     metrics = read_json(tmp_path / "run" / "metrics.json")
-    assert set(metrics) == {"valid", "history"}  # the rows to judge on are looked at once
+    assert set(metrics) == {"valid", "history", "intervals"}  # the rows to judge on are looked at once
     assert metrics["valid"]["auc"] == pytest.approx(max(metrics["history"]["val_auc"]), abs=0.01)
     assert read_json(tmp_path / "run" / "run.json")["interrupted"] is True
     load_model(tmp_path / "run" / "model.keras")
