@@ -166,7 +166,7 @@ class FeatureEncoder(keras.layers.Layer):
         if ids:
             signed = tf.stack([_signed(_of_declared_type(f, columns[f.name])) for f in ids], axis=1)
             sizes = tf.constant([f.num_ids for f in ids], tf.int64)
-            parts.append(tf.where((signed >= 0) & (signed < sizes), signed + 1, 0))
+            parts.append(_rows_of_ids(signed, sizes))
         if others:
             parts.append(tf.stack([self._ids(f, columns[f.name]) for f in others], axis=1))
         names += [feature.name for feature in others]
@@ -194,8 +194,7 @@ class FeatureEncoder(keras.layers.Layer):
             text = values if values.dtype == tf.string else tf.as_string(values)
             ids = 1 + tf.strings.to_hash_bucket_fast(text, feature.num_hash_buckets)
         else:
-            signed = _signed(values)
-            return tf.where((signed >= 0) & (signed < feature.vocabulary_size), signed + 1, 0)
+            return _rows_of_ids(_signed(values), feature.vocabulary_size)
         return tf.where(_present(values), ids, 0)
 
     def _bag(self, feature: MultiCategoricalFeature, columns: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -366,6 +365,11 @@ def _of_declared_type(feature: Feature, values: tf.Tensor) -> tf.Tensor:
 def _signed(values: tf.Tensor) -> tf.Tensor:
     """The bits of uint64 as int64, whose kernels there are: ids from 2⁶³ on are the negative numbers then."""
     return tf.bitcast(values, tf.int64) if values.dtype == tf.uint64 else values
+
+
+def _rows_of_ids(ids: tf.Tensor, sizes: Any) -> tf.Tensor:
+    """The row of each id below its feature's size, counted from the feature's first, which is that of all others."""
+    return tf.where((ids >= 0) & (ids < sizes), ids + 1, 0)
 
 
 def _present(values: tf.Tensor) -> tf.Tensor:

@@ -4,7 +4,7 @@ import math
 import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nfm_tfrs.keras_compat import tf
 
 Method = Literal["platt", "isotonic"]
-METHODS = ("platt", "isotonic")
+METHODS = get_args(Method)
 _LEAST = 1e-6  # of an isotonic probability, whose logit is to be finite
 _LEAST_ROWS = 50
 
@@ -28,8 +28,8 @@ class Adjustment:
         negatives: z' + ln(negatives_kept)
 
     Args:
-        slope: Of a Platt fit.
-        intercept: Of a Platt fit.
+        slope: Factor of the logit in a Platt fit.
+        intercept: Number that a Platt fit adds to the logit.
         thresholds: Logits of an isotonic fit, rising; without any it is a Platt fit.
         probabilities: The probability at each threshold.
         negatives_kept: Share of the rows labelled 0 that were kept for training and validation, above 0, at most 1.
@@ -116,7 +116,7 @@ def fitted(
         method: `"platt"` or `"isotonic"`; None for no calibration.
         logits: The model's, `[rows]`.
         labels: From 0 to 1, `[rows]`; one between them counts as rows of both.
-        weights: Of the rows, `[rows]`; None where all count alike.
+        weights: Weights of the rows, `[rows]`; None where all count alike.
         negatives_kept: As in `Adjustment`.
 
     Raises:

@@ -50,7 +50,7 @@ class Export:
         parity: How far it is from the model.
         bytes: Size of its files.
         quality: On validation rows, the metrics of the model and of the export, where it changes them.
-        milliseconds: Of scoring one row by `nfm_tfrs.serving.load`, the median of many; of a quantized table alone.
+        milliseconds: Median time of scoring one row by `nfm_tfrs.serving.load`; None but of a quantized table.
     """
 
     folder: Path

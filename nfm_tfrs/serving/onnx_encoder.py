@@ -110,7 +110,7 @@ def _shape(one: Input) -> list[Any]:
     names = {
         "rows": "rows",
         "length": f"length of {one.column}",
-        "values of all rows": f"values of {one.bag or one.column}",
+        "values of all rows": f"values of {one.feature}",
     }
     return [names[axis] for axis in one.shape]
 

@@ -15,7 +15,7 @@ from nfm_tfrs.keras_compat import tf
 from nfm_tfrs.serving.drawn import drawn_rows
 from nfm_tfrs.serving.quantized import quantized
 from nfm_tfrs.serving.rows import arrays_of
-from nfm_tfrs.serving.runtime import Onnx, SavedModel, opened
+from nfm_tfrs.serving.runtime import Onnx, SavedModel, as_tensor, opened
 from nfm_tfrs.serving.signature import Input, Signature
 
 LARGEST = 1e-5  # float32 added up in another order
@@ -141,7 +141,7 @@ def examples_of(inputs: Sequence[Input], rows: pa.Table) -> np.ndarray:
 def _differences(
     model: Any, runtime: SavedModel | Onnx, signature: Signature, table: pa.Table
 ) -> Iterator[tuple[str, float]]:
-    user = [one for one in signature.inputs if (one.bag or one.column) in signature.user]
+    user = [one for one in signature.inputs if one.feature in signature.user]
     candidate = [one for one in signature.inputs if one not in user]
     for rows in (table, table.slice(0, 1), table.slice(0, 0)):
         said = f"{rows.num_rows} row{'s' * (rows.num_rows != 1)}"
@@ -236,7 +236,7 @@ def _with_user(rows: pa.Table, one: pa.Table, user: list[Any]) -> pa.Table:
 def _tensor(column: np.ndarray | Bag) -> Any:
     if isinstance(column, Bag):
         return tf.RaggedTensor.from_row_splits(_tensor(column.values), column.row_splits, validate=False)
-    return tf.constant(column, tf.string) if column.dtype == object else tf.constant(column)
+    return as_tensor(column)
 
 
 def _is_missing(value: Any) -> bool:

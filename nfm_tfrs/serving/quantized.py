@@ -1,14 +1,14 @@
 """The embedding table in fewer bytes: int8 with a scale for each row, or float16."""
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
 from nfm_tfrs.keras_compat import tf
 
 Quantization = Literal["int8", "float16"]
-QUANTIZATIONS = ("int8", "float16")
+QUANTIZATIONS = get_args(Quantization)
 
 
 class Table(NamedTuple):
@@ -16,8 +16,8 @@ class Table(NamedTuple):
 
     Attributes:
         values: float32 or float16 `[rows, width]`; of int8 the embeddings alone, `[rows, dim]`.
-        scale: Of int8 what each row's values are multiplied by, float32 `[rows]`.
-        first_order: Of int8 the first-order weights, float16 `[rows]`; None without them.
+        scale: Factors that the rows of int8 values are multiplied by, float32 `[rows]`; None beside floats.
+        first_order: First-order weights beside int8 values, float16 `[rows]`; None where `values` hold them.
     """
 
     values: Any

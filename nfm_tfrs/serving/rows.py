@@ -160,7 +160,7 @@ def _of_rows(inputs: Sequence[Input], rows: Any) -> Arrays:
     found = batch_columns(as_table({name: columns[name] for name in names}), read) if read else {}
     arrays: Arrays = {}
     for one in inputs:
-        array = _of_row(one, None) if one.column in left_out else _of_column(one, found[one.bag or one.column], found)
+        array = _of_row(one, None) if one.column in left_out else _of_column(one, found[one.feature], found)
         if array is not None:  # a missing value is plain
             arrays[one.name] = array
     return arrays

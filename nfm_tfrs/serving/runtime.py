@@ -27,6 +27,13 @@ def check_installed(*packages: str) -> None:
             )
 
 
+def as_tensor(values: np.ndarray) -> Any:
+    """Returns an array as TensorFlow's tensor; objects are strings."""
+    from nfm_tfrs.keras_compat import tf
+
+    return tf.constant(values, tf.string) if values.dtype == object else tf.constant(values)
+
+
 def opened(folder: Path, signature: Signature) -> "SavedModel | Onnx":
     """Returns what runs the export in a folder.
 
@@ -64,12 +71,7 @@ class SavedModel:
 
     def run(self, name: str, arrays: Arrays) -> Mapping[str, np.ndarray]:
         """Returns the outputs of a signature, by their names."""
-        from nfm_tfrs.keras_compat import tf
-
-        tensors = {
-            key: tf.constant(values, tf.string) if values.dtype == object else tf.constant(values)
-            for key, values in arrays.items()
-        }
+        tensors = {key: as_tensor(values) for key, values in arrays.items()}
         return {key: value.numpy() for key, value in self.function(name)(**tensors).items()}
 
 

@@ -129,7 +129,7 @@ def _traced(served: Served, name: str) -> Any:
         return _function(lambda examples: served.of_examples(examples)).get_concrete_function(given)
     user = served.user if name == "rank" else ()
     specs = [
-        _spec(one, traced, once=(one.bag or one.column) in user)
+        _spec(one, traced, once=one.feature in user)
         for one, traced in zip(served.inputs, _traced_names(served.inputs), strict=True)
     ]
     compute = served.ranked if name == "rank" else served.default

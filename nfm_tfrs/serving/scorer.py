@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from nfm_tfrs.serving.rows import NUMPY, Arrays, arrays_of, arrays_of_row, is_row, plain_value
-from nfm_tfrs.serving.runtime import Onnx, SavedModel, opened
+from nfm_tfrs.serving.runtime import Onnx, SavedModel, as_tensor, opened
 from nfm_tfrs.serving.signature import Input, Signature
 from nfm_tfrs.written import first_line
 
@@ -88,7 +88,7 @@ class Scorer:
         """
         if "rank" not in self.signature.names:
             raise ValueError("This export has no signature rank. Export the model with user= (--user COLUMN,…).")
-        once = [one for one in self.signature.inputs if (one.bag or one.column) in self.signature.user]
+        once = [one for one in self.signature.inputs if one.feature in self.signature.user]
         each = [one for one in self.signature.inputs if one not in once]
         if not isinstance(user, Mapping):
             raise ValueError(f"The user is one row, a dict of values; received {type(user).__name__}. Give a dict.")
@@ -156,9 +156,7 @@ def _flat_function(runtime: SavedModel, signature: Signature, packed: _Packed) -
     concrete = tf.function(compute, autograph=False).get_concrete_function(*specs)
 
     def run(arrays: list[np.ndarray]) -> Outputs:
-        found = concrete(
-            *(tf.constant(array, tf.string) if array.dtype == object else tf.constant(array) for array in arrays)
-        )
+        found = concrete(*map(as_tensor, arrays))
         return {name: value.numpy() for name, value in zip(signature.outputs, found, strict=True)}
 
     return run

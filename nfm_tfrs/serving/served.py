@@ -62,7 +62,7 @@ class Served:
 
     def ranked(self, given: Tensors) -> dict[str, tf.Tensor]:
         """Returns the outputs of candidates, `[candidates]`: the user's columns come once, `[1]`."""
-        once = [one for one in self.inputs if (one.bag or one.column) in self.user]
+        once = [one for one in self.inputs if one.feature in self.user]
         each = [one for one in self.inputs if one not in once]
         user, candidates = columns_of(once, given), columns_of(each, given)
         if not self.computes_fields:

@@ -61,6 +61,11 @@ class Input:
     marks: tuple[float, ...] = ()
 
     @property
+    def feature(self) -> str:
+        """Name of the feature that it is a part of: the bag's, of its lengths and weights."""
+        return self.bag or self.column
+
+    @property
     def missing(self) -> Any:
         """The value that means missing."""
         return MISSING[self.dtype]

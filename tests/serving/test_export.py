@@ -51,7 +51,7 @@ def test_a_quantized_table_costs_little(trained, how, tmp_path):
     assert saved > table.nbytes * (0.64 if how == "int8" else 0.49) - 4000
     assert found.quality["export"]["auc"] == pytest.approx(found.quality["model"]["auc"], abs=2e-3)
     assert found.quality["export"] != found.quality["model"]
-    assert 0 < found.milliseconds < 1000
+    assert found.milliseconds > 0  # how many is the machine's
     np.testing.assert_array_equal(model.embedding.table.numpy(), table)  # the model is as it was
 
 
