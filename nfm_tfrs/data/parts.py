@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from nfm_tfrs.data.labels import read_labels, read_weights
 from nfm_tfrs.data.pipeline.batches import batches
+from nfm_tfrs.data.pipeline.position import Position
 from nfm_tfrs.features.check import Bag, Columns, checked_arrays
 from nfm_tfrs.features.encoder import IDS, NUMBERS, FeatureEncoder, bag_key
 from nfm_tfrs.features.host import means_missing
@@ -38,9 +39,12 @@ class EncodedPart:
     def __len__(self) -> int:
         return len(self.columns[IDS])
 
-    def dataset(self, batch_size: int, *, shuffle: bool = False, seed: int = 0) -> tf.data.Dataset:
+    def dataset(
+        self, batch_size: int, *, shuffle: bool = False, seed: int = 0, start: Position | None = None
+    ) -> tf.data.Dataset:
         """Returns the part as batches of (columns, label[, weight]); see `batches`."""
-        return batches(self.columns, self.labels, self.weights, batch_size=batch_size, shuffle=shuffle, seed=seed)
+        rows = (self.columns, self.labels, self.weights)
+        return batches(*rows, batch_size=batch_size, shuffle=shuffle, seed=seed, start=start)
 
 
 def encode_part(table: pa.Table, encoder: FeatureEncoder, target: Target | None = None) -> EncodedPart:

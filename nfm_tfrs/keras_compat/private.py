@@ -162,6 +162,35 @@ def steps_taken(model: Any) -> Any:
     return model._train_counter
 
 
+@contextmanager
+def entered_at(model: Any, epoch: int, step: int) -> Iterator[None]:
+    """Has `fit` begin, inside, with a step of an epoch; publicly it begins with the first one of an epoch.
+
+    Keras asks for both where a callback of its own restores a training; it calls no callback of the steps before.
+
+    Args:
+        model: The model.
+        epoch: Number of the epoch, counted from 0.
+        step: Number of the step in it, counted from 0.
+    """
+    model._maybe_load_initial_counters_from_ckpt = lambda steps, initial: (epoch, step)
+    try:
+        yield
+    finally:
+        del model._maybe_load_initial_counters_from_ckpt
+
+
+def random_layers(model: Any) -> list[Any]:
+    """Returns Keras' layers that draw random numbers from a state which nothing can read, of dropout for instance."""
+    kind = tf.keras.__internal__.layers.BaseRandomLayer
+    return [layer for layer in layers_inside(model) if isinstance(layer, kind)]
+
+
+def log_writers(callback: Any) -> list[Any]:
+    """Returns the writers of files that a `TensorBoard` callback has opened; it flushes them only at its end."""
+    return list(callback._writers.values())
+
+
 def set_metrics(model: Any, metrics: Sequence[Any]) -> None:
     """Makes these the metrics that a model tracks, for a model around this one to report.
 
@@ -244,6 +273,9 @@ PRIVATE_NAMES: Mapping[str, Any] = {
     "tf_keras.layers.Layer._non_trainable_weights": own_weights,
     "tf_keras.Model._steps_per_execution": steps_per_execution,
     "tf_keras.Model._train_counter": steps_taken,
+    "tf_keras.Model._maybe_load_initial_counters_from_ckpt": entered_at,
+    "tensorflow.keras.__internal__.layers.BaseRandomLayer": random_layers,
+    "tf_keras.callbacks.TensorBoard._writers": log_writers,
     "tf_keras.layers.Layer._metrics": set_metrics,
     "tf_keras.metrics.MeanMetricWrapper._fn": wrapped_function,
     "tf_keras.metrics.MeanMetricWrapper._fn_kwargs": wrapped_function,

@@ -29,10 +29,12 @@ class Place:
     Attributes:
         epoch: Number of the epoch; None outside of `fit`.
         steps: How many steps `fit` had taken before this epoch.
+        entered: Steps of the first epoch to come that an earlier `fit` has taken.
     """
 
     epoch: int | None = None
     steps: int = 0
+    entered: int = 0
 
     def words(self, training: bool) -> Callable[[int], str]:
         """Returns what gives the words for the batch after so many steps of `fit`.
@@ -74,7 +76,8 @@ class _Follow(keras.callbacks.Callback):
         self._place, self._steps = place, steps
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._place.epoch, self._place.steps = epoch + 1, int(self._steps.numpy())
+        self._place.epoch, self._place.steps = epoch + 1, int(self._steps.numpy()) - self._place.entered
+        self._place.entered = 0
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         loss = (logs or {}).get("loss", 0.0)

@@ -149,10 +149,23 @@ class TaskModel(tfrs.Model):
         callbacks.set_directions(given.get("callbacks"), callbacks.directions(losses, self.task, self._task_name))
         if given.get("class_weight"):
             given = with_class_weights(given, self.label)
-        length = int(x.cardinality()) if isinstance(x, tf.data.Dataset) else 0
+        # Of batches without end, as many as an epoch shall have.
+        length = given.get("steps_per_epoch") or int(x.cardinality()) if isinstance(x, tf.data.Dataset) else 0
         steps = 1 if callbacks.look_at_steps(given.get("callbacks")) else max(1, min(self._most_steps, length))
         with self._steps_an_execution(steps), own_words(), self._place.followed(self, given):
             return super().fit(**given)
+
+    @contextmanager
+    def entered_at(self, epoch: int, step: int) -> Iterator[None]:
+        """Has `fit` begin, inside, with a step of an epoch; the batches before it are behind, as messages count them.
+
+        Args:
+            epoch: Number of the epoch, counted from 0.
+            step: Number of the step in it, counted from 0.
+        """
+        self._place.entered = step
+        with private.entered_at(self, epoch, step):
+            yield
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """Evaluates as Keras' `evaluate` does; refuses the batches that `fit` refuses."""

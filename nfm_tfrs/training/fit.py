@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from nfm_tfrs.data.parts import EncodedPart
 from nfm_tfrs.data.pipeline.batches import plain_errors
 from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.models.stop import LossNotFinite
+from nfm_tfrs.training.resume import Course
 
 
 def adapt_labels(model: Any, train: EncodedPart) -> None:
@@ -33,6 +35,7 @@ def fit(
     patience: int,
     callbacks: Sequence[Any] = (),
     tensorboard: Path | None = None,
+    course: Course | None = None,
 ) -> dict[str, list[float]]:
     """Fits a compiled model and leaves it with the weights of its best epoch on the validation data.
 
@@ -46,6 +49,7 @@ def fit(
         patience: Epochs without a better validation score before it stops.
         callbacks: Further Keras callbacks, such as one that shows progress.
         tensorboard: Folder for TensorBoard logs; none are written without it.
+        course: Where a training with checkpoints begins, whose batches begin there and have no end.
 
     Returns:
         The value of each metric, epoch by epoch.
@@ -60,9 +64,20 @@ def fit(
     if tensorboard is not None:
         chosen.append(keras.callbacks.TensorBoard(str(tensorboard)))
     chosen += callbacks
+    entering: Any = nullcontext()
+    if course is not None:
+        chosen = course.followed_by(chosen, stopping)
+        entering = model.entered_at(*course.start)
     try:
-        with plain_errors():
-            history = model.fit(train_data, validation_data=valid_data, epochs=epochs, callbacks=chosen, verbose=0)
+        with plain_errors(), entering:
+            history = model.fit(
+                train_data,
+                validation_data=valid_data,
+                epochs=epochs,
+                steps_per_epoch=None if course is None else course.steps,
+                callbacks=chosen,
+                verbose=0,
+            )
     except LossNotFinite as error:
         # Keras keeps the weights of the first epoch whatever their score.
         if stopping.best_weights is None or not np.isfinite(stopping.best):

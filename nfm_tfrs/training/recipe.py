@@ -1,5 +1,6 @@
 """A model and how it is trained, in one object that builds, compiles and trains it, and that a best.json holds."""
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from nfm_tfrs import arguments
 from nfm_tfrs.configuration import OPTIMIZERS, ROW_WISE, Configuration, RateSchedule
 from nfm_tfrs.evidence import Winner
 from nfm_tfrs.features.spec import FeatureSpec
+from nfm_tfrs.runs.checkpoint import Checkpoints
 from nfm_tfrs.runs.folder import read_features
 from nfm_tfrs.runs.record import RunRecord
 from nfm_tfrs.written import check_format, read, read_file, reason
@@ -17,6 +19,8 @@ from tfrs_registry import get_model, models
 
 if TYPE_CHECKING:
     from nfm_tfrs.data.parts import Prepared
+    from nfm_tfrs.data.pipeline.position import Position
+    from nfm_tfrs.training.resume import Course
 
 # Chosen on validation: benchmarks/quality/movielens.py
 EPOCHS = 50
@@ -32,10 +36,12 @@ class Trained:
     Args:
         model: The model with its best weights.
         history: The value of each metric, epoch by epoch.
+        resumed: At which steps the training went on from a checkpoint, counted from the first pass on.
     """
 
     model: Any
     history: dict[str, list[float]]
+    resumed: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,23 +147,31 @@ class Recipe(Configuration):
         patience: int = PATIENCE,
         callbacks: Sequence[Any] = (),
         tensorboard: Path | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> Trained:
         """Trains a new model, stops early on the validation rows, and keeps the best weights.
 
         Args:
             data: The prepared rows; see `nfm_tfrs.data.prepare`.
-            rows: Batches of the training rows where they do not fit into memory; see `nfm_tfrs.data.stream`.
+            rows: Batches of the training rows where they do not fit into memory; see `nfm_tfrs.data.stream`. With
+                checkpoints a function that returns them: a pass for None, or from a `Position` on without end.
             seed: Seed of the weights, of dropout and of the order of rows.
             epochs: Passes over the training rows at most; as many as the recipe's passes if not given.
             patience: Epochs without a better validation score before it stops.
             callbacks: Further Keras callbacks, such as one that shows progress.
-            tensorboard: Folder for TensorBoard logs; none are written without it.
+            tensorboard: Folder for TensorBoard logs; none are written without it. With checkpoints one of this training
+                alone: what was logged behind the checkpoint that it goes on from is taken out.
+            checkpoints: Where and how often to write down where the training is. Where there are such, it goes on from
+                the last one, bit for bit as if it had never ended: weights, optimizer, order of rows, dropout, metrics
+                and history, on the same machine, versions and threads.
 
         Returns:
             The model with the weights of its best epoch, and the metrics of each epoch.
 
         Raises:
-            ValueError: An argument out of its range, a loss that became infinite or NaN, or what `build` refuses.
+            ValueError: An argument out of its range, a loss that became infinite or NaN, checkpoints of another
+                training, or what `build` refuses.
+            OSError: Nothing can be written into the checkpoints' folder.
         """
         if epochs is not None:
             arguments.count("epochs", epochs)
@@ -165,31 +179,64 @@ class Recipe(Configuration):
         from nfm_tfrs.keras_compat import keras
         from nfm_tfrs.training.fit import adapt_labels, fit
 
-        if rows is None:
-            rows = data.train.dataset(self.batch_size, shuffle=True, seed=seed)
         passes = EPOCHS if self.passes is None else self.passes
+        epochs = epochs or math.ceil(passes)
+        course = None
+        if checkpoints is not None:
+            told = {"seed": seed, "epochs": epochs, "patience": patience}
+            course = self._course(checkpoints, data, rows, told, tensorboard)
+        start = None if course is None else course.start
+        if rows is None:
+            rows = data.train.dataset(self.batch_size, shuffle=True, seed=seed, start=start)
+        elif callable(rows):
+            rows = rows(start)
+        steps = len(rows) if course is None else course.steps
         keras.utils.set_random_seed(seed)
-        model = self.build(data.features, steps=math.ceil(passes * len(rows)) if self.schedule == "cosine" else None)
+        model = self.build(data.features, steps=math.ceil(passes * steps) if self.schedule == "cosine" else None)
         if "train" in data.encoded:
             adapt_labels(model, data.train)
         history = fit(
             model,
             rows,
             data.valid.dataset(4096),
-            epochs=epochs or math.ceil(passes),
+            epochs=epochs,
             patience=patience,
             callbacks=callbacks,
             tensorboard=tensorboard,
+            course=course,
         )
-        return Trained(model, history)
+        return Trained(model, history, () if course is None else course.resumed)
 
-    def stream(self, paths: Sequence[str | Path], data: "Prepared", *, seed: int) -> Any:
+    def _course(
+        self, checkpoints: Checkpoints, data: "Prepared", rows: Any, told: Mapping[str, Any], logs: Path | None
+    ) -> "Course":
+        """Where a training with checkpoints begins, and what makes it another than others."""
+        from nfm_tfrs.data.parts import fingerprint
+        from nfm_tfrs.training.resume import Course
+
+        if rows is None:
+            steps, parts = -(-len(data.train) // self.batch_size), [data.train, data.valid]
+        elif callable(rows):
+            steps, parts = len(rows(None)), [data.valid]
+        else:
+            raise ValueError(
+                f"With checkpoints rows is a function of the position to begin at; received {type(rows).__name__}. "
+                "Give lambda start: recipe.stream(paths, data, seed=seed, start=start)."
+            )
+        features = hashlib.sha256(data.features.to_json().encode()).hexdigest()
+        known = {**self.without_features().to_json(), **told, "features": features, "rows": fingerprint(*parts)}
+        return Course(checkpoints, known, steps=steps, epochs=told["epochs"], logs=logs)
+
+    def stream(
+        self, paths: Sequence[str | Path], data: "Prepared", *, seed: int, start: "Position | None" = None
+    ) -> Any:
         """Returns the batches of training rows that do not fit into memory, for `fit` to train on.
 
         Args:
             paths: The Parquet files of the rows.
             data: The other rows, prepared with `stream=True`; where it holds the encoded rows too, they are taken.
             seed: Seed of the order of rows.
+            start: Where an iterator begins, without end; None makes each iterator a pass.
         """
         from nfm_tfrs.data.pipeline.streaming import stream
 
@@ -203,6 +250,7 @@ class Recipe(Configuration):
             seed=seed,
             transform=data.encoder.encode_arrays,
             encoded=data.encoded.get("train"),
+            start=start,
         )
 
     def _made(self, features: FeatureSpec | None) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from nfm_tfrs.data.pipeline.generator import untuned
+from nfm_tfrs.data.pipeline.position import Position
 from nfm_tfrs.features.check import Bag, Columns
 from nfm_tfrs.keras_compat import tf
 
@@ -27,6 +28,7 @@ def batches(
     shuffle: bool,
     seed: int,
     drop_remainder: bool = False,
+    start: Position | None = None,
 ) -> tf.data.Dataset:
     """Returns the rows in memory as a dataset of (features, label), or (features, label, weight), batches.
 
@@ -41,6 +43,7 @@ def batches(
         shuffle: Whether to permute the rows.
         seed: Seed of the permutations.
         drop_remainder: Whether to leave a last partial batch out; the batch size is then static.
+        start: Where an iterator begins; it then goes on pass after pass without end. None makes each iterator a pass.
 
     Returns:
         A dataset of known cardinality. Features are a dict of tensors `[b]` or `[b, k]` and ragged tensors
@@ -67,6 +70,7 @@ def batches(
         permutation if shuffle else None,
         batch_size=batch_size,
         drop_remainder=drop_remainder,
+        start=start,
     )
 
 
@@ -78,6 +82,7 @@ def batches_in_order(
     *,
     batch_size: int,
     drop_remainder: bool = False,
+    start: Position | None = None,
 ) -> tf.data.Dataset:
     """Returns batches as `batches` does, in any order of the rows; memory-mapped columns stay where they are.
 
@@ -89,6 +94,7 @@ def batches_in_order(
             None leaves the rows as they are.
         batch_size: Rows a batch; the last one holds what is left.
         drop_remainder: Whether to leave a last partial batch out; the batch size is then static.
+        start: Where an iterator begins; it then goes on pass after pass without end. None makes each iterator a pass.
 
     Raises:
         ValueError: No rows, or columns of different length.
@@ -110,8 +116,8 @@ def batches_in_order(
 
     num_batches = num_rows // batch_size if drop_remainder else -(-num_rows // batch_size)
 
-    def cut(rows: tf.Tensor | None) -> tf.data.Dataset:
-        """All batches of these rows, `[n]` int64; of the rows as they are if None."""
+    def cut(rows: tf.Tensor | None, first: Any = 0) -> tf.data.Dataset:
+        """The batches of these rows, `[n]` int64, from the first on; of the rows as they are if None."""
 
         def batch(start: tf.Tensor) -> Any:
             if rows is None:
@@ -122,22 +128,31 @@ def batches_in_order(
             features = packing.unpack(columns_of_batch)
             return (features, *targets_of_batch) if targets else features
 
-        return tf.data.Dataset.range(0, num_batches * batch_size, batch_size).map(batch)
+        return tf.data.Dataset.range(first * batch_size, num_batches * batch_size, batch_size).map(batch)
 
-    if order is None:
-        dataset = cut(None)
+    def rows_of(epoch: tf.Tensor) -> tf.Tensor | None:
+        if order is None:
+            return None
+        return tf.ensure_shape(tf.numpy_function(order, [epoch], tf.int64), [num_rows])
+
+    if start is not None:
+        begin = start
+
+        def from_position(epoch: tf.Tensor) -> tf.data.Dataset:
+            return cut(rows_of(epoch), tf.where(epoch == begin.epoch, tf.constant(begin.step, tf.int64), 0))
+
+        dataset = tf.data.Dataset.range(begin.epoch, tf.int64.max).flat_map(from_position)
+        size = tf.data.INFINITE_CARDINALITY
     else:
         epochs = itertools.count()
 
-        def rows_of_epoch(_: np.ndarray) -> np.ndarray:
-            return order(next(epochs))
-
-        def epoch(start: tf.Tensor) -> tf.data.Dataset:
-            return cut(tf.ensure_shape(tf.numpy_function(rows_of_epoch, [start], tf.int64), [num_rows]))
+        def next_epoch(_: tf.Tensor) -> tf.data.Dataset:
+            return cut(rows_of(tf.numpy_function(lambda: np.int64(next(epochs)), [], tf.int64)))
 
         # Not from_generator: see `dataset_of`.
-        dataset = tf.data.Dataset.range(1).flat_map(epoch)
-    return untuned(dataset.apply(tf.data.experimental.assert_cardinality(num_batches)).prefetch(BATCHES_AHEAD))
+        dataset = cut(None) if order is None else tf.data.Dataset.range(1).flat_map(next_epoch)
+        size = num_batches
+    return untuned(dataset.apply(tf.data.experimental.assert_cardinality(size)).prefetch(BATCHES_AHEAD))
 
 
 class Packing:

@@ -14,7 +14,7 @@ Elements = Generator[Sequence[np.ndarray], None, None]
 
 
 def dataset_of(
-    generate: Callable[[int], Elements], signature: Sequence[tf.TensorSpec], *, size: int, ahead: int
+    generate: Callable[[int], Elements], signature: Sequence[tf.TensorSpec], *, size: int | None, ahead: int
 ) -> tf.data.Dataset:
     """Returns the elements of `generate(e)` for the e-th iterator of the dataset, counted from 0.
 
@@ -25,7 +25,7 @@ def dataset_of(
     Args:
         generate: Called with the number of the iterator; the generator is closed when it ends or the iterator is left.
         signature: Dtypes and shapes of an element's arrays.
-        size: Number of elements.
+        size: Number of elements; None of a generator without end.
         ahead: How many elements are generated before they are asked for.
 
     Example:
@@ -44,10 +44,11 @@ def dataset_of(
             arrays = tf.numpy_function(under_way.next, [token], [spec.dtype for spec in signature])
             return tuple(tf.ensure_shape(array, spec.shape) for array, spec in zip(arrays, signature, strict=True))
 
-        return tf.data.Dataset.range(size).map(element).prefetch(ahead)
+        return tf.data.Dataset.range(tf.int64.max if size is None else size).map(element).prefetch(ahead)
 
     dataset = tf.data.Dataset.range(1).flat_map(elements)
-    return untuned(dataset.apply(tf.data.experimental.assert_cardinality(size)))
+    cardinality = tf.data.INFINITE_CARDINALITY if size is None else size
+    return untuned(dataset.apply(tf.data.experimental.assert_cardinality(cardinality)))
 
 
 def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:

@@ -1,5 +1,6 @@
 """Batches for Keras from Parquet files of any size, a window of rows in memory at a time."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +9,7 @@ import numpy as np
 from nfm_tfrs.data.parts import EncodedPart
 from nfm_tfrs.data.pipeline.batches import Packing, batches_in_order, check_batch_size
 from nfm_tfrs.data.pipeline.generator import Elements, dataset_of
+from nfm_tfrs.data.pipeline.position import Position
 from nfm_tfrs.data.pipeline.windows import SAMPLE_ROWS, Paths, Reader, Transform
 from nfm_tfrs.data.readers.parquet import RowGroup
 from nfm_tfrs.features.check import Bag, Columns
@@ -32,6 +34,7 @@ def stream(
     transform: Transform | None = None,
     encoded: EncodedPart | None = None,
     window_rows: int | None = None,
+    start: Position | None = None,
 ) -> tf.data.Dataset:
     """Returns Parquet files as a dataset of (features, label[, weight]) batches that never holds a whole file.
 
@@ -53,6 +56,7 @@ def stream(
             cache holds them. The batches are the same, but come from there.
         window_rows: Rows permuted together, rounded down to whole batches, at least one batch. Resident memory grows
             by several times a window. None takes as many rows as fill about 24 MB.
+        start: Where an iterator begins; it then goes on pass after pass without end. None makes each iterator a pass.
 
     Returns:
         A dataset of known cardinality, of batches like those of `nfm_tfrs.data.batches`.
@@ -76,7 +80,7 @@ def stream(
         return [groups[n] for n in random.permutation(len(groups))], random.permutation
 
     if encoded is None:
-        return _batches_of_files(reader, orders, batch_size, window_rows)
+        return _batches_of_files(reader, orders, batch_size, window_rows, start)
     if len(encoded) != num_rows:
         raise ValueError(f"The files have {num_rows} rows, but {len(encoded)} were encoded. Encode them again.")
     if (encoded.weights is None) != (target.weight is None):
@@ -88,11 +92,12 @@ def stream(
 
     # None, not the numbers in their order: slices are cut faster than rows are gathered.
     order = numbers if shuffle else None
-    return batches_in_order(encoded.columns, encoded.labels, encoded.weights, order, batch_size=batch_size)
+    targets = (encoded.labels, encoded.weights)
+    return batches_in_order(encoded.columns, *targets, order, batch_size=batch_size, start=start)
 
 
 def _batches_of_files(
-    reader: Reader, orders: Callable[[int], Orders], batch_size: int, window_rows: int
+    reader: Reader, orders: Callable[[int], Orders], batch_size: int, window_rows: int, start: Position | None
 ) -> tf.data.Dataset:
     """Returns the batches of what is read window by window."""
     packing = Packing(reader.columns(reader.sample[0]))
@@ -102,17 +107,27 @@ def _batches_of_files(
         tf.TensorSpec([None, reader.sample[1].shape[1]], tf.float32),
     ]
 
-    def elements(epoch: int) -> Elements:
+    def elements(epoch: int, first: int = 0) -> Elements:
         groups, permutation = orders(epoch)
-        for table, targets in reader.gathered(groups, window_rows):
+        windows, row = divmod(first * batch_size, window_rows)
+        for _ in range(windows):  # which draw from the same numbers as those behind them
+            permutation(window_rows)
+        for table, targets in reader.gathered(groups, window_rows, skip=windows * window_rows):
             columns = packing.pack(reader.columns(table))
             # Deleted, as `columns` below: what a name still holds is in memory while the next window is read.
             del table
             order = permutation(len(targets))
-            for start in range(0, len(targets), batch_size):
-                rows = order[start : start + batch_size]
+            for begin in range(row, len(targets), batch_size):
+                rows = order[begin : begin + batch_size]
                 yield [*_flat({name: _taken(column, rows) for name, column in columns.items()}, sample), targets[rows]]
+            row = 0
             del columns
+
+    def endless(_: int) -> Elements:
+        assert start is not None
+        yield from elements(*start)
+        for epoch in itertools.count(start.epoch + 1):
+            yield from elements(epoch)
 
     def unpacked(*parts: tf.Tensor) -> tuple[Any, ...]:
         *flat, targets = parts
@@ -120,6 +135,8 @@ def _batches_of_files(
 
     num_batches = -(-reader.files.num_rows // batch_size)
     ahead = max(window_rows // batch_size // 2, 1)  # training goes on with half a window while the next one is read
+    if start is not None:
+        return dataset_of(endless, signature, size=None, ahead=ahead).map(unpacked)
     return dataset_of(elements, signature, size=num_batches, ahead=ahead).map(unpacked)
 
 

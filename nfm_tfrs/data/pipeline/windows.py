@@ -84,15 +84,19 @@ class Reader:
         arrays = {name: _one_chunk(table.column(name)) for name in table.column_names}
         return raw_columns(arrays, self.spec) if self.transform is None else self.transform(arrays)
 
-    def gathered(self, row_groups: Iterable[RowGroup], num_rows: int) -> Iterator[Window]:
-        """Yields windows of `num_rows`, across row groups; the last holds what is left."""
+    def gathered(self, row_groups: Iterable[RowGroup], num_rows: int, *, skip: int = 0) -> Iterator[Window]:
+        """Yields windows of `num_rows`, across row groups, from row `skip` on; the last holds what is left."""
+        row_groups = list(row_groups)
+        while row_groups and row_groups[0].num_rows <= skip:  # not read at all
+            skip -= row_groups.pop(0).num_rows
         tables: list[pa.Table] = []
         targets: list[np.ndarray] = []
         waiting = 0
         for table, target in self.windows(row_groups, min(num_rows, READ_ROWS)):
-            tables.append(table)
-            targets.append(target)
-            waiting += table.num_rows
+            tables.append(table.slice(skip))  # nothing is left of one that ends before
+            targets.append(target[skip:])
+            waiting += tables[-1].num_rows
+            skip = max(skip - table.num_rows, 0)
             del table
             while waiting >= num_rows:
                 all_tables, all_targets = pa.concat_tables(tables), np.concatenate(targets)

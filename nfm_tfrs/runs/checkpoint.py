@@ -1,0 +1,285 @@
+"""The last checkpoints of a training in a folder: each written whole or not at all, and verified when it is read."""
+
+import json
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nfm_tfrs import arguments
+from nfm_tfrs.runs.files import remove, writing
+from nfm_tfrs.written import first_line, read, read_object
+
+_FORMAT = 1  # to be raised with each change of what is written here, or of what it means
+_NAME = re.compile(r"(step|best)-\d{12}")
+_STATE = "state"
+_FILES = "checkpoint"  # how the names of TensorFlow's files begin
+_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # how TensorFlow names a variable's value in its checkpoints
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoints:
+    """Where and how often a training writes down where it is, to go on from there after whatever ended it.
+
+    Without minutes and steps, as often as keeps the time of writing below a fiftieth of the training's.
+
+    Args:
+        folder: Where they lie, made if it is not there; one training's alone.
+        minutes: Minutes between two checkpoints.
+        steps: Training steps between two checkpoints.
+        keep: How many are kept, the last ones.
+        of: What makes this training another than others, beside what whoever trains knows, plain JSON types by name.
+
+    Raises:
+        ValueError: Minutes, steps or a number to keep that are not above 0, or both minutes and steps.
+    """
+
+    folder: Path
+    minutes: float | None = None
+    steps: int | None = None
+    keep: int = 2
+    of: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", Path(self.folder))
+        if self.minutes is not None and self.steps is not None:
+            raise ValueError(
+                "minutes and steps both say how often a checkpoint is written; received "
+                f"{self.minutes!r} and {self.steps!r}. Give one of them."
+            )
+        if self.minutes is not None:
+            arguments.positive("minutes", self.minutes)
+        if self.steps is not None:
+            arguments.count("steps", self.steps)
+        arguments.count("keep", self.keep)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where a training was, beside its numbers.
+
+    Args:
+        of: What makes the training another than others, plain JSON types by name.
+        epoch: Passes over the rows that were behind it.
+        step: Batches of the pass that were behind it.
+        steps: Batches of a pass.
+        epochs: Passes at most.
+        resumed: At which steps it went on, counted from the first pass on.
+        history: The value of each metric, epoch by epoch.
+        callbacks: Numbers of each callback by attribute, by the callback's place and class.
+        best: Name of the folder beside this one with the weights of the best epoch; None before there is one.
+        logs: Bytes of each log file, by its path in the logs' folder.
+    """
+
+    of: Mapping[str, Any]
+    epoch: int
+    step: int
+    steps: int
+    epochs: int
+    resumed: tuple[int, ...] = ()
+    history: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    callbacks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    best: str | None = None
+    logs: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def done(self) -> int:
+        """Steps that were behind it, of all passes."""
+        return self.epoch * self.steps + self.step
+
+    @property
+    def total(self) -> int:
+        """Steps of all passes, where nothing stops the training early."""
+        return self.epochs * self.steps
+
+    def to_json(self) -> str:
+        """Returns this as text; numbers come back to the bit."""
+        return json.dumps({"format": _FORMAT, **vars(self)})
+
+    @classmethod
+    def from_json(cls, text: str) -> "Progress":
+        """Returns what `to_json` wrote.
+
+        Raises:
+            KeyError: Something is not there.
+            TypeError: Something is not of its type.
+            ValueError: It is no JSON, or of another version.
+        """
+        written = read_object(json.loads(text))
+        if read(written, "format", int) != _FORMAT:
+            raise ValueError("another version of nfm-tfrs wrote it")
+        return cls(
+            of=read(written, "of", Mapping),
+            epoch=read(written, "epoch", int),
+            step=read(written, "step", int),
+            steps=read(written, "steps", int),
+            epochs=read(written, "epochs", int),
+            resumed=tuple(read(written, "resumed", list)),
+            history=read(written, "history", Mapping),
+            callbacks=read(written, "callbacks", Mapping),
+            best=read(written, "best", str | None),
+            logs=read(written, "logs", Mapping),
+        )
+
+
+class Checkpoint:
+    """One checkpoint, read whole once, so that what is damaged is found before anything is taken from it.
+
+    Args:
+        path: Its folder.
+
+    Attributes:
+        progress: Where the training was.
+
+    Raises:
+        Exception: It is damaged; of such files TensorFlow raises anything.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._reader = _whole(path)
+        self.progress = _progress(self._reader)
+        self._best = None if self.progress.best is None else _whole(path.with_name(self.progress.best))
+
+    def load(self, variables: Mapping[str, Sequence[Any]]) -> None:
+        """Gives variables the values that they had.
+
+        Args:
+            variables: As they were given to `write_checkpoint`.
+
+        Raises:
+            ValueError: They are others than those that were written.
+        """
+        shapes = self._reader.get_variable_to_shape_map()
+        for name, listed in variables.items():
+            wanted = {f"{name}/{number}{_VALUE}": list(variable.shape) for number, variable in enumerate(listed)}
+            found = {key: shape for key, shape in shapes.items() if key.startswith(f"{name}/")}
+            if wanted != found:
+                raise ValueError(
+                    f"The checkpoint {self.path} holds other {name} than this training's: another version wrote it. "
+                    "Remove its folder to start anew."
+                )
+            for key, variable in zip(wanted, listed, strict=True):
+                variable.assign(self._reader.get_tensor(key))
+
+    def best_weights(self) -> list[Any] | None:
+        """Returns the weights of the best epoch, arrays; None before there is one."""
+        if self._best is None:
+            return None
+        count = len(self._best.get_variable_to_shape_map()) - 1  # TensorFlow's own entry beside them
+        return [self._best.get_tensor(f"weights/{number}{_VALUE}") for number in range(count)]
+
+    def check(self, of: Mapping[str, Any]) -> None:
+        """Checks that it is of the training that is to go on.
+
+        Args:
+            of: What makes that one another than others; what only one of the two knows is not compared.
+
+        Raises:
+            ValueError: Something differs.
+        """
+        for name, was in sorted(_flat(self.progress.of).items()):
+            now = _flat(of).get(name, was)
+            if now != was:
+                raise ValueError(
+                    f"The checkpoints in {self.path.parent} are of another training, whose {name} was {was!r:.60}; "
+                    f"received {now!r:.60}. Give what it had, or remove the folder to start anew."
+                )
+
+
+def last_checkpoint(folder: Path) -> Checkpoint | None:
+    """Returns the last whole checkpoint of a folder; None where there is none. Damaged ones are passed over, said."""
+    for path in reversed(_written(folder, "step")):
+        try:
+            return Checkpoint(path)
+        except Exception as error:  # noqa: BLE001 - of a damaged file TensorFlow raises anything
+            warnings.warn(f"The checkpoint {path} is damaged and passed over: {first_line(error):.200}.", stacklevel=2)
+    return None
+
+
+def write_checkpoint(checkpoints: Checkpoints, progress: Progress, variables: Mapping[str, Sequence[Any]]) -> None:
+    """Writes a checkpoint, and then removes what is no longer needed.
+
+    Args:
+        checkpoints: Where, and how many are kept.
+        progress: Where the training is.
+        variables: Its variables, by what they are.
+
+    Raises:
+        FullDiskError: The disk is full; the checkpoints before stay.
+        OSError: It cannot be written.
+    """
+    from nfm_tfrs.keras_compat import tf  # here, as below: settings are told without TensorFlow
+
+    _write(checkpoints.folder / f"step-{progress.done:012d}", {**variables, _STATE: tf.Variable(progress.to_json())})
+    written = _written(checkpoints.folder, "step")
+    kept = written[-checkpoints.keep :]
+    needed = {_best_of(path) for path in kept}
+    for path in [*written, *_written(checkpoints.folder, "best")]:
+        if path not in kept and path.name not in needed:
+            remove(path)
+
+
+def write_best(checkpoints: Checkpoints, epoch: int, weights: Sequence[Any]) -> str:
+    """Writes the weights of the best epoch, and returns the name of their folder beside the checkpoints.
+
+    Args:
+        checkpoints: Where.
+        epoch: Number of the epoch, counted from 0.
+        weights: Variables that hold them.
+
+    Raises:
+        FullDiskError: The disk is full; what was written before stays.
+        OSError: It cannot be written.
+    """
+    name = f"best-{epoch:012d}"
+    _write(checkpoints.folder / name, {"weights": weights})
+    return name
+
+
+def _write(path: Path, variables: Mapping[str, Any]) -> None:
+    from nfm_tfrs.keras_compat import tf
+
+    with writing(path, overwrite=True) as unfinished:
+        unfinished.mkdir()
+        tf.train.Checkpoint(**variables).write(str(unfinished / _FILES))
+
+
+def _written(folder: Path, kind: str) -> list[Path]:
+    """The folders of a kind, the oldest first; unfinished ones have other names."""
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path for path in found if _NAME.fullmatch(path.name) and path.name.startswith(kind))
+
+
+def _whole(path: Path) -> Any:
+    """TensorFlow's reader of a checkpoint all of whose values have the checksums that they were written with."""
+    from nfm_tfrs.keras_compat import tf
+
+    reader = tf.train.load_checkpoint(str(path / _FILES))
+    for key in reader.get_variable_to_shape_map():
+        reader.get_tensor(key)
+    return reader
+
+
+def _progress(reader: Any) -> Progress:
+    return Progress.from_json(reader.get_tensor(_STATE + _VALUE).decode())
+
+
+def _best_of(path: Path) -> str | None:
+    """The name of the best weights' folder that a checkpoint needs; None of one that is damaged."""
+    from nfm_tfrs.keras_compat import tf
+
+    try:
+        return _progress(tf.train.load_checkpoint(str(path / _FILES))).best
+    except Exception:  # noqa: BLE001 - of a damaged file TensorFlow raises anything
+        return None
+
+
+def _flat(settings: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """Settings inside settings as one dict, by their names with dots between."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        found |= _flat(value, f"{before}{name}.") if isinstance(value, Mapping) else {before + name: value}
+    return found
