@@ -1,7 +1,8 @@
 """`nfm-tfrs train`: from a file to a run's folder."""
 
+import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -12,6 +13,7 @@ import typer
 from nfm_tfrs import arguments
 from nfm_tfrs.cli.interruption import Interruption, interrupted_run
 from nfm_tfrs.cli.options import Overwrite, Rows, Seed, Trust, check_arguments, column_of
+from nfm_tfrs.cli.resuming import ResumeOptions
 from nfm_tfrs.cli.settings import with_options
 from nfm_tfrs.cli.terminal import (
     TrainingProgress,
@@ -22,9 +24,12 @@ from nfm_tfrs.cli.terminal import (
     print_rates,
     show_warning,
 )
+from nfm_tfrs.data.readers.parquet import footers
+from nfm_tfrs.data.readers.table import find_files
 from nfm_tfrs.features.spec import FeatureSpec
+from nfm_tfrs.runs.checkpoint import Checkpoints
 from nfm_tfrs.runs.claim import claimed
-from nfm_tfrs.runs.files import FILES, kept_aside
+from nfm_tfrs.runs.files import FILES, LOGS, kept_aside, remove
 from nfm_tfrs.runs.folder import write_run
 from nfm_tfrs.runs.record import RunRecord, Source, as_command
 from nfm_tfrs.training.recipe import PATIENCE, Best, Recipe, Trained
@@ -124,6 +129,7 @@ class RecipeOptions:
 def train(
     rows: Rows,
     recipe: RecipeOptions,
+    resuming: ResumeOptions,
     out: Annotated[Path, typer.Option(help="New folder for the model, features, metrics and curves.")],
     groups: Annotated[str | None, typer.Option(help="Column of users, for the grouped AUC.")] = None,
     stream: Annotated[
@@ -135,51 +141,48 @@ def train(
     trust: Trust = False,
 ) -> None:
     """Train a model on a file: infer its features, stop early on validation, judge once on the test rows."""
-    started = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    command = as_command(["nfm-tfrs", *sys.argv[1:]])
-    replaces = overwrite or interrupted_run(out, command)
-    with trusting(trust), claimed(out, overwrite=replaces, folder=True) as folder:
+    with trusting(trust):
         if stream:
             rows.need_valid("--stream")
-        if recipe.repeat and (stream or tensorboard):
-            raise ValueError("--repeat trains as a search did, in memory and without logs. Leave out the other option.")
+        if recipe.repeat and (stream or tensorboard or resuming.resume):
+            raise ValueError("--repeat trains as a search did, in one go, in memory. Leave out the other option.")
         best = recipe.best()
         told = recipe.recipe(best.recipe, rows.task)
-        target, split = rows.target(told.config["task"]), rows.cut(seed)
-        check_arguments([told.model], recipe.set)
-        features = _known_features(rows, best)
-        rows.check_columns(target, split, features, groups=groups, stream=stream)
-        recipe.check_arguments(told, best.recipe)  # imports TensorFlow
-        data = rows.prepare(target, split, features, keep=[groups] if groups else [], stream=stream)
-        print_features(data.features)
-        users = _users(data, groups)
-        interruption = Interruption()
-        with interruption:
-            batches = told.stream(rows.data, data, seed=seed) if stream else None
-            logs = folder / "tensorboard" if tensorboard else None
-            trained = _trained(told, recipe, best, data, batches, seed, logs, interruption)
-            record = RunRecord(
-                target=target,
-                seed=seed,
-                split=rows.split,
-                groups=groups,
-                recipe=told,
-                epochs=recipe.epochs,
-                patience=None if recipe.repeat else recipe.patience,
-                winner=best.winner if recipe.repeat else None,
-                slices=best.slices if recipe.repeat else None,
-                source=_source(rows, data, stream),
-                versions=versions(),
-                date=started,
-                command=command,
-                interrupted=interruption.ended,
-            )
-            judged = _judged(trained.model, data, users, record)
-            write_run(folder, trained.model, trained.history, judged, record, data.tables.get("valid"))
-        if interruption.ended and out.exists():  # a run, whole or interrupted later than this one
-            raise _ended(interruption, trained, f"{kept_aside(folder, out)}; {out} is as it was.")
+        record = _record(rows, recipe, best, told, groups=groups, stream=stream, seed=seed)
+        if not overwrite and resuming.finished(out, record):
+            console.print(f"{out} is finished: there is nothing left to train.")
+            return
+        replaces = overwrite or interrupted_run(out, record.command)
+        with claimed(out, overwrite=replaces, folder=True) as folder:
+            split = rows.cut(seed)
+            check_arguments([told.model], recipe.set)
+            features = _known_features(rows, best)
+            rows.check_columns(record.target, split, features, groups=groups, stream=stream)
+            recipe.check_arguments(told, best.recipe)  # imports TensorFlow
+            files = {"files": footers(find_files(rows.data, format="parquet"))} if stream else {}
+            checkpoints = resuming.begin(out, {**record.settings, **files})
+            data = rows.prepare(record.target, split, features, keep=[groups] if groups else [], stream=stream)
+            print_features(data.features)
+            users = _users(data, groups)
+            interruption = Interruption()
+            with interruption:
+                training = _Training(told, recipe, best, data, seed, interruption, checkpoints)
+                trained = training.run(rows.data if stream else None, folder / LOGS if tensorboard else None)
+                record = replace(
+                    record,
+                    source=_source(record, data),
+                    interrupted=interruption.ended,
+                    resumed=trained.resumed,
+                )
+                judged = _judged(trained.model, data, users, record)
+                write_run(folder, trained.model, trained.history, judged, record, data.tables.get("valid"))
+            if interruption.ended and out.exists():  # a run, whole or interrupted later than this one
+                raise _ended(interruption, trained, f"{kept_aside(folder, out)}; {out} is as it was.")
     if interruption.ended:
-        raise _ended(interruption, trained, f"{out}, which the same command replaces.")
+        how = "goes on" if resuming.resume else "replaces"
+        raise _ended(interruption, trained, f"{out}, which the same command {how}.")
+    if checkpoints is not None:
+        remove(checkpoints.folder)
     console.print(f"Wrote {', '.join(FILES)} to {out}.")
     interruption.leave()  # heard when the training had ended: the run is whole
 
@@ -223,29 +226,50 @@ def _repeated(best: Best, data: "Prepared", interruption: Interruption) -> Train
     return trained
 
 
-def _trained(
-    told: Recipe,
-    recipe: RecipeOptions,
-    best: Best,
-    data: "Prepared",
-    batches: Any,
-    seed: int,
-    tensorboard: Path | None,
-    interruption: Interruption,
-) -> Trained:
-    if recipe.repeat:
-        return _repeated(best, data, interruption)
-    _say_what_differs(best, recipe, seed)
-    with TrainingProgress(told.model) as progress:
-        return told.fit(
-            data,
-            rows=batches,
-            seed=seed,
-            epochs=recipe.epochs,
-            patience=recipe.patience,
-            callbacks=[progress.callback(), interruption.callback()],
-            tensorboard=tensorboard,
-        )
+@dataclass(frozen=True)
+class _Training:
+    """A training as options told it."""
+
+    told: Recipe
+    options: RecipeOptions
+    best: Best
+    data: "Prepared"
+    seed: int
+    interruption: Interruption
+    checkpoints: Checkpoints | None
+
+    def run(self, streamed: Sequence[str] | None, logs: Path | None) -> Trained:
+        """Trains.
+
+        Args:
+            streamed: The files to read batch by batch; None where the rows are in memory.
+            logs: The folder for TensorBoard logs in the run; None without.
+        """
+        if self.options.repeat:
+            return _repeated(self.best, self.data, self.interruption)
+        _say_what_differs(self.best, self.options, self.seed)
+        # Beside the run, where they outlive a kill.
+        aside = None if logs is None or self.checkpoints is None else self.checkpoints.folder / LOGS
+        with TrainingProgress(self.told.model) as progress:
+            trained = self.told.fit(
+                self.data,
+                rows=None if streamed is None else self._batches(streamed),
+                seed=self.seed,
+                epochs=self.options.epochs,
+                patience=self.options.patience,
+                callbacks=[progress.callback(), self.interruption.callback()],
+                tensorboard=aside or logs,
+                checkpoints=self.checkpoints,
+            )
+        if aside is not None and logs is not None:
+            shutil.copytree(aside, logs)
+        return trained
+
+    def _batches(self, files: Sequence[str]) -> Any:
+        def batches(start: Any = None) -> Any:
+            return self.told.stream(files, self.data, seed=self.seed, start=start)
+
+        return batches if self.checkpoints is not None else batches()
 
 
 def _judged(model: Any, data: "Prepared", users: dict[str, Any], record: RunRecord) -> dict[str, Any]:
@@ -272,15 +296,44 @@ def _judged(model: Any, data: "Prepared", users: dict[str, Any], record: RunReco
     return reports | ({"constant": constants} if constants else {}) | {"intervals": intervals}
 
 
-def _source(rows: Rows, data: "Prepared", stream: bool) -> Source:
+def _record(
+    rows: Rows,
+    recipe: RecipeOptions,
+    best: Best,
+    told: Recipe,
+    *,
+    groups: str | None,
+    stream: bool,
+    seed: int,
+) -> RunRecord:
+    """What the run is told, before any of its rows is read."""
+    return RunRecord(
+        target=rows.target(told.config["task"]),
+        seed=seed,
+        split=rows.split,
+        groups=groups,
+        recipe=told,
+        epochs=recipe.epochs,
+        patience=None if recipe.repeat else recipe.patience,
+        winner=best.winner if recipe.repeat else None,
+        slices=best.slices if recipe.repeat else None,
+        source=Source(
+            data=tuple(rows.data),
+            valid=tuple(rows.valid),
+            test=tuple(rows.test),
+            format=rows.format,
+            stream=stream,
+        ),
+        versions=versions(),
+        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        command=as_command(["nfm-tfrs", *sys.argv[1:]]),
+    )
+
+
+def _source(record: RunRecord, data: "Prepared") -> Source:
+    """The files, and the hash of their rows where these were in memory."""
     from nfm_tfrs.data.parts import fingerprint
 
+    assert record.source is not None
     known = "train" in data.encoded
-    return Source(
-        data=tuple(rows.data),
-        valid=tuple(rows.valid),
-        test=tuple(rows.test),
-        format=rows.format,
-        stream=stream,
-        fingerprint=fingerprint(data.train, data.valid) if known else None,
-    )
+    return replace(record.source, fingerprint=fingerprint(data.train, data.valid) if known else None)

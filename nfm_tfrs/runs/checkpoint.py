@@ -180,13 +180,27 @@ class Checkpoint:
         Raises:
             ValueError: Something differs.
         """
-        for name, was in sorted(_flat(self.progress.of).items()):
-            now = _flat(of).get(name, was)
-            if now != was:
-                raise ValueError(
-                    f"The checkpoints in {self.path.parent} are of another training, whose {name} was {was!r:.60}; "
-                    f"received {now!r:.60}. Give what it had, or remove the folder to start anew."
-                )
+        if (difference := differing(self.progress.of, of)) is not None:
+            name, was, now = difference
+            raise ValueError(
+                f"The checkpoints in {self.path.parent} are of another training, whose {name} was {was}; "
+                f"received {now}. Give what it had, or remove the folder to start anew."
+            )
+
+
+def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, str, str] | None:
+    """Returns the first setting that two trainings do not share: its name, and both values in words; None without.
+
+    Args:
+        before: Settings, plain JSON types by name; settings inside them have names with dots between.
+        now: The other's. What only one of the two has is not compared, but inside a setting of both counts as None.
+    """
+    both = before.keys() & now.keys()
+    one, other = (_flat({name: settings[name] for name in both}) for settings in (before, now))
+    for name in sorted({*one, *other}):
+        if one.get(name) != other.get(name):
+            return name, f"{one.get(name)!r:.60}", f"{other.get(name)!r:.60}"
+    return None
 
 
 def last_checkpoint(folder: Path) -> Checkpoint | None:

@@ -12,6 +12,7 @@ from nfm_tfrs import full_disk, platform_calls
 
 FILES = ("model.keras", "features.json", "metrics.json", "run.json", "curves.png")  # of a run
 ROWS = "rows.parquet"  # of a run too, where its rows were at hand
+LOGS = "tensorboard"  # of a run too, where it was asked for them
 EXPORTED = (  # of an export
     *("saved_model.pb", "keras_metadata.pb", "fingerprint.pb", "variables", "assets"),
     *("model.onnx", "model.onnx.data", "signature.json", "parity.json", "README.md"),
@@ -30,7 +31,7 @@ def check_output(out: Path, overwrite: bool, *, folder: bool, exported: bool = F
         raise FileExistsError(f"{out} exists already. Choose another --out, or pass --overwrite to replace it.")
     if out.exists() and out.is_dir() != folder:
         raise FileExistsError(f"{out} is a {'file' if folder else 'folder'}. Choose another --out.")
-    known = {*EXPORTED} if exported else {*FILES, ROWS, "tensorboard"}
+    known = {*EXPORTED} if exported else {*FILES, ROWS, LOGS}
     others = {path.name for path in out.iterdir()} - known if folder and out.is_dir() else set()
     if others:
         what = "an export" if exported else "a run"

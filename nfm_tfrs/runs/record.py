@@ -82,6 +82,7 @@ class RunRecord:
         date: When the run began, UTC, ISO 8601.
         command: The command line; None where there was none.
         interrupted: Whether the training was ended before it was over, and the best weights until then were kept.
+        resumed: At which training steps it went on from a checkpoint, counted from the first pass on.
     """
 
     target: Target
@@ -98,6 +99,7 @@ class RunRecord:
     date: str | None = None
     command: str | None = None
     interrupted: bool = False
+    resumed: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Returns the record as plain JSON types."""
@@ -116,7 +118,16 @@ class RunRecord:
             "date": self.date,
             "command": self.command,
             "interrupted": self.interrupted,
+            "resumed": list(self.resumed),
         }
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What `to_json` returns without the run's date, versions and outcome: what decides how its training goes."""
+        outcome = ("versions", "date", "command", "interrupted", "resumed")
+        told = {name: value for name, value in self.to_json().items() if name not in outcome}
+        source = self.source and {**self.source.to_json(), "fingerprint": None}
+        return {**told, "data": source}
 
     @classmethod
     def from_file(cls, path: Path) -> "RunRecord":
@@ -144,6 +155,7 @@ class RunRecord:
                 date=read(written, "date", str | None, None),
                 command=read(written, "command", str | None, None),
                 interrupted=read(written, "interrupted", bool, False),
+                resumed=tuple(read(written, "resumed", list, [])),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             why = reason(error)

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nfm_tfrs.data.pipeline.batches import Packing, batches, plain_errors
+from nfm_tfrs.data.pipeline.position import Position
 from nfm_tfrs.features.check import Bag, raw_columns
 from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeature
 from nfm_tfrs.features.spec import FeatureSpec
@@ -191,3 +192,17 @@ def test_plain_errors_leaves_errors_of_tensorflow_alone():
         tf.debugging.assert_equal(1, 2)
     with pytest.raises(KeyError), plain_errors():
         raise KeyError("a")
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("start", [Position(0, 0), Position(0, 2), Position(2, 1)])
+def test_an_iterator_entered_at_a_position_goes_on_as_if_it_had_been_there_before(shuffle, start):
+    columns, labels = {"row": np.arange(10)}, np.arange(10)
+    whole = batches(columns, labels, batch_size=3, shuffle=shuffle, seed=5)
+    passes = [features["row"].numpy().tolist() for _ in range(4) for features, _ in whole]
+    entered = batches(columns, labels, batch_size=3, shuffle=shuffle, seed=5, start=start)
+    assert int(entered.cardinality()) == tf.data.INFINITE_CARDINALITY
+    expected = passes[4 * start.epoch + start.step :]
+    for _ in range(2):  # each iterator begins there
+        found = [features["row"].numpy().tolist() for features, _ in entered.take(len(expected))]
+        assert found == expected

@@ -16,10 +16,11 @@ import pytest
 from nfm_tfrs.data import plain_errors
 from nfm_tfrs.data.parts import encode_part
 from nfm_tfrs.data.pipeline import windows
+from nfm_tfrs.data.pipeline.position import Position
 from nfm_tfrs.data.pipeline.streaming import stream
 from nfm_tfrs.data.pipeline.windows import encode_windows
 from nfm_tfrs.features.check import Bag, raw_columns
-from nfm_tfrs.features.encoder import FeatureEncoder
+from nfm_tfrs.features.encoder import IDS, NUMBERS, FeatureEncoder
 from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeature, NumericFeature
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import keras, tf
@@ -353,3 +354,25 @@ def test_rows_encoded_with_another_weight_are_refused(path, weight, of_encoded, 
     line = f"weight is {weight!r}, but the rows were encoded {were}. Encode them again with it."
     with pytest.raises(ValueError, match=f"^{re.escape(line)}$"):
         make(path, encoded=encoded, weight=weight)
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("before", [True, False], ids=["encoded before", "read"])
+@pytest.mark.parametrize("start", [Position(0, 0), Position(0, 5), Position(1, 2), Position(2, 7)])
+@pytest.mark.parametrize(("group_rows", "window_rows"), [(9, 17), (ROWS, 16), (1, 32)])
+def test_a_stream_is_entered_at_a_position(tmp_path, group_rows, window_rows, start, before, shuffle):
+    pq.write_table(table_of(25), tmp_path / "0.parquet", row_group_size=group_rows)
+    pq.write_table(table_of(ROWS - 25, 25), tmp_path / "1.parquet", row_group_size=group_rows)
+    options = {"shuffle": shuffle, "window_rows": window_rows, "transform": ENCODE}
+    if before:
+        (options["encoded"],) = encode_windows(tmp_path, SPEC, Target.parse("rating>=2"), ENCODE)
+    whole, entered = make(tmp_path, **options), make(tmp_path, **options, start=start)
+    passes = [ids_of(batch) for _ in range(4) for batch in whole]
+    assert int(entered.cardinality()) == tf.data.INFINITE_CARDINALITY
+    expected = passes[8 * start.epoch + start.step :]
+    assert [ids_of(batch) for batch in entered.take(len(expected))] == expected
+
+
+def ids_of(batch):
+    features, labels = batch
+    return [features[IDS].numpy().tolist(), features[NUMBERS].numpy().tobytes(), labels.numpy().tolist()]

@@ -1,0 +1,101 @@
+"""`train --resume`: checkpoints beside the output while it trains, and going on from the last of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nfm_tfrs import arguments
+from nfm_tfrs.cli.terminal import console
+from nfm_tfrs.runs.checkpoint import Checkpoints, differing, last_checkpoint
+from nfm_tfrs.runs.files import remove
+from nfm_tfrs.runs.record import RunRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResumeOptions:
+    """Going on after a kill or an interruption.
+
+    Args:
+        resume: Write checkpoints beside --out, and go on from the last one: after a kill run the same command again.
+        checkpoint_minutes: Minutes between two checkpoints; if not given, as many as keep writing below 2 %.
+        checkpoint_steps: Training steps between two checkpoints, instead of minutes.
+        keep_checkpoints: How many of the last checkpoints are kept.
+    """
+
+    resume: bool = False
+    checkpoint_minutes: float | None = None
+    checkpoint_steps: int | None = None
+    keep_checkpoints: int = 2
+
+    def __post_init__(self) -> None:
+        if self.checkpoint_minutes is not None and self.checkpoint_steps is not None:
+            raise ValueError("--checkpoint-minutes and --checkpoint-steps both say how often. Pass one of them.")
+        if self.checkpoint_minutes is not None:
+            arguments.positive("--checkpoint-minutes", self.checkpoint_minutes)
+        for option, value in (
+            ("--checkpoint-steps", self.checkpoint_steps),
+            ("--keep-checkpoints", self.keep_checkpoints),
+        ):
+            if value is not None:
+                arguments.count(option, value)
+        told = self.checkpoint_minutes is not None or self.checkpoint_steps is not None or self.keep_checkpoints != 2
+        if told and not self.resume:
+            raise ValueError("Checkpoints are written with --resume alone. Pass it too, or leave out their options.")
+
+    def finished(self, out: Path, record: RunRecord) -> bool:
+        """Returns whether the run stands whole, where it is resumed.
+
+        Args:
+            out: The run's folder.
+            record: What this command would write into it.
+
+        Raises:
+            ValueError: Another run stands there.
+        """
+        if not self.resume or not (out / "run.json").exists():
+            return False
+        found = RunRecord.from_file(out / "run.json")
+        if found.interrupted:
+            return False
+        if (difference := differing(found.settings, record.settings)) is not None:
+            name, was, now = difference
+            raise ValueError(
+                f"{out} is a finished run whose {name} was {was}; received {now}. Choose another --out, or pass "
+                "--overwrite to train anew."
+            )
+        remove(_folder(out))  # of a process that was killed between the two
+        return True
+
+    def begin(self, out: Path, settings: Mapping[str, Any]) -> Checkpoints | None:
+        """Says where the training goes on, or that it starts, and returns where its checkpoints lie; None without.
+
+        Args:
+            out: The run's folder.
+            settings: What makes this training another than others, plain JSON types.
+
+        Raises:
+            ValueError: The checkpoints are of another training.
+        """
+        if not self.resume:
+            return None
+        checkpoints = Checkpoints(
+            folder=_folder(out),
+            minutes=self.checkpoint_minutes,
+            steps=self.checkpoint_steps,
+            keep=self.keep_checkpoints,
+            of=settings,
+        )
+        found = last_checkpoint(checkpoints.folder)
+        if found is None:
+            remove(checkpoints.folder)  # the logs of a start that wrote none
+            console.print("starts")
+        else:
+            found.check(settings)
+            console.print(f"goes on at step {found.progress.done:,} of {found.progress.total:,}")
+        return checkpoints
+
+
+def _folder(out: Path) -> Path:
+    place = out.resolve()
+    return place.with_name(f".{place.name}.checkpoints")
