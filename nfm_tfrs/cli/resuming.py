@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nfm_tfrs import arguments
-from nfm_tfrs.cli.terminal import console
+from nfm_tfrs.cli.terminal import print_lines
 from nfm_tfrs.runs.checkpoint import Checkpoints, differing, last_checkpoint
 from nfm_tfrs.runs.files import remove
 from nfm_tfrs.runs.record import RunRecord
@@ -89,10 +89,10 @@ class ResumeOptions:
         found = last_checkpoint(checkpoints.folder)
         if found is None:
             remove(checkpoints.folder)  # the logs of a start that wrote none
-            console.print("starts")
+            print_lines(["starts"])
         else:
             found.check(settings)
-            console.print(f"goes on at step {found.progress.done:,} of {found.progress.total:,}")
+            print_lines([f"goes on at step {found.progress.done:,} of {found.progress.total:,}"])
         return checkpoints
 
 

@@ -20,6 +20,7 @@ from nfm_tfrs.cli.terminal import (
     console,
     print_constant,
     print_features,
+    print_lines,
     print_metrics,
     print_rates,
     show_warning,
@@ -150,7 +151,7 @@ def train(
         told = recipe.recipe(best.recipe, rows.task)
         record = _record(rows, recipe, best, told, groups=groups, stream=stream, seed=seed)
         if not overwrite and resuming.finished(out, record):
-            console.print(f"{out} is finished: there is nothing left to train.")
+            print_lines([f"{out} is finished: there is nothing left to train."])
             return
         replaces = overwrite or interrupted_run(out, record.command)
         with claimed(out, overwrite=replaces, folder=True) as folder:
@@ -179,7 +180,7 @@ def train(
             if interruption.ended and out.exists():  # a run, whole or interrupted later than this one
                 raise _ended(interruption, trained, f"{kept_aside(folder, out)}; {out} is as it was.")
     if interruption.ended:
-        how = "goes on" if resuming.resume else "replaces"
+        how = "goes on with" if resuming.resume else "replaces"
         raise _ended(interruption, trained, f"{out}, which the same command {how}.")
     if checkpoints is not None:
         remove(checkpoints.folder)

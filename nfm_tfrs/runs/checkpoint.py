@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from nfm_tfrs import arguments
-from nfm_tfrs.runs.files import remove, writing
-from nfm_tfrs.written import first_line, read, read_object
+from nfm_tfrs.runs.files import remove, write_text, writing
+from nfm_tfrs.written import first_line, read, read_file, read_object
 
 _FORMAT = 1  # to be raised with each change of what is written here, or of what it means
 _NAME = re.compile(r"(step|best)-\d{12}")
 _STATE = "state"
+_RESUMED = "resumed.json"
 _FILES = "checkpoint"  # how the names of TensorFlow's files begin
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # how TensorFlow names a variable's value in its checkpoints
 
@@ -66,7 +67,6 @@ class Progress:
         step: Batches of the pass that were behind it.
         steps: Batches of a pass.
         epochs: Passes at most.
-        resumed: At which steps it went on, counted from the first pass on.
         history: The value of each metric, epoch by epoch.
         callbacks: Numbers of each callback by attribute, by the callback's place and class.
         best: Name of the folder beside this one with the weights of the best epoch; None before there is one.
@@ -78,7 +78,6 @@ class Progress:
     step: int
     steps: int
     epochs: int
-    resumed: tuple[int, ...] = ()
     history: Mapping[str, Sequence[float]] = field(default_factory=dict)
     callbacks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     best: str | None = None
@@ -116,7 +115,6 @@ class Progress:
             step=read(written, "step", int),
             steps=read(written, "steps", int),
             epochs=read(written, "epochs", int),
-            resumed=tuple(read(written, "resumed", list)),
             history=read(written, "history", Mapping),
             callbacks=read(written, "callbacks", Mapping),
             best=read(written, "best", str | None),
@@ -211,6 +209,21 @@ def last_checkpoint(folder: Path) -> Checkpoint | None:
         except Exception as error:  # noqa: BLE001 - of a damaged file TensorFlow raises anything
             warnings.warn(f"The checkpoint {path} is damaged and passed over: {first_line(error):.200}.", stacklevel=2)
     return None
+
+
+def note_resumed(folder: Path, step: int) -> tuple[int, ...]:
+    """Notes that a training goes on at a step, and returns all at which it did; of what is damaged nothing is known.
+
+    Args:
+        folder: The folder of its checkpoints.
+        step: The step, counted from the first pass on.
+    """
+    try:
+        before = [int(number) for number in read_file(folder / _RESUMED)]
+    except (OSError, ValueError, TypeError):
+        before = []
+    write_text(folder / _RESUMED, json.dumps([*before, step]))
+    return (*before, step)
 
 
 def write_checkpoint(checkpoints: Checkpoints, progress: Progress, variables: Mapping[str, Sequence[Any]]) -> None:

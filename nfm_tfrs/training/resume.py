@@ -17,6 +17,7 @@ from nfm_tfrs.runs.checkpoint import (
     Checkpoints,
     Progress,
     last_checkpoint,
+    note_resumed,
     write_best,
     write_checkpoint,
 )
@@ -58,7 +59,8 @@ class Course:
         if self.found is not None:
             self.found.check(self.of)
             progress = self.found.progress
-            self.start, self.resumed = Position(progress.epoch, progress.step), (*progress.resumed, progress.done)
+            self.start = Position(progress.epoch, progress.step)
+            self.resumed = note_resumed(checkpoints.folder, progress.done)
             _cut_logs(logs, progress.logs)
 
     def followed_by(self, callbacks: Sequence[Any], stopping: Any) -> list[Any]:
@@ -160,7 +162,6 @@ class _Write(keras.callbacks.Callback):
             step=step,
             steps=course.steps,
             epochs=course.epochs,
-            resumed=course.resumed,
             history=_plain(self._history.history),
             callbacks={name: _numbers(callback) for name, callback in self._named()},
             best=None if self._best is None else self._best[1],
