@@ -146,7 +146,9 @@ def train(
         if stream:
             rows.need_valid("--stream")
         if recipe.repeat and (stream or tensorboard or resuming.resume):
-            raise ValueError("--repeat trains as a search did, in one go, in memory. Leave out the other option.")
+            raise ValueError(
+                "--repeat trains as a search did, in one go, in memory and without logs. Leave out the other option."
+            )
         best = recipe.best()
         told = recipe.recipe(best.recipe, rows.task)
         record = _record(rows, recipe, best, told, groups=groups, stream=stream, seed=seed)

@@ -161,7 +161,8 @@ class ColumnCounts:
         mostly_unique = self.rows >= 100 and distinct > self.rows / 2
         if may_be_a_number and mostly_unique and not _ID.fullmatch(self.field.name):
             self.guessed_number = True
-            self._measure(np.repeat(values.astype(np.float64), counts))
+            order = np.argsort(values)  # Arrow's threads give groups in any order, and sums end in other bits
+            self._measure(np.repeat(values[order].astype(np.float64), counts[order]))
             return self._numeric()
         if distinct < len(values):
             values, counts = values[present], counts[present]

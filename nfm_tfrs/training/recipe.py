@@ -184,7 +184,7 @@ class Recipe(Configuration):
         course = None
         if checkpoints is not None:
             told = {"seed": seed, "epochs": epochs, "patience": patience}
-            course = self._course(checkpoints, data, rows, told, tensorboard)
+            course = self._course(checkpoints, data, rows, told, epochs, tensorboard)
         start = None if course is None else course.start
         if rows is None:
             rows = data.train.dataset(self.batch_size, shuffle=True, seed=seed, start=start)
@@ -208,7 +208,13 @@ class Recipe(Configuration):
         return Trained(model, history, () if course is None else course.resumed)
 
     def _course(
-        self, checkpoints: Checkpoints, data: "Prepared", rows: Any, told: Mapping[str, Any], logs: Path | None
+        self,
+        checkpoints: Checkpoints,
+        data: "Prepared",
+        rows: Any,
+        told: Mapping[str, Any],
+        epochs: int,
+        logs: Path | None,
     ) -> "Course":
         """Where a training with checkpoints begins, and what makes it another than others."""
         from nfm_tfrs.data.parts import fingerprint
@@ -225,7 +231,7 @@ class Recipe(Configuration):
             )
         features = hashlib.sha256(data.features.to_json().encode()).hexdigest()
         known = {**self.without_features().to_json(), **told, "features": features, "rows": fingerprint(*parts)}
-        return Course(checkpoints, known, steps=steps, epochs=told["epochs"], logs=logs)
+        return Course(checkpoints, known, steps=steps, epochs=epochs, logs=logs)
 
     def stream(
         self, paths: Sequence[str | Path], data: "Prepared", *, seed: int, start: "Position | None" = None

@@ -11,6 +11,7 @@ from nfm_tfrs.data.prepare import prepare
 from nfm_tfrs.data.split import Split
 from nfm_tfrs.features.bag import WEIGHTS_OF
 from nfm_tfrs.features.check import checked_arrays
+from nfm_tfrs.features.column import ColumnCounts
 from nfm_tfrs.features.encoder import IDS, FeatureEncoder
 from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeature, NumericFeature
 from nfm_tfrs.features.infer import infer_features
@@ -541,3 +542,18 @@ def test_floats_named_as_ids_are_categories_where_they_are_whole():
 
     assert found["user_id"].vocabulary == tuple(range(200))
     assert isinstance(found["item_key"], NumericFeature)
+
+
+def test_the_order_in_which_values_were_counted_changes_no_bit_of_a_number(monkeypatch):
+    rng = np.random.default_rng(0)
+    table = pa.table({"time": (1_735_689_600 + rng.permutation(3_000_000)[:5_000]).astype(np.int64)})
+    counted, found = ColumnCounts._counted, []
+    for order in (rng.permutation(5_000) for _ in range(10)):
+        monkeypatch.setattr(
+            ColumnCounts,
+            "_counted",
+            lambda self, order=order: tuple(part.take(pa.array(order)) for part in counted(self)),
+        )
+        with pytest.warns(UserWarning, match="became a number"):
+            found.append(infer_features(table)["time"].std)
+    assert len(set(found)) == 1
