@@ -9,33 +9,18 @@ from nfm_tfrs.arguments import missing_column
 from nfm_tfrs.features.bag import INT_MISSING, UINT64_MISSING, Bag, Columns
 from nfm_tfrs.features.feature import (
     FLOAT32_MAX,
-    RESERVED_PREFIX,
+    LARGEST_UNBENT,
     CategoricalFeature,
     Feature,
     MultiCategoricalFeature,
     NumericFeature,
 )
 from nfm_tfrs.features.host import finite_floats, host_bag, integers, rows_of_integers, unsigned
+from nfm_tfrs.features.keys import IDS, NUMBERS, bag_key, weights_key
 from nfm_tfrs.features.lengths import check_lengths
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.keras_compat.private import own_line
-
-IDS = f"{RESERVED_PREFIX}ids"
-NUMBERS = f"{RESERVED_PREFIX}numbers"
-# Larger standardised numbers x become L (2 - L / |x|), in their order and below 2 L: three layers of `cross` take a
-# number to the fourth power, and float32 ends at 3e38.
-LARGEST_UNBENT = 1e7
-
-
-def bag_key(name: str) -> str:
-    """Returns the key of a bag's ids in an encoded batch."""
-    return f"{RESERVED_PREFIX}bag/{name}"
-
-
-def weights_key(name: str) -> str:
-    """Returns the key of a bag's weights in an encoded batch."""
-    return f"{RESERVED_PREFIX}weights/{name}"
 
 
 def encoded_signature(spec: FeatureSpec) -> dict[str, Any]:

@@ -164,6 +164,7 @@ class Recipe(Configuration):
         arguments.not_negative("patience", patience)
         from nfm_tfrs.keras_compat import keras
         from nfm_tfrs.training.fit import adapt_labels, fit
+        from nfm_tfrs.training.statistics import adapt_statistics
 
         if rows is None:
             rows = data.train.dataset(self.batch_size, shuffle=True, seed=seed)
@@ -172,6 +173,7 @@ class Recipe(Configuration):
         model = self.build(data.features, steps=math.ceil(passes * len(rows)) if self.schedule == "cosine" else None)
         if "train" in data.encoded:
             adapt_labels(model, data.train)
+        adapt_statistics(model, data)
         history = fit(
             model,
             rows,
