@@ -129,7 +129,7 @@ class FeatureEncoder(keras.layers.Layer):
             ids[:, position] = self._whole_rows(feature, arrays[feature.name])
         numbers: np.ndarray = np.empty([rows, len(self.features.numbers)], np.float32)
         for position, number in enumerate(self.features.numbers):
-            numbers[:, position] = _standardised_array(number, _numbers_of(arrays[number.name]))
+            numbers[:, position] = standardised_numbers(number, _numbers_of(arrays[number.name]))
         encoded: Columns = {IDS: ids, NUMBERS: numbers}
         for bag in self.features.bags:
             values, splits, weights = host_bag(bag, arrays)
@@ -404,7 +404,13 @@ def _numbers_of(array: Any) -> np.ndarray:
     return finite_floats(array.fill_null(float("nan")).to_numpy(zero_copy_only=False))
 
 
-def _standardised_array(feature: NumericFeature, values: np.ndarray) -> np.ndarray:
+def standardised_numbers(feature: NumericFeature, values: np.ndarray) -> np.ndarray:
+    """Returns numbers as the model sees them, float32 `[n]`, bit for bit as in the graph.
+
+    Args:
+        feature: The number.
+        values: The column's, float32 `[n]`, or float64 where some are beyond float32; NaN where missing.
+    """
     standardised = (values.astype(np.float64) - feature.mean) / feature.std
     # NumPy's log1p and TensorFlow's differ in the last bit.
     if feature.log or (np.abs(standardised) > LARGEST_UNBENT).any():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nfm_tfrs.features.encoder import _standardised_array
+from nfm_tfrs.features.encoder import standardised_numbers
 from nfm_tfrs.features.feature import FLOAT32_MAX, NumericFeature
 from nfm_tfrs.features.host import finite_floats
 from nfm_tfrs.features.percentiles import LEVELS, merged_percentiles, percentiles, raw_numbers
@@ -106,17 +106,17 @@ NUMBERS = [
     )
 )
 def test_a_number_taken_back_is_encoded_to_the_same(feature, value):
-    encoded = _standardised_array(feature, np.array([value], np.float32))
+    encoded = standardised_numbers(feature, np.array([value], np.float32))
 
     raw = raw_numbers(feature, encoded)
 
     assert np.isfinite(raw).all()
     if np.abs(encoded).max() < 1.9e7:  # from there on float32 tells ever fewer of them apart
-        assert _standardised_array(feature, finite_floats(raw)).tolist() == encoded.tolist()
+        assert standardised_numbers(feature, finite_floats(raw)).tolist() == encoded.tolist()
 
 
 @pytest.mark.parametrize("feature", [NUMBERS[1], NUMBERS[5]], ids=str)
 def test_small_whole_numbers_come_back_as_they_were(feature):
     values = np.arange(-200, 200, dtype=np.float32)
 
-    assert raw_numbers(feature, _standardised_array(feature, values)).tolist() == values.tolist()
+    assert raw_numbers(feature, standardised_numbers(feature, values)).tolist() == values.tolist()
