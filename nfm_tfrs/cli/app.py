@@ -8,6 +8,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from nfm_tfrs.cli import quiet
 from nfm_tfrs.cli.describe import describe
+from nfm_tfrs.cli.drift import drift
 from nfm_tfrs.cli.evaluate import evaluate
 from nfm_tfrs.cli.export import export
 from nfm_tfrs.cli.predict import predict
@@ -44,7 +45,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (quickstart, train, tune, evaluate, predict, export, describe):
+for command in (quickstart, train, tune, evaluate, predict, drift, export, describe):
     app.command(cls=Command)(one_line_errors(command))
 
 

@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING
 from nfm_tfrs import lazy
 
 if TYPE_CHECKING:
+    from nfm_tfrs.data.drift import Drift as Drift
+    from nfm_tfrs.data.drift import FeatureDrift as FeatureDrift
+    from nfm_tfrs.data.drift import check_drift as check_drift
     from nfm_tfrs.data.labels import read_labels as read_labels
     from nfm_tfrs.data.labels import read_weights as read_weights
     from nfm_tfrs.data.parts import EncodedPart as EncodedPart
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 lazy.show(
     __name__,
     {
+        "nfm_tfrs.data.drift": ("Drift", "FeatureDrift", "check_drift"),
         "nfm_tfrs.data.labels": ("read_labels", "read_weights"),
         "nfm_tfrs.data.parts": ("EncodedPart", "Prepared"),
         "nfm_tfrs.features.rates": ("Rates",),

@@ -22,11 +22,11 @@ from nfm_tfrs.data.entry_checks import check_array, check_file, check_files, che
 from nfm_tfrs.data.parts import EncodedPart, Prepared
 from nfm_tfrs.features.bag import Bag, Columns
 from nfm_tfrs.features.encoder import FeatureEncoder
-from nfm_tfrs.features.rates import Rates
+from nfm_tfrs.features.rates import Rates, merged_rates
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.written import read_file, read_object, reason
 
-_FORMAT = 2  # to be raised with each change of what is written here, or of what columns are encoded to
+_FORMAT = 3  # to be raised with each change of what is written here, or of what columns are encoded to
 _PACKAGES = ("nfm-tfrs", "tensorflow", "numpy", "pyarrow")
 _UNFINISHED = ".unfinished-"
 _LEFT_SECONDS = 86_400  # an unfinished entry that nobody has written to for so long was left by a process that died
@@ -230,9 +230,12 @@ def _write(
     for name, part in prepared.encoded.items():
         contents.rates[name] = [asdict(rates) for rates in part.rates]
         arrays.append(name, part)
+    streamed = []
     for part in windows(prepared) if windows else ():
-        contents.rates.setdefault("train", [])
+        streamed.append((len(part), part.rates))
         arrays.append("train", part)
+    if streamed:
+        contents.rates.update(train=[asdict(rates) for rates in merged_rates(streamed)])
     contents.arrays = [asdict(array) for array in arrays.contents]
     with _writing(folder.parent):
         contents.bytes = {path.name: path.stat().st_size for path in folder.iterdir()}

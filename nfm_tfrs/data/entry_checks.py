@@ -10,8 +10,8 @@ import numpy as np
 
 from nfm_tfrs.data.parts import EncodedPart
 from nfm_tfrs.features.bag import Bag
-from nfm_tfrs.features.encoder import IDS, NUMBERS, bag_key, weights_key
 from nfm_tfrs.features.feature import MultiCategoricalFeature
+from nfm_tfrs.features.keys import IDS, NUMBERS, bag_key, weights_key
 from nfm_tfrs.features.spec import FeatureSpec
 
 _BLOCK_BYTES = 1 << 20

@@ -1,7 +1,9 @@
 """The parts a model trains, is chosen and is judged on, encoded once."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -11,8 +13,9 @@ from nfm_tfrs.data.labels import read_labels, read_weights
 from nfm_tfrs.data.pipeline.batches import batches
 from nfm_tfrs.data.pipeline.position import Position
 from nfm_tfrs.features.check import Bag, Columns, checked_arrays
-from nfm_tfrs.features.encoder import IDS, NUMBERS, FeatureEncoder, bag_key
+from nfm_tfrs.features.encoder import FeatureEncoder
 from nfm_tfrs.features.host import means_missing
+from nfm_tfrs.features.keys import IDS, NUMBERS, bag_key
 from nfm_tfrs.features.rates import Rates
 from nfm_tfrs.features.scale import raw_numbers, warn_of_raw_numbers
 from nfm_tfrs.features.spec import FeatureSpec
@@ -63,7 +66,7 @@ def encode_part(table: pa.Table, encoder: FeatureEncoder, target: Target | None 
     labels = weights = None
     if target is not None:
         labels, weights = read_labels(table, target), read_weights(table, target)
-    return EncodedPart(columns, labels, weights, _rates(arrays, columns, encoder.features))
+    return EncodedPart(columns, labels, weights, rates_of(arrays, columns, encoder.features))
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class Prepared:
         encoded: The rows of each part, encoded, by the names of the parts.
         target: What is predicted; None where the parts have no labels.
         split: How the rows were divided, as a person writes it; None where nobody said it.
+        streamed: The Parquet files of the training rows where they are too many for memory.
     """
 
     encoder: FeatureEncoder
@@ -83,6 +87,7 @@ class Prepared:
     encoded: dict[str, EncodedPart]
     target: Target | None = None
     split: str | None = None
+    streamed: tuple[Path, ...] = ()
 
     @property
     def features(self) -> FeatureSpec:
@@ -160,7 +165,14 @@ def fingerprint(*parts: EncodedPart) -> str:
     return state.hexdigest()
 
 
-def _rates(arrays: dict[str, pa.Array], columns: Columns, spec: FeatureSpec) -> list[Rates]:
+def rates_of(arrays: Mapping[str, pa.Array], columns: Columns, spec: FeatureSpec) -> list[Rates]:
+    """Returns the missing and unknown values of each feature.
+
+    Args:
+        arrays: What `checked_arrays` returns.
+        columns: The same rows encoded.
+        spec: The features.
+    """
     rates = []
     ids, numbers = np.asarray(columns[IDS]), np.asarray(columns[NUMBERS])
     first_rows = (ids == [spec.offsets[feature.name] for feature in spec.single]).sum(axis=0)  # a fourth of by column

@@ -145,7 +145,9 @@ def prepare_files(
             "split": asdict(split) if valid is None else None,
         }
         found = cached(cache, files, settings, prepared, windows=windows if stream else None, keep=keep)
-    return replace(found, target=target, split=str(split) if valid is None else "files of their own")
+    streamed = tuple(files.get("data", ())) if stream else ()
+    split_by = str(split) if valid is None else "files of their own"
+    return replace(found, target=target, split=split_by, streamed=streamed)
 
 
 def _rules_beside(target: Target, split_columns: Sequence[str] = (), **rules: Any) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 from nfm_tfrs.embedding.pooling import Rows, pooled_rows
 from nfm_tfrs.embedding.table import FieldEmbeddings, FieldSums, FusedEmbedding
-from nfm_tfrs.features.encoder import IDS, NUMBERS, bag_key, weights_key
 from nfm_tfrs.features.feature import MultiCategoricalFeature
+from nfm_tfrs.features.keys import IDS, NUMBERS, bag_key, weights_key
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import tf
 

@@ -9,33 +9,18 @@ from nfm_tfrs.arguments import missing_column
 from nfm_tfrs.features.bag import INT_MISSING, UINT64_MISSING, Bag, Columns
 from nfm_tfrs.features.feature import (
     FLOAT32_MAX,
-    RESERVED_PREFIX,
+    LARGEST_UNBENT,
     CategoricalFeature,
     Feature,
     MultiCategoricalFeature,
     NumericFeature,
 )
 from nfm_tfrs.features.host import finite_floats, host_bag, integers, rows_of_integers, unsigned
+from nfm_tfrs.features.keys import IDS, NUMBERS, bag_key, weights_key
 from nfm_tfrs.features.lengths import check_lengths
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.keras_compat.private import own_line
-
-IDS = f"{RESERVED_PREFIX}ids"
-NUMBERS = f"{RESERVED_PREFIX}numbers"
-# Larger standardised numbers x become L (2 - L / |x|), in their order and below 2 L: three layers of `cross` take a
-# number to the fourth power, and float32 ends at 3e38.
-LARGEST_UNBENT = 1e7
-
-
-def bag_key(name: str) -> str:
-    """Returns the key of a bag's ids in an encoded batch."""
-    return f"{RESERVED_PREFIX}bag/{name}"
-
-
-def weights_key(name: str) -> str:
-    """Returns the key of a bag's weights in an encoded batch."""
-    return f"{RESERVED_PREFIX}weights/{name}"
 
 
 def encoded_signature(spec: FeatureSpec) -> dict[str, Any]:
@@ -144,7 +129,7 @@ class FeatureEncoder(keras.layers.Layer):
             ids[:, position] = self._whole_rows(feature, arrays[feature.name])
         numbers: np.ndarray = np.empty([rows, len(self.features.numbers)], np.float32)
         for position, number in enumerate(self.features.numbers):
-            numbers[:, position] = _standardised_array(number, _numbers_of(arrays[number.name]))
+            numbers[:, position] = standardised_numbers(number, _numbers_of(arrays[number.name]))
         encoded: Columns = {IDS: ids, NUMBERS: numbers}
         for bag in self.features.bags:
             values, splits, weights = host_bag(bag, arrays)
@@ -419,7 +404,13 @@ def _numbers_of(array: Any) -> np.ndarray:
     return finite_floats(array.fill_null(float("nan")).to_numpy(zero_copy_only=False))
 
 
-def _standardised_array(feature: NumericFeature, values: np.ndarray) -> np.ndarray:
+def standardised_numbers(feature: NumericFeature, values: np.ndarray) -> np.ndarray:
+    """Returns numbers as the model sees them, float32 `[n]`, bit for bit as in the graph.
+
+    Args:
+        feature: The number.
+        values: The column's, float32 `[n]`, or float64 where some are beyond float32; NaN where missing.
+    """
     standardised = (values.astype(np.float64) - feature.mean) / feature.std
     # NumPy's log1p and TensorFlow's differ in the last bit.
     if feature.log or (np.abs(standardised) > LARGEST_UNBENT).any():

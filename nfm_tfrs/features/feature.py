@@ -14,6 +14,9 @@ from nfm_tfrs.features.bag import UINT64_MISSING
 RESERVED_PREFIX = "encoded/"  # keys of batches that are encoded already
 
 FLOAT32_MAX = (2 - 2.0**-23) * 2.0**127
+# Larger standardised numbers x become L (2 - L / |x|), in their order and below 2 L: three layers of `cross` take a
+# number to the fourth power, and float32 ends at 3e38.
+LARGEST_UNBENT = 1e7
 
 DType = Literal["string", "int64"]
 Combiner = Literal["sum", "mean", "sqrtn", "max"]

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from nfm_tfrs.metrics.constant import constant_prediction as constant_prediction
     from nfm_tfrs.metrics.constant import constant_report as constant_report
     from nfm_tfrs.metrics.constant import no_better as no_better
+    from nfm_tfrs.metrics.divergence import Distance as Distance
+    from nfm_tfrs.metrics.divergence import jensen_shannon as jensen_shannon
+    from nfm_tfrs.metrics.divergence import sample_distance as sample_distance
     from nfm_tfrs.metrics.exact import Calibration as Calibration
     from nfm_tfrs.metrics.exact import GroupedAUC as GroupedAUC
     from nfm_tfrs.metrics.exact import auc as auc
@@ -29,6 +32,7 @@ lazy.show(
         "nfm_tfrs.evidence": ("Difference",),
         "nfm_tfrs.metrics.bootstrap": ("paired_bootstrap",),
         "nfm_tfrs.metrics.constant": ("constant_prediction", "constant_report", "no_better"),
+        "nfm_tfrs.metrics.divergence": ("Distance", "jensen_shannon", "sample_distance"),
         "nfm_tfrs.metrics.exact": (
             "Calibration",
             "GroupedAUC",

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from nfm_tfrs.arguments import missing_column
-from nfm_tfrs.features.encoder import FeatureEncoder, bag_key
+from nfm_tfrs.features.encoder import FeatureEncoder
 from nfm_tfrs.features.feature import MultiCategoricalFeature, feature_from_dict, feature_to_dict
+from nfm_tfrs.features.keys import bag_key
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.migration.feature_columns import feature_from_column, listed

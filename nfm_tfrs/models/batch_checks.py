@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from nfm_tfrs.features.bag import UINT64_MISSING
-from nfm_tfrs.features.encoder import IDS, NUMBERS, bag_key, weights_key
 from nfm_tfrs.features.feature import NumericFeature
+from nfm_tfrs.features.keys import IDS, NUMBERS, bag_key, weights_key
 from nfm_tfrs.features.lengths import read_names, rows_of, same_bags, unequal_bags, unequal_rows
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import tf

@@ -10,6 +10,7 @@ import numpy as np
 from nfm_tfrs.features.encoder import FeatureEncoder
 from nfm_tfrs.features.scale import FirstLook
 from nfm_tfrs.features.spec import FeatureSpec
+from nfm_tfrs.features.statistics import Statistics
 from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.keras_compat.later_weights import LaterWeights, older_file
 from nfm_tfrs.keras_compat.private import set_save_spec, steps_taken, task_loss
@@ -17,6 +18,8 @@ from nfm_tfrs.models import inputs, label_start
 from nfm_tfrs.models.direct import DirectCall
 from nfm_tfrs.models.task_model import TaskModel
 from nfm_tfrs.written import first_line
+
+_STATISTICS = "statistics"
 
 
 class FeatureModel(LaterWeights, TaskModel):
@@ -38,6 +41,7 @@ class FeatureModel(LaterWeights, TaskModel):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self._statistics: Statistics | None = None
         self._raw_numbers = FirstLook()
         self._directly = DirectCall(self, "_inferred", cast=False)
         self._predicted_directly = DirectCall(self, "predict_step", cast=True)
@@ -52,6 +56,17 @@ class FeatureModel(LaterWeights, TaskModel):
                 "This model does not know its features yet. Pass features=, or call fit or adapt with data first."
             )
         return self.features
+
+    @property
+    def statistics(self) -> Statistics | None:
+        """What was counted of the training rows; None where nobody has. `.keras` files hold it, other files do not."""
+        return self._statistics
+
+    @statistics.setter
+    def statistics(self, statistics: Statistics | None) -> None:
+        if statistics is not None:
+            statistics.check(self._known_features())
+        self._statistics = statistics
 
     @property
     def calls_directly(self) -> bool:
@@ -246,6 +261,19 @@ class FeatureModel(LaterWeights, TaskModel):
         self._known_features()
         super().save_weights(*args, **kwargs)
 
+    def save_own_variables(self, store: Any) -> None:
+        """Saves, beside what `TaskModel` saves, the statistics in a `.keras` file; files of weights have none."""
+        super().save_own_variables(store)
+        if self._statistics is not None and _is_in_archive(store):
+            for name, array in self._statistics.to_arrays().items():
+                store[f"{_STATISTICS}/{name}"] = array
+
+    def load_own_variables(self, store: Any) -> None:
+        """Loads what `save_own_variables` saved."""
+        super().load_own_variables({name: store[name] for name in store.keys() if name != _STATISTICS})  # noqa: SIM118
+        if _STATISTICS in store.keys():  # noqa: SIM118
+            self.statistics = Statistics.from_arrays(_arrays(store[_STATISTICS]))
+
     def summary(self, *args: Any, **kwargs: Any) -> None:
         """Prints as Keras' `summary` does; raises as `load_weights` does."""
         self._known_features()
@@ -293,3 +321,14 @@ class FeatureModel(LaterWeights, TaskModel):
         from nfm_tfrs.serving.export import export
 
         return export(self, filepath, **options)
+
+
+def _is_in_archive(store: Any) -> bool:
+    """Whether what a layer is saved to is part of a `.keras` file, which Keras writes in memory; else it has a path."""
+    return getattr(getattr(store, "file", None), "driver", None) == "fileobj"
+
+
+def _arrays(group: Any) -> dict[str, np.ndarray]:
+    """The arrays of a group of an HDF5 file; what else it holds is left out."""
+    parts = group.items() if hasattr(group, "items") else ()
+    return {name: part[()] for name, part in parts if hasattr(part, "dtype")}

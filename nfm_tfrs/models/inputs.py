@@ -10,8 +10,9 @@ import numpy as np
 
 from nfm_tfrs.arguments import missing_column
 from nfm_tfrs.features.bag import Bag
-from nfm_tfrs.features.encoder import IDS, FeatureEncoder
+from nfm_tfrs.features.encoder import FeatureEncoder
 from nfm_tfrs.features.feature import Feature, MultiCategoricalFeature
+from nfm_tfrs.features.keys import IDS
 from nfm_tfrs.features.lengths import read_names
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import tf

@@ -9,8 +9,9 @@ from nfm_tfrs.blocks.base import by_sums, flat
 from nfm_tfrs.blocks.batch_norm import BatchNormalization
 from nfm_tfrs.blocks.dropout import Dropout
 from nfm_tfrs.embedding.table import FieldSums, FusedEmbedding
-from nfm_tfrs.features.encoder import NUMBERS, FeatureEncoder, encoded_signature
+from nfm_tfrs.features.encoder import FeatureEncoder, encoded_signature
 from nfm_tfrs.features.feature import Feature
+from nfm_tfrs.features.keys import NUMBERS
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.keras_compat.private import clear_losses, has_losses, untracked

@@ -6,8 +6,14 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from nfm_tfrs.features.encoder import LARGEST_UNBENT
-from nfm_tfrs.features.feature import FLOAT32_MAX, CategoricalFeature, Feature, MultiCategoricalFeature, NumericFeature
+from nfm_tfrs.features.feature import (
+    FLOAT32_MAX,
+    LARGEST_UNBENT,
+    CategoricalFeature,
+    Feature,
+    MultiCategoricalFeature,
+    NumericFeature,
+)
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.serving.signature import Input
 

@@ -10,7 +10,7 @@ import tf2onnx
 from onnx import compose, numpy_helper
 
 from nfm_tfrs.embedding.inference import PaddedBag
-from nfm_tfrs.features.encoder import IDS, NUMBERS, bag_key
+from nfm_tfrs.features.keys import IDS, NUMBERS, bag_key
 from nfm_tfrs.keras_compat import tf
 from nfm_tfrs.serving.onnx_encoder import IDS as ENCODED_IDS
 from nfm_tfrs.serving.onnx_encoder import (

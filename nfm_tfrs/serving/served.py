@@ -6,7 +6,7 @@ from typing import Any
 
 from nfm_tfrs.embedding.inference import added, embedded, looked_up, side_by_side
 from nfm_tfrs.features.bag import INT_MISSING
-from nfm_tfrs.features.encoder import NUMBERS
+from nfm_tfrs.features.keys import NUMBERS
 from nfm_tfrs.features.lengths import rows_of
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import tf

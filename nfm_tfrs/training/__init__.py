@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nfm_tfrs.training.recipe import Recipe as Recipe
     from nfm_tfrs.training.recipe import Trained as Trained
     from nfm_tfrs.training.repeat import repeat_run as repeat_run
+    from nfm_tfrs.training.statistics import adapt_statistics as adapt_statistics
 
 lazy.show(
     __name__,
@@ -22,5 +23,6 @@ lazy.show(
         "nfm_tfrs.training.fit": ("fit",),
         "nfm_tfrs.training.recipe": ("Best", "Recipe", "Trained"),
         "nfm_tfrs.training.repeat": ("repeat_run",),
+        "nfm_tfrs.training.statistics": ("adapt_statistics",),
     },
 )

@@ -178,6 +178,7 @@ class Recipe(Configuration):
         arguments.not_negative("patience", patience)
         from nfm_tfrs.keras_compat import keras
         from nfm_tfrs.training.fit import adapt_labels, fit
+        from nfm_tfrs.training.statistics import adapt_statistics
 
         passes = EPOCHS if self.passes is None else self.passes
         epochs = epochs or math.ceil(passes)
@@ -195,6 +196,7 @@ class Recipe(Configuration):
         model = self.build(data.features, steps=math.ceil(passes * steps) if self.schedule == "cosine" else None)
         if "train" in data.encoded:
             adapt_labels(model, data.train)
+        adapt_statistics(model, data)
         history = fit(
             model,
             rows,

@@ -19,6 +19,7 @@ from nfm_tfrs.metrics.bootstrap import paired_bootstrap
 from nfm_tfrs.runs.files import write_text
 from nfm_tfrs.training.evaluate import evaluate, evaluate_constant, predict
 from nfm_tfrs.training.recipe import Best, Recipe, Trained
+from nfm_tfrs.training.statistics import count_rows
 from nfm_tfrs.tuning.oracle import END, PARENT, START
 from nfm_tfrs.tuning.settings import Finals
 from nfm_tfrs.tuning.slices import Slices, joined
@@ -217,6 +218,7 @@ def _trained_for(
     keras.utils.set_random_seed(winner.seed)
     with forgotten_gradients():
         model = Recipe.of(candidate).build(features, steps=cut.steps(batch_size))
+    count_rows(model, [rows], features)
     metric = model.objective[0].removeprefix("val_")
     scores: Scores = []
     for number in range(winner.slices):
@@ -294,6 +296,7 @@ def _made_again(tuner: SliceTuner, finalist: Finalist) -> tuple[Any, Winner]:
     model = tuner.space.built(finalist.candidate, tuner.train.steps(finalist.candidate.batch_size))
     model.optimizer.build(model.trainable_variables)  # its state is in the file too
     model.load_weights(Path(run.file).with_suffix(".weights.h5"))
+    count_rows(model, [tuner.train.part], tuner.space.features)
     return model, Winner(seed=run.seed, slices=run.slice)
 
 

@@ -5,6 +5,7 @@ import numpy as np
 from nfm_tfrs.data.parts import EncodedPart
 from nfm_tfrs.data.pipeline.batches import batches
 from nfm_tfrs.features.check import Bag, Columns
+from nfm_tfrs.features.rates import merged_rates
 from nfm_tfrs.keras_compat import tf
 
 
@@ -79,4 +80,6 @@ def joined(one: EncodedPart, other: EncodedPart) -> EncodedPart:
         weights = np.concatenate(
             [np.ones(len(part), np.float32) if part.weights is None else part.weights for part in (one, other)]
         )
-    return EncodedPart(columns, np.concatenate([one.labels, other.labels]), weights)
+    known = [(len(part), part.rates) for part in (one, other) if part.rates]
+    rates = merged_rates(known) if len(known) == 2 else []
+    return EncodedPart(columns, np.concatenate([one.labels, other.labels]), weights, rates)

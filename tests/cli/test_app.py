@@ -13,7 +13,7 @@ from nfm_tfrs.cli import app
 from nfm_tfrs.cli.settings import option_of
 
 PACKAGE = Path(nfm_tfrs.__file__).parent
-COMMANDS = ("quickstart", "train", "tune", "evaluate", "predict", "describe")
+COMMANDS = ("quickstart", "train", "tune", "evaluate", "predict", "drift", "describe")
 
 
 def command_of(name):

@@ -137,7 +137,9 @@ def test_pieces_of_the_training_rows_are_put_together(folder, source):
     parts = take(folder, source, lambda: replace(whole, encoded={"valid": whole.valid}), windows=pieces)
     assert list(parts.encoded) == ["valid", "train"]
     assert_same(parts.train, whole.train)
-    assert parts.train.rates == []
+    for rates, expected in zip(parts.train.rates, whole.train.rates, strict=True):
+        assert (rates.name, rates.values) == (expected.name, expected.values)
+        assert [rates.missing, rates.unknown] == pytest.approx([expected.missing, expected.unknown])
 
 
 def test_training_rows_that_come_twice_are_refused(folder, source):

@@ -175,6 +175,7 @@ def test_nothing_that_was_traced_stays_and_the_model_is_trained_again_to_the_sam
     found = run(data, tmp_path, one=True, finals=Finals(finalists=1, seeds=1, refit=refit))
     assert found.best.winner.rows == ("train and validation" if refit else "train")
     best, expected = found.best, found.model.get_weights()
+    assert found.model.statistics.rows == len(data.train) + (len(data.valid) if refit else 0)
     del found
     assert refit or num_graphs() == before  # what was trained last may be trained further
     again = train_again(best, data)

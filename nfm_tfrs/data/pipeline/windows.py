@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from nfm_tfrs.data.labels import read_labels, read_weights
-from nfm_tfrs.data.parts import EncodedPart
+from nfm_tfrs.data.parts import EncodedPart, rates_of
 from nfm_tfrs.data.readers.parquet import ParquetFiles, RowGroup
 from nfm_tfrs.data.readers.table import find_files
 from nfm_tfrs.features.check import Columns, checked_arrays, decoded, raw_columns
@@ -46,7 +46,10 @@ def encode_windows(
     """
     reader = Reader(paths, spec, target, transform, SAMPLE_ROWS)
     for table, targets in reader.gathered(reader.files.row_groups, reader.window_rows):
-        yield EncodedPart(reader.columns(table), targets[:, 0], targets[:, 1] if target.weight else None)
+        arrays = one_chunk_each(table)
+        columns = transform(arrays)
+        weights = targets[:, 1] if target.weight else None
+        yield EncodedPart(columns, targets[:, 0], weights, rates_of(arrays, columns, spec))
 
 
 class Reader:
@@ -81,7 +84,7 @@ class Reader:
 
     def columns(self, table: pa.Table) -> Columns:
         """Returns the columns of a window, as the transform makes them."""
-        arrays = {name: _one_chunk(table.column(name)) for name in table.column_names}
+        arrays = one_chunk_each(table)
         return raw_columns(arrays, self.spec) if self.transform is None else self.transform(arrays)
 
     def gathered(self, row_groups: Iterable[RowGroup], num_rows: int, *, skip: int = 0) -> Iterator[Window]:
@@ -130,6 +133,11 @@ class Reader:
                     "Write it with one type."
                 )
         return table.cast(self.schema)  # what differs is null in every row
+
+
+def one_chunk_each(table: pa.Table) -> dict[str, pa.Array]:
+    """Returns the columns of a table, each whole."""
+    return {name: _one_chunk(table.column(name)) for name in table.column_names}
 
 
 def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
