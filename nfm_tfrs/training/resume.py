@@ -189,11 +189,18 @@ def _variables(model: Any) -> dict[str, list[Any]]:
     scale = model.optimizer if isinstance(model.optimizer, keras.mixed_precision.LossScaleOptimizer) else None
     return {
         "weights": list(model.variables),
-        "optimizer": list(optimizer.variables),
+        "optimizer": [*optimizer.variables, *_unlisted(optimizer)],
         "scale": [] if scale is None or not scale.dynamic else list(private.loss_scale_state(scale)),
         "dropout": [part.dropout_state for part in model.submodules if isinstance(part, Dropout) and part.built],
         "taken": [private.steps_taken(model)],
     }
+
+
+def _unlisted(optimizer: Any) -> list[Any]:
+    """The variables that Keras' optimizers keep and do not list: the rate, and a product of Nadam's."""
+    listed = {id(variable) for variable in optimizer.variables}
+    held = vars(optimizer).values()
+    return [variable for variable in held if isinstance(variable, tf.Variable) and id(variable) not in listed]
 
 
 def _metrics(model: Any) -> dict[str, list[Any]]:

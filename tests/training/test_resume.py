@@ -92,7 +92,8 @@ def train(files, prepared):
             return recipe.stream(str(files / "train.parquet"), data, seed=seed, start=start)
 
         rows = None if where == "memory" else batches if checkpoints else batches()
-        plateau = keras.callbacks.ReduceLROnPlateau("val_auc", mode="max", patience=0, factor=0.5)
+        # No score is ever better by 1: the rate falls behind the second epoch.
+        plateau = keras.callbacks.ReduceLROnPlateau("val_auc", mode="max", patience=0, factor=0.5, min_delta=1.0)
         told = {"epochs": 3, "patience": 3, **arguments}
         return recipe.fit(
             data, rows=rows, seed=seed, callbacks=[plateau, break_at(at)], checkpoints=checkpoints, **told
@@ -134,10 +135,10 @@ def whole(train):
 def test_a_training_that_broke_ends_as_the_one_that_did_not(train, tmp_path, where, precision, optimizer):
     recipe = replace(RECIPE, precision=precision, optimizer=optimizer)
     checkpoints = Checkpoints(folder=tmp_path / "checkpoints", steps=4)
-    broken(train, checkpoints, 9, 42, where=where, recipe=recipe)
+    broken(train, checkpoints, 9, 50, where=where, recipe=recipe)
     trained = train(where, checkpoints, recipe=recipe)
     # Inside of passes of 19 steps: checkpoints lie between executions of 8.
-    assert trained.resumed == (8, 35)
+    assert trained.resumed == (8, 46)
     assert_equal(trained, train(where, recipe=recipe))
 
 
