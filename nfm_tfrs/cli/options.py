@@ -43,7 +43,7 @@ class Rows:
 
     Args:
         data: Parquet, CSV, libsvm, libffm or TFRecord: a file, a folder or a glob.
-        label: A column, or a comparison such as "rating>=4".
+        label: A column, or a comparison such as "rating>=4"; that of the run where one is gone on from.
         split: random (if not given), time:COLUMN or user-time:USER,TIME; with :0.8,0.1,0.1 behind it if you like.
         valid: Rows to choose on, where they are files of their own.
         test: Rows to judge on, once, with --valid.
@@ -59,7 +59,7 @@ class Rows:
     """
 
     data: list[str]
-    label: str
+    label: str | None = None
     split: str | None = None
     valid: list[str] = field(default_factory=list)
     test: list[str] = field(default_factory=list)
@@ -88,6 +88,10 @@ class Rows:
 
     def target(self, task: str = "binary") -> Target:
         """Returns what is predicted; the task is this one where no option says it."""
+        if self.label is None:
+            raise ValueError(
+                '--label is missing, which says what to predict. Pass a column, or "rating>=4" for instance.'
+            )
         return Target.parse(self.label, weight=self.weight, task=self.task or task)
 
     def cut(self, seed: int) -> Split:

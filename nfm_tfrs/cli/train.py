@@ -1,18 +1,17 @@
 """`nfm-tfrs train`: from a file to a run's folder."""
 
 import shutil
-import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nfm_tfrs import arguments
+from nfm_tfrs.cli.growing import GrowthOptions
 from nfm_tfrs.cli.interruption import Interruption, interrupted_run
-from nfm_tfrs.cli.options import Overwrite, Rows, Seed, Trust, check_arguments, column_of
+from nfm_tfrs.cli.options import Overwrite, Rows, Seed, Trust, column_of
+from nfm_tfrs.cli.plan import Plan, planned
+from nfm_tfrs.cli.recipe_options import RecipeOptions
 from nfm_tfrs.cli.resuming import ResumeOptions
 from nfm_tfrs.cli.settings import with_options
 from nfm_tfrs.cli.terminal import (
@@ -25,105 +24,16 @@ from nfm_tfrs.cli.terminal import (
     print_rates,
     show_warning,
 )
-from nfm_tfrs.data.readers.parquet import footers
-from nfm_tfrs.data.readers.table import find_files
-from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.runs.checkpoint import Checkpoints
 from nfm_tfrs.runs.claim import claimed
 from nfm_tfrs.runs.files import FILES, LOGS, kept_aside, remove
 from nfm_tfrs.runs.folder import write_run
-from nfm_tfrs.runs.record import RunRecord, Source, as_command
-from nfm_tfrs.training.recipe import PATIENCE, Best, Recipe, Trained
+from nfm_tfrs.runs.record import RunRecord, Source
+from nfm_tfrs.training.recipe import Best, Trained
 from nfm_tfrs.trust import trusting
-from nfm_tfrs.versions import versions
 
 if TYPE_CHECKING:
     from nfm_tfrs.data.parts import Prepared
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecipeOptions:
-    """The model and how it is trained.
-
-    Args:
-        model: A model of `tfrs-registry list --models`; nfm if not given.
-        config: A best.json of tune, or a run.json of train: features, model, arguments, training; other options go
-            before.
-        set: Model argument NAME=VALUE, such as embedding_dim=32; repeatable.
-        optimizer: lazyadagrad (if not given), lazyadam, or a Keras optimizer's name.
-        learning_rate: The optimizer's rate; its default if not given.
-        precision: float32 (if not given), mixed_bfloat16, mixed_float16, or auto: the device's fastest.
-        batch_size: Rows of a training step; 256 if not given.
-        epochs: Passes over the training rows at most; 50 if not given, or as many as the search's.
-        patience: Epochs to wait for a better validation score.
-        repeat: Train as the search trained its own model, bit for bit on the same machine: with --config alone.
-    """
-
-    model: str | None = None
-    config: Path | None = None
-    set: Mapping[str, Any] = field(default_factory=dict)
-    optimizer: str | None = None
-    learning_rate: float | None = None
-    precision: str | None = None
-    batch_size: int | None = None
-    epochs: int | None = None
-    patience: int = PATIENCE
-    repeat: bool = False
-
-    def __post_init__(self) -> None:
-        for option, value in (("--batch-size", self.batch_size), ("--epochs", self.epochs)):
-            if value is not None:
-                arguments.count(option, value)
-        arguments.not_negative("--patience", self.patience)
-        if self.precision is not None and "dtype" in self.set:
-            raise ValueError("--precision and --set dtype both say what to compute in. Pass one of them.")
-        others = (self.model, self.optimizer, self.learning_rate, self.precision, self.batch_size, self.epochs)
-        told = self.set or self.patience != PATIENCE or any(value is not None for value in others)
-        if self.repeat and (self.config is None or told):
-            raise ValueError("--repeat trains as a search did: give it with --config, and nothing else of the model.")
-
-    def best(self) -> Best:
-        """Returns what --config names; the default recipe without it."""
-        found = Best(recipe=Recipe(model="nfm")) if self.config is None else Best.from_file(self.config)
-        if self.repeat and found.winner is None:
-            raise ValueError(
-                f"{self.config} does not say how a search made its model: a run, or nfm-tfrs 0.1.0, wrote it. "
-                "Leave out --repeat."
-            )
-        return found
-
-    def check_arguments(self, told: Recipe, best: Recipe) -> None:
-        """Checks the model's arguments; where those of --config are wrong by themselves, the line names the file."""
-        try:
-            told.check_arguments()
-        except (ValueError, TypeError) as error:
-            if self.config is None:
-                raise
-            try:
-                best.check_arguments()
-            except (ValueError, TypeError):
-                raise ValueError(f"{self.config}: {error}") from error
-            raise
-
-    def recipe(self, best: Recipe, task: str | None) -> Recipe:
-        """Returns the recipe, options before what a best.json says; its task is that one's where no option says it."""
-        known = best.config.get("task", "binary")
-        if self.repeat and task not in (None, known):
-            raise ValueError(f"--repeat trains the search's {known} model; received --task {task}. Leave out --task.")
-        config = {name: value for name, value in self.set.items() if name != "dtype"}
-        optimizer, rate = self.optimizer or best.optimizer, self.learning_rate
-        if rate is None and self.optimizer in (None, best.optimizer):  # the rate of another says nothing
-            rate = best.learning_rate
-        return replace(
-            best,
-            model=self.model or best.model,
-            config={**best.without_features().config, "task": task or known, **config},
-            optimizer=optimizer,
-            learning_rate=rate,
-            schedule=best.schedule if rate is not None else "constant",
-            precision=self.precision or self.set.get("dtype") or best.precision,
-            batch_size=best.batch_size if self.batch_size is None else self.batch_size,
-        )
 
 
 @with_options
@@ -131,6 +41,7 @@ def train(
     rows: Rows,
     recipe: RecipeOptions,
     resuming: ResumeOptions,
+    growing: GrowthOptions,
     out: Annotated[Path, typer.Option(help="New folder for the model, features, metrics and curves.")],
     groups: Annotated[str | None, typer.Option(help="Column of users, for the grouped AUC.")] = None,
     stream: Annotated[
@@ -149,35 +60,29 @@ def train(
             raise ValueError(
                 "--repeat trains as a search did, in one go, in memory and without logs. Leave out the other option."
             )
-        best = recipe.best()
-        told = recipe.recipe(best.recipe, rows.task)
-        record = _record(rows, recipe, best, told, groups=groups, stream=stream, seed=seed)
-        if not overwrite and resuming.finished(out, record):
+        plan = planned(rows, recipe, growing, groups=groups, stream=stream, seed=seed)
+        if not overwrite and resuming.finished(out, plan.record):
             print_lines([f"{out} is finished: there is nothing left to train."])
             return
-        replaces = overwrite or interrupted_run(out, record.command)
+        replaces = overwrite or interrupted_run(out, plan.record.command)
         with claimed(out, overwrite=replaces, folder=True) as folder:
-            split = rows.cut(seed)
-            check_arguments([told.model], recipe.set)
-            features = _known_features(rows, best)
-            rows.check_columns(record.target, split, features, groups=groups, stream=stream)
-            recipe.check_arguments(told, best.recipe)  # imports TensorFlow
-            files = {"files": footers(find_files(rows.data, format="parquet"))} if stream else {}
-            checkpoints = resuming.begin(out, {**record.settings, **files})
-            data = rows.prepare(record.target, split, features, keep=[groups] if groups else [], stream=stream)
+            plan.check()
+            checkpoints = resuming.begin(out, plan.settings)
+            model, data = plan.prepared(trust)
             print_features(data.features)
-            users = _users(data, groups)
+            users = _users(data, plan.record.groups)
             interruption = Interruption()
             with interruption:
-                training = _Training(told, recipe, best, data, seed, interruption, checkpoints)
-                trained = training.run(rows.data if stream else None, folder / LOGS if tensorboard else None)
+                before = _before(model, data, users)
+                training = _Training(plan, model, data, interruption, checkpoints)
+                trained = training.run(folder / LOGS if tensorboard else None)
                 record = replace(
-                    record,
-                    source=_source(record, data),
+                    plan.record,
+                    source=_source(plan.record, data),
                     interrupted=interruption.ended,
                     resumed=trained.resumed,
                 )
-                judged = _judged(trained.model, data, users, record)
+                judged = {**before, **_judged(trained.model, data, users, record)}
                 write_run(folder, trained.model, trained.history, judged, record, data.tables.get("valid"))
             if interruption.ended and out.exists():  # a run, whole or interrupted later than this one
                 raise _ended(interruption, trained, f"{kept_aside(folder, out)}; {out} is as it was.")
@@ -188,12 +93,6 @@ def train(
         remove(checkpoints.folder)
     console.print(f"Wrote {', '.join(FILES)} to {out}.")
     interruption.leave()  # heard when the training had ended: the run is whole
-
-
-def _known_features(rows: Rows, best: Best) -> FeatureSpec | None:
-    """The features that options or --config name; None where they are to be inferred."""
-    features = rows.given_features()
-    return best.recipe.features if features is None and not rows.rules() else features
 
 
 def _users(data: "Prepared", groups: str | None) -> dict[str, Any]:
@@ -231,35 +130,43 @@ def _repeated(best: Best, data: "Prepared", interruption: Interruption) -> Train
 
 @dataclass(frozen=True)
 class _Training:
-    """A training as options told it."""
+    """A training as options told it.
 
-    told: Recipe
-    options: RecipeOptions
-    best: Best
+    Args:
+        plan: What was told.
+        model: The model that goes on; None for a new one.
+        data: The rows.
+        interruption: What ends it early.
+        checkpoints: Where it writes down where it is; None without.
+    """
+
+    plan: Plan
+    model: Any
     data: "Prepared"
-    seed: int
     interruption: Interruption
     checkpoints: Checkpoints | None
 
-    def run(self, streamed: Sequence[str] | None, logs: Path | None) -> Trained:
+    def run(self, logs: Path | None) -> Trained:
         """Trains.
 
         Args:
-            streamed: The files to read batch by batch; None where the rows are in memory.
             logs: The folder for TensorBoard logs in the run; None without.
         """
-        if self.options.repeat:
-            return _repeated(self.best, self.data, self.interruption)
-        _say_what_differs(self.best, self.options, self.seed)
+        plan, seed = self.plan, self.plan.record.seed
+        if plan.options.repeat:
+            return _repeated(plan.best, self.data, self.interruption)
+        if plan.base is None:
+            _say_what_differs(plan.best, plan.options, seed)
         # Beside the run, where they outlive a kill.
         aside = None if logs is None or self.checkpoints is None else self.checkpoints.folder / LOGS
-        with TrainingProgress(self.told.model) as progress:
-            trained = self.told.fit(
+        with TrainingProgress(plan.told.model) as progress:
+            trained = plan.told.fit(
                 self.data,
-                rows=None if streamed is None else self._batches(streamed),
-                seed=self.seed,
-                epochs=self.options.epochs,
-                patience=self.options.patience,
+                rows=self._batches() if plan.stream else None,
+                model=self.model,
+                seed=seed,
+                epochs=plan.options.epochs,
+                patience=plan.options.patience,
                 callbacks=[progress.callback(), self.interruption.callback()],
                 tensorboard=aside or logs,
                 checkpoints=self.checkpoints,
@@ -268,11 +175,22 @@ class _Training:
             shutil.copytree(aside, logs)
         return trained
 
-    def _batches(self, files: Sequence[str]) -> Any:
+    def _batches(self) -> Any:
         def batches(start: Any = None) -> Any:
-            return self.told.stream(files, self.data, seed=self.seed, start=start)
+            return self.plan.told.stream(self.plan.rows.data, self.data, seed=self.plan.record.seed, start=start)
 
         return batches if self.checkpoints is not None else batches()
+
+
+def _before(model: Any, data: "Prepared", users: dict[str, Any]) -> dict[str, Any]:
+    """The metrics of the rows chosen on of a model that goes on, before it does."""
+    if model is None:
+        return {}
+    from nfm_tfrs.training.evaluate import evaluate
+
+    report = evaluate(model, data.valid, groups=users.get("valid"))
+    print_metrics("valid rows, before", report)
+    return {"before": report}
 
 
 def _judged(model: Any, data: "Prepared", users: dict[str, Any], record: RunRecord) -> dict[str, Any]:
@@ -297,40 +215,6 @@ def _judged(model: Any, data: "Prepared", users: dict[str, Any], record: RunReco
     last = list(reports)[-1]
     print_rates(f"{last} rows", data.encoded[last].rates)
     return reports | ({"constant": constants} if constants else {}) | {"intervals": intervals}
-
-
-def _record(
-    rows: Rows,
-    recipe: RecipeOptions,
-    best: Best,
-    told: Recipe,
-    *,
-    groups: str | None,
-    stream: bool,
-    seed: int,
-) -> RunRecord:
-    """What the run is told, before any of its rows is read."""
-    return RunRecord(
-        target=rows.target(told.config["task"]),
-        seed=seed,
-        split=rows.split,
-        groups=groups,
-        recipe=told,
-        epochs=recipe.epochs,
-        patience=None if recipe.repeat else recipe.patience,
-        winner=best.winner if recipe.repeat else None,
-        slices=best.slices if recipe.repeat else None,
-        source=Source(
-            data=tuple(rows.data),
-            valid=tuple(rows.valid),
-            test=tuple(rows.test),
-            format=rows.format,
-            stream=stream,
-        ),
-        versions=versions(),
-        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        command=as_command(["nfm-tfrs", *sys.argv[1:]]),
-    )
 
 
 def _source(record: RunRecord, data: "Prepared") -> Source:

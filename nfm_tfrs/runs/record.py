@@ -83,6 +83,8 @@ class RunRecord:
         command: The command line; None where there was none.
         interrupted: Whether the training was ended before it was over, and the best weights until then were kept.
         resumed: At which training steps it went on from a checkpoint, counted from the first pass on.
+        base: The folder of the run whose model went on; None where the training began with a new one.
+        growth: How vocabularies grew where a model went on, plain JSON types by name.
     """
 
     target: Target
@@ -100,6 +102,8 @@ class RunRecord:
     command: str | None = None
     interrupted: bool = False
     resumed: tuple[int, ...] = ()
+    base: str | None = None
+    growth: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the record as plain JSON types."""
@@ -119,6 +123,8 @@ class RunRecord:
             "command": self.command,
             "interrupted": self.interrupted,
             "resumed": list(self.resumed),
+            "from": self.base,
+            "growth": dict(self.growth),
         }
 
     @property
@@ -156,6 +162,8 @@ class RunRecord:
                 command=read(written, "command", str | None, None),
                 interrupted=read(written, "interrupted", bool, False),
                 resumed=tuple(read(written, "resumed", list, [])),
+                base=read(written, "from", str | None, None),
+                growth=read(written, "growth", Mapping, {}),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             why = reason(error)

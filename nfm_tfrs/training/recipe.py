@@ -142,6 +142,7 @@ class Recipe(Configuration):
         data: "Prepared",
         *,
         rows: Any = None,
+        model: Any = None,
         seed: int = 0,
         epochs: int | None = None,
         patience: int = PATIENCE,
@@ -149,12 +150,14 @@ class Recipe(Configuration):
         tensorboard: Path | None = None,
         checkpoints: Checkpoints | None = None,
     ) -> Trained:
-        """Trains a new model, stops early on the validation rows, and keeps the best weights.
+        """Trains a model, stops early on the validation rows, and keeps the best weights.
 
         Args:
             data: The prepared rows; see `nfm_tfrs.data.prepare`.
             rows: Batches of the training rows where they do not fit into memory; see `nfm_tfrs.data.stream`. With
                 checkpoints a function that returns them: a pass for None, or from a `Position` on without end.
+            model: A compiled model that goes on, such as `nfm_tfrs.grow` returns, of the same features as `data`; a new
+                one of this recipe if not given.
             seed: Seed of the weights, of dropout and of the order of rows.
             epochs: Passes over the training rows at most; as many as the recipe's passes if not given.
             patience: Epochs without a better validation score before it stops.
@@ -176,6 +179,11 @@ class Recipe(Configuration):
         if epochs is not None:
             arguments.count("epochs", epochs)
         arguments.not_negative("patience", patience)
+        if model is not None and model.features != data.features:
+            raise ValueError(
+                "The model reads other features than those that the rows were prepared with. Prepare them with "
+                "features=model.features."
+            )
         from nfm_tfrs.keras_compat import keras
         from nfm_tfrs.training.fit import adapt_labels, fit
         from nfm_tfrs.training.statistics import adapt_statistics
@@ -193,10 +201,11 @@ class Recipe(Configuration):
             rows = rows(start)
         steps = len(rows) if course is None else course.steps
         keras.utils.set_random_seed(seed)
-        model = self.build(data.features, steps=math.ceil(passes * steps) if self.schedule == "cosine" else None)
-        if "train" in data.encoded:
-            adapt_labels(model, data.train)
-        adapt_statistics(model, data)
+        if model is None:
+            model = self.build(data.features, steps=math.ceil(passes * steps) if self.schedule == "cosine" else None)
+            if "train" in data.encoded:
+                adapt_labels(model, data.train)
+            adapt_statistics(model, data)
         history = fit(
             model,
             rows,

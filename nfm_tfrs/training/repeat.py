@@ -23,8 +23,9 @@ def repeat_run(folder: str | Path, *, trust: bool = False) -> Trained:
 
     Raises:
         FileNotFoundError: The folder, or a file of the data, is not there.
-        ValueError: The folder does not say how the model was made, the run was interrupted or repeated a search, or the
-            data is another, or the model's config names what is not known (see `nfm_tfrs.load_model`).
+        ValueError: The folder does not say how the model was made, the run was interrupted, repeated a search or went
+            on from another, the data is another, or the model's config names what is not known (see
+            `nfm_tfrs.load_model`).
 
     Example:
         >>> from nfm_tfrs.training import repeat_run
@@ -52,6 +53,11 @@ def repeat_run(folder: str | Path, *, trust: bool = False) -> Trained:
         raise ValueError(
             f"{folder} holds a run that repeated a search; only the command line does that. Run its command again: "
             f"{record.command}"
+        )
+    if record.base is not None:
+        raise ValueError(
+            f"{folder} holds a run that went on from {record.base}; only the command line does that. Run its command "
+            f"again: {record.command}"
         )
     data = rows_of_run(record, read_features(folder / "features.json"))
     recipe = Recipe.of(record.recipe)

@@ -1,0 +1,188 @@
+"""`train --from`: a run's model goes on with new rows, and its vocabularies grow with them."""
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nfm_tfrs import arguments
+from nfm_tfrs.cli.options import Rows
+from nfm_tfrs.cli.terminal import print_lines
+from nfm_tfrs.data.entry_checks import checksum
+from nfm_tfrs.data.split import Split
+from nfm_tfrs.features.growth import Growth
+from nfm_tfrs.features.spec import FeatureSpec
+from nfm_tfrs.runs.folder import read_run
+from nfm_tfrs.runs.record import RunRecord
+from nfm_tfrs.target import Target
+from nfm_tfrs.training.recipe import Best
+
+if TYPE_CHECKING:
+    from nfm_tfrs.data.parts import Prepared
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrowthOptions:
+    """Going on from an earlier run.
+
+    Args:
+        from_run: A run's folder, whose model goes on with --data; new values get rows, and all else is the run's.
+        init: Where the rows of new values start: zeros (if not given), random, or mean:COLUMN, the mean of those beside
+            the same value of COLUMN.
+        max_age: Days after which a value that is not seen any more loses its row; none does if not given.
+        max_rows: Most rows of the table; beyond it the least frequent values lose theirs.
+        refresh_statistics: Take means and deviations of numbers from --data; predictions stay as they were at first.
+    """
+
+    from_run: Path | None = None
+    init: str | None = None
+    max_age: int | None = None
+    max_rows: int | None = None
+    refresh_statistics: bool = False
+
+    def __post_init__(self) -> None:
+        told = (self.init, self.max_age, self.max_rows, self.refresh_statistics or None)
+        if self.from_run is None and any(value is not None for value in told):
+            raise ValueError(
+                "--init, --max-age, --max-rows and --refresh-statistics say how a run's model grows. Pass --from too."
+            )
+        for option, value in (("--max-age", self.max_age), ("--max-rows", self.max_rows)):
+            if value is not None:
+                arguments.count(option, value)
+
+    def base(self) -> "Base | None":
+        """Returns the run that is gone on from; None without --from.
+
+        Raises:
+            FileNotFoundError: There is no such run.
+            ValueError: It does not say how its model was made, or its rate has fallen to 0.
+        """
+        if self.from_run is None:
+            return None
+        record, features = read_run(self.from_run)
+        if record is None or features is None or record.recipe is None:
+            raise ValueError(
+                f"{self.from_run} does not say how its model was made: it has no run.json and features.json of a "
+                "newer train. Give the folder that train wrote."
+            )
+        if record.interrupted:
+            raise ValueError(
+                f"{self.from_run} holds a run that was interrupted. Run its command again first: {record.command}"
+            )
+        return Base(self.from_run, record, features)
+
+    def to_json(self, rows: Rows) -> dict[str, Any]:
+        """Returns how vocabularies grow, plain JSON types by name."""
+        told = {field.name: getattr(self.growth(rows), field.name) for field in fields(Growth) if field.name != "day"}
+        return {**told, "refresh_statistics": self.refresh_statistics}
+
+    def growth(self, rows: Rows) -> Growth:
+        """Returns how vocabularies grow."""
+        told = {"init": self.init, "min_count": rows.min_count, "max_age": self.max_age, "max_rows": self.max_rows}
+        return Growth(**{name: value for name, value in told.items() if value is not None})  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Base:
+    """A run that another one goes on from.
+
+    Args:
+        path: Its folder.
+        record: What its run.json holds.
+        features: Its features.
+    """
+
+    path: Path
+    record: RunRecord
+    features: FeatureSpec
+
+    def best(self) -> Best:
+        """Returns the run's recipe."""
+        return Best.of_run(self.record, self.features)
+
+    def rows(self, rows: Rows) -> Rows:
+        """Returns the rows, label, weight, task and split those of the run where options do not say them.
+
+        Raises:
+            ValueError: Options say what is the run's.
+        """
+        if rows.columns or rows.category or rows.number:
+            raise ValueError(
+                f"The features are those of {self.path}; received --columns, --category or --number. Leave them "
+                "out, or train anew without --from."
+            )
+        if rows.cache is not None:
+            raise ValueError(
+                "A cache keeps rows encoded by one vocabulary, and --from grows it; received --cache. Leave it out."
+            )
+        target = self.record.target
+        if rows.task not in (None, target.task):
+            raise ValueError(
+                f"The model of {self.path} is a {target.task} one; received --task {rows.task}. Leave it out."
+            )
+        label = str(target.label) if rows.label is None else rows.label
+        weight = target.weight if rows.label is None and rows.weight is None else rows.weight
+        split = self.record.split if rows.split is None and not rows.valid else rows.split
+        return replace(rows, label=label, weight=weight, task=target.task, split=split)
+
+    @property
+    def checksum(self) -> int:
+        """Of the model's file."""
+        return checksum(self.path / "model.keras")
+
+    def grown(
+        self,
+        rows: Rows,
+        target: Target,
+        split: Split,
+        options: GrowthOptions,
+        *,
+        keep: list[str],
+        stream: bool,
+        trust: bool,
+    ) -> tuple[Any, "Prepared"]:
+        """Returns the run's model, grown with the training rows, and the rows encoded for it.
+
+        Args:
+            rows: The rows.
+            target: What is predicted.
+            split: The split, where the rows are split.
+            options: How it grows.
+            keep: Columns that are kept raw beside the encoded rows.
+            stream: Whether the rows to train on are too many for memory.
+            trust: Whether to import and run whatever the model's file names.
+        """
+        from nfm_tfrs.data.parts import encode_tables  # TensorFlow, as below
+        from nfm_tfrs.models.grow import grow, with_features
+        from nfm_tfrs.runs.saving import load_model
+
+        model = load_model(self.path / "model.keras", trust=trust)
+        given, parts = rows.given_features(), None
+        if not stream:
+            parts = rows.prepare(target, split, self.features, keep=keep)
+        if given is not None:
+            grown = with_features(model, given)
+        elif parts is None:
+            grown = grow(model, rows.data, options.growth(rows), format="parquet")
+        else:
+            grown = grow(model, parts.tables["train"], options.growth(rows))
+        print_lines([_growth_in_words(self.features, grown.features)])
+        if parts is None:
+            return grown, rows.prepare(target, split, grown.features, keep=keep, stream=True)
+        return grown, replace(encode_tables(parts.tables, grown.encoder, target), split=parts.split)
+
+
+def _growth_in_words(before: FeatureSpec, now: FeatureSpec) -> str:
+    """How many values each vocabulary has gained and lost."""
+    changes = []
+    for old, new in zip(before, now, strict=True):
+        known, knows = (_values(feature) for feature in (old, new))
+        gained, lost = len(knows - known), len(known - knows)
+        if gained or lost:
+            changes.append(f"{old.name} +{gained:,}" + (f" -{lost:,}" if lost else ""))
+    return f"grows: {', '.join(changes)}" if changes else "grows by no value"
+
+
+def _values(feature: Any) -> set[Any]:
+    vocabulary = getattr(feature, "vocabulary", None) or ()
+    free = set(feature.free_ids) if vocabulary else ()
+    return {value for number, value in enumerate(vocabulary) if number not in free}

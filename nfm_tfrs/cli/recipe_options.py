@@ -1,0 +1,126 @@
+"""The options of a command that say what model is trained, and how."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from nfm_tfrs import arguments
+from nfm_tfrs.training.recipe import PATIENCE, Best, Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeOptions:
+    """The model and how it is trained.
+
+    Args:
+        model: A model of `tfrs-registry list --models`; nfm if not given.
+        config: A best.json of tune, or a run.json of train: features, model, arguments, training; other options go
+            before.
+        set: Model argument NAME=VALUE, such as embedding_dim=32; repeatable.
+        optimizer: lazyadagrad (if not given), lazyadam, or a Keras optimizer's name.
+        learning_rate: The optimizer's rate; its default if not given.
+        precision: float32 (if not given), mixed_bfloat16, mixed_float16, or auto: the device's fastest.
+        batch_size: Rows of a training step; 256 if not given.
+        epochs: Passes over the training rows at most; 50 if not given, or as many as the search's.
+        patience: Epochs to wait for a better validation score.
+        repeat: Train as the search trained its own model, bit for bit on the same machine: with --config alone.
+    """
+
+    model: str | None = None
+    config: Path | None = None
+    set: Mapping[str, Any] = field(default_factory=dict)
+    optimizer: str | None = None
+    learning_rate: float | None = None
+    precision: str | None = None
+    batch_size: int | None = None
+    epochs: int | None = None
+    patience: int = PATIENCE
+    repeat: bool = False
+
+    def __post_init__(self) -> None:
+        for option, value in (("--batch-size", self.batch_size), ("--epochs", self.epochs)):
+            if value is not None:
+                arguments.count(option, value)
+        arguments.not_negative("--patience", self.patience)
+        if self.precision is not None and "dtype" in self.set:
+            raise ValueError("--precision and --set dtype both say what to compute in. Pass one of them.")
+        others = (self.model, self.optimizer, self.learning_rate, self.precision, self.batch_size, self.epochs)
+        told = self.set or self.patience != PATIENCE or any(value is not None for value in others)
+        if self.repeat and (self.config is None or told):
+            raise ValueError("--repeat trains as a search did: give it with --config, and nothing else of the model.")
+
+    def best(self) -> Best:
+        """Returns what --config names; the default recipe without it."""
+        found = Best(recipe=Recipe(model="nfm")) if self.config is None else Best.from_file(self.config)
+        if self.repeat and found.winner is None:
+            raise ValueError(
+                f"{self.config} does not say how a search made its model: a run, or nfm-tfrs 0.1.0, wrote it. "
+                "Leave out --repeat."
+            )
+        return found
+
+    def check_arguments(self, told: Recipe, best: Recipe) -> None:
+        """Checks the model's arguments; where those of --config are wrong by themselves, the line names the file."""
+        try:
+            told.check_arguments()
+        except (ValueError, TypeError) as error:
+            if self.config is None:
+                raise
+            try:
+                best.check_arguments()
+            except (ValueError, TypeError):
+                raise ValueError(f"{self.config}: {error}") from error
+            raise
+
+    def recipe(self, best: Recipe, task: str | None) -> Recipe:
+        """Returns the recipe, options before what a best.json says; its task is that one's where no option says it."""
+        known = best.config.get("task", "binary")
+        if self.repeat and task not in (None, known):
+            raise ValueError(f"--repeat trains the search's {known} model; received --task {task}. Leave out --task.")
+        config = {name: value for name, value in self.set.items() if name != "dtype"}
+        optimizer, rate = self.optimizer or best.optimizer, self.learning_rate
+        if rate is None and self.optimizer in (None, best.optimizer):  # the rate of another says nothing
+            rate = best.learning_rate
+        return replace(
+            best,
+            model=self.model or best.model,
+            config={**best.without_features().config, "task": task or known, **config},
+            optimizer=optimizer,
+            learning_rate=rate,
+            schedule=best.schedule if rate is not None else "constant",
+            precision=self.precision or self.set.get("dtype") or best.precision,
+            batch_size=best.batch_size if self.batch_size is None else self.batch_size,
+        )
+
+    def going_on(self, base: Recipe, path: Path) -> Recipe:
+        """Returns the recipe by which a run's model goes on: the run's, but for the rate and the size of a batch.
+
+        Args:
+            base: The run's recipe.
+            path: The run's folder.
+
+        Raises:
+            ValueError: Options say what is the run's, or its rate has fallen to 0.
+        """
+        own = {
+            "--model": self.model,
+            "--config": self.config,
+            "--set": self.set or None,
+            "--repeat": self.repeat or None,
+        }
+        own |= {"--optimizer": self.optimizer, "--precision": self.precision}
+        for option, value in own.items():
+            if value is not None:
+                raise ValueError(
+                    f"The model and its optimizer are those of {path}; received {option}. Leave it out, or train anew "
+                    "without --from."
+                )
+        if base.schedule != "constant" and self.learning_rate is None:
+            raise ValueError(
+                f"The {base.schedule} schedule of {path} has ended, and its rate is 0. Pass --learning-rate, from here "
+                "on a constant one."
+            )
+        rate = base.learning_rate if self.learning_rate is None else self.learning_rate
+        size = base.batch_size if self.batch_size is None else self.batch_size
+        return replace(base.without_features(), learning_rate=rate, schedule="constant", batch_size=size)
