@@ -119,7 +119,10 @@ def test_the_table_is_the_feature_unless_embedding_name_shares_one():
         ({"vocabulary_size": True}, "vocabulary_size of feature 'a' must be a whole number .* received True"),
         ({"vocabulary_size": 2.0}, "vocabulary_size of feature 'a' must be a whole number .* received 2.0"),
         ({"num_hash_buckets": -3}, "num_hash_buckets of feature 'a' must be a whole number .* received -3"),
-        ({"vocabulary_size": 3, "free_ids": [0]}, r"free_ids of feature 'a' are ids of a vocabulary, .* received \(0,\)"),
+        (
+            {"vocabulary_size": 3, "free_ids": [0]},
+            r"free_ids of feature 'a' are ids of a vocabulary, .* received \(0,\)",
+        ),
         ({"vocabulary": ["x"], "free_ids": [1]}, "free_ids of feature 'a' must be ids below 1, each once; received 1"),
         ({"vocabulary": ["x"], "free_ids": [-1]}, "free_ids of feature 'a' must be ids below 1, .* received -1"),
         ({"vocabulary": ["x"], "free_ids": [True]}, "free_ids of feature 'a' must be ids below 1, .* received True"),
