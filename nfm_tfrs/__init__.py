@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from nfm_tfrs.features.feature import CategoricalFeature as CategoricalFeature
     from nfm_tfrs.features.feature import MultiCategoricalFeature as MultiCategoricalFeature
     from nfm_tfrs.features.feature import NumericFeature as NumericFeature
+    from nfm_tfrs.features.growth import Growth as Growth
     from nfm_tfrs.features.infer import infer_features as infer_features
     from nfm_tfrs.features.spec import FeatureSpec as FeatureSpec
+    from nfm_tfrs.models.grow import grow as grow
     from nfm_tfrs.models.nfm import NFM as NFM
     from nfm_tfrs.models.ranking import RankingModel as RankingModel
     from nfm_tfrs.optimizers import LazyAdagrad as LazyAdagrad
@@ -41,8 +43,10 @@ lazy.show(
         "nfm_tfrs.data.drift": ("check_drift",),
         "nfm_tfrs.features.encoder": ("FeatureEncoder",),
         "nfm_tfrs.features.feature": ("CategoricalFeature", "MultiCategoricalFeature", "NumericFeature"),
+        "nfm_tfrs.features.growth": ("Growth",),
         "nfm_tfrs.features.infer": ("infer_features",),
         "nfm_tfrs.features.spec": ("FeatureSpec",),
+        "nfm_tfrs.models.grow": ("grow",),
         "nfm_tfrs.models.nfm": ("NFM",),
         "nfm_tfrs.models.ranking": ("RankingModel",),
         "nfm_tfrs.optimizers": ("LazyAdagrad", "LazyAdam"),

@@ -15,7 +15,7 @@ from nfm_tfrs.features.feature import (
     MultiCategoricalFeature,
     NumericFeature,
 )
-from nfm_tfrs.features.host import finite_floats, host_bag, integers, rows_of_integers, unsigned
+from nfm_tfrs.features.host import finite_floats, host_bag, integers, local_rows, rows_of_integers, unsigned
 from nfm_tfrs.features.keys import IDS, NUMBERS, bag_key, weights_key
 from nfm_tfrs.features.lengths import check_lengths
 from nfm_tfrs.features.spec import FeatureSpec
@@ -223,7 +223,7 @@ def _lookup_table(feature: CategoricalFeature | MultiCategoricalFeature) -> Any:
         keys = tf.constant(feature.vocabulary, tf.string)
     else:
         keys = tf.constant(np.array(feature.vocabulary, np.uint64).view(np.int64))
-    ids = tf.range(1, feature.num_ids + 1, dtype=tf.int64)
+    ids = tf.constant(local_rows(feature))
     return tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, ids), default_value=0)
 
 

@@ -3,7 +3,7 @@
 import itertools
 import math
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, fields
 from numbers import Real
 from typing import Any, Literal
@@ -41,9 +41,12 @@ class Categories:
             to refuse the other type.
         embedding_name: Name of the rows in the embedding table. Features of one name share their rows, and must have
             the same categories.
+        free_ids: Ids whose value has lost its row: it stays in the vocabulary, so that every other value keeps its
+            place, and is unknown until the place is taken anew, by itself or by another value (`nfm_tfrs.grow`).
 
     Raises:
-        ValueError: Not exactly one of the three, an empty or repeated vocabulary, or a size below 1.
+        ValueError: Not exactly one of the three, an empty or repeated vocabulary, a size below 1, or free ids that the
+            vocabulary does not have.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Categories:
     vocabulary_size: int | None = None
     dtype: DType | None = None
     embedding_name: str | None = None
+    free_ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         _check_name(self.name)
@@ -84,6 +88,22 @@ class Categories:
                 f"dtype of feature {self.name!r} must be {fitting}; received {self.dtype!r:.60}. Leave it out."
             )
         object.__setattr__(self, "dtype", inferred)
+        object.__setattr__(self, "free_ids", _free_ids(self.name, self.free_ids, self.vocabulary))
+
+    @property
+    def known_ids(self) -> Sequence[int]:
+        """The ids of a vocabulary whose values have their row, rising; none without a vocabulary."""
+        if not self.free_ids:
+            return range(len(self.vocabulary or ()))
+        free = set(self.free_ids)
+        return [number for number in range(len(self.vocabulary or ())) if number not in free]
+
+    @property
+    def known_values(self) -> tuple[Any, ...]:
+        """The values of a vocabulary that have their row, in the order of their ids."""
+        if self.vocabulary is None or not self.free_ids:
+            return self.vocabulary or ()
+        return tuple(self.vocabulary[number] for number in self.known_ids)
 
     @property
     def num_ids(self) -> int:
@@ -279,6 +299,25 @@ def _listed(what: str, values: Iterable[Any]) -> tuple[Any, ...]:
     if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
         raise ValueError(f"{what} must be a list of values; received {values!r:.60}. Write it in brackets.")
     return tuple(values)
+
+
+def _free_ids(name: str, given: Any, vocabulary: tuple[Any, ...] | None) -> tuple[int, ...]:
+    listed = _listed(f"free_ids of feature {name!r}", given)
+    if not listed:
+        return ()
+    if vocabulary is None:
+        raise ValueError(
+            f"free_ids of feature {name!r} are ids of a vocabulary, and it has none; received {listed!r:.60}. "
+            "Leave them out."
+        )
+    wrong = [one for one in listed if isinstance(one, bool) or not hasattr(one, "__index__")]
+    wrong = wrong or [one for one in listed if not 0 <= one < len(vocabulary)]
+    if wrong or len(set(listed)) < len(listed):
+        raise ValueError(
+            f"free_ids of feature {name!r} must be ids below {len(vocabulary)}, each once; "
+            f"received {wrong[0] if wrong else listed!r:.60}."
+        )
+    return tuple(sorted(operator.index(one) for one in listed))
 
 
 def _vocabulary_dtype(name: str, vocabulary: tuple[Any, ...]) -> DType:

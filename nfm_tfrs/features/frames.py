@@ -138,7 +138,8 @@ def as_column(name: str, value: Any) -> pa.Array | pa.ChunkedArray:
     if isinstance(value, pa.Array | pa.ChunkedArray):
         return value
     axes = len(value.shape) if hasattr(value, "shape") else 1
-    if isinstance(value, str | bytes | Mapping | set) or not hasattr(value, "__len__") or not 1 <= axes <= 2:
+    is_list = hasattr(value, "__len__") or hasattr(value, "row_splits")  # TensorFlow's ragged tensors have no length
+    if isinstance(value, str | bytes | Mapping | set) or not is_list or not 1 <= axes <= 2:
         what = f"of shape {tuple(value.shape)}" if axes != 1 else f"a {type(value).__name__}"
         raise ValueError(f"Column {name!r} is {what}, but a column is [n] or [n, k]. Give one value or list a row.")
     try:

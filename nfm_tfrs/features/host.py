@@ -6,12 +6,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nfm_tfrs.features.bag import INT_MISSING, UINT64_MISSING, Bag
-from nfm_tfrs.features.feature import Feature, MultiCategoricalFeature, NumericFeature
+from nfm_tfrs.features.feature import Categories, Feature, MultiCategoricalFeature, NumericFeature
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _DENSE = 8  # times its size is above a dense vocabulary's largest value: 64 bytes a value, as an embedding of 16
+
+
+def local_rows(feature: Categories) -> np.ndarray:
+    """Returns the row of each value of a vocabulary, counted from the feature's first: that one where its id is free.
+
+    They are int64 `[n]`, in the order of the vocabulary.
+    """
+    rows: np.ndarray = np.arange(1, feature.num_ids + 1, dtype=np.int64)
+    rows[list(feature.free_ids)] = 0
+    return rows
 
 
 def rows_of_integers(feature: Feature) -> np.ndarray | None:
@@ -25,7 +35,7 @@ def rows_of_integers(feature: Feature) -> np.ndarray | None:
     if vocabulary.max() >= _DENSE * len(vocabulary):
         return None
     rows: np.ndarray = np.zeros(int(vocabulary.max()) + 2, np.int64)
-    rows[vocabulary] = np.arange(1, len(vocabulary) + 1)
+    rows[vocabulary] = local_rows(feature)
     return rows
 
 

@@ -128,7 +128,7 @@ def infer_features(
         (1999, 2001)
     """
     rules = Inference(columns, exclude, min_count, max_vocabulary, kinds, label)
-    return FeatureSpec(tuple(feature for feature, _ in _features(_batches(source, rules, format), rules)))
+    return FeatureSpec(tuple(feature for feature, _ in _features(row_batches(source, rules, format=format), rules)))
 
 
 def infer_with_rates(table: pa.Table, rules: Inference) -> tuple[FeatureSpec, list[Rates]]:
@@ -152,8 +152,21 @@ def infer_with_rates(table: pa.Table, rules: Inference) -> tuple[FeatureSpec, li
     return FeatureSpec(features), list(rates)
 
 
-def _batches(source: Any, rules: Inference, format: str | None) -> Iterable[pa.RecordBatch]:
-    """The rows of any source; files and datasets without the columns that are not used."""
+def row_batches(
+    source: Any, rules: Inference, *, format: str | None = None, types: Mapping[str, str] | None = None
+) -> Iterable[pa.RecordBatch]:
+    """Returns the rows of what `infer_features` takes; Parquet and datasets without the columns that are not used.
+
+    Args:
+        source: The rows.
+        rules: What names the columns that are used.
+        format: The files' format, where their suffix does not tell.
+        types: `"string"`, `"int64"` or `"number"` for columns of CSV files, whose types are guessed otherwise.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: A named column is not there, or a file is not of its format.
+    """
     if hasattr(source, "element_spec"):
         return _dataset_batches(source, rules)
     if isinstance(source, pa.RecordBatchReader | Iterator) or _is_batches(source):
@@ -166,7 +179,7 @@ def _batches(source: Any, rules: Inference, format: str | None) -> Iterable[pa.R
     paths = find_files(source, format=format)
     if (format or file_format(paths)) == "parquet":
         return _parquet_batches(paths, rules)
-    return _checked(read_table(paths, format=format).to_batches(), rules)
+    return _checked(read_table(paths, format=format, types=types).to_batches(), rules)
 
 
 def _checked(batches: Iterable[pa.RecordBatch], rules: Inference) -> Iterator[pa.RecordBatch]:

@@ -270,7 +270,7 @@ class FeatureSpec:
 def _categories(feature: Feature) -> tuple[Any, ...]:
     if isinstance(feature, NumericFeature):
         return (feature.boundaries,)
-    return (feature.vocabulary, feature.num_hash_buckets, feature.vocabulary_size)
+    return (feature.vocabulary, feature.free_ids, feature.num_hash_buckets, feature.vocabulary_size)
 
 
 def _described(feature: Feature) -> tuple[str, str, str, str]:
@@ -285,8 +285,10 @@ def _described(feature: Feature) -> tuple[str, str, str, str]:
             f"{len(feature.boundaries or ())} boundaries",
         )
     if feature.vocabulary is not None:
-        shown = ", ".join(map(str, feature.vocabulary[:5])) + (", …" if feature.num_ids > 5 else "")
+        known = feature.known_values
+        shown = ", ".join(map(str, known[:5])) + (", …" if len(known) > 5 else "")
         how = f"vocabulary of {'strings' if feature.dtype == 'string' else 'integers'}: {shown}"
+        how += f" ({len(feature.free_ids)} free)" if feature.free_ids else ""
     else:
         how = "hashed" if feature.num_hash_buckets else "ids"
     if isinstance(feature, CategoricalFeature):

@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -120,7 +120,8 @@ def in_call() -> bool:
 @functools.cache  # not at import: Keras' counters start the devices
 def attributes_of_training() -> frozenset[str]:
     """Returns the attributes that Keras, `compile` and `fit` set on any model, and no inference reads."""
-    return frozenset(vars(tf.keras.Model())) | {"_auto_steps", "_compile_config", "_huge_pages", "loss"}
+    ours = {"_auto_steps", "_huge_pages", "_huge_pages_asked"}
+    return frozenset(vars(tf.keras.Model())) | ours | {"_compile_config", "loss"}
 
 
 @contextmanager
@@ -210,6 +211,18 @@ def loss_scale_state(optimizer: Any) -> tuple[Any, Any]:
     return state.current_loss_scale, state.counter
 
 
+def copy_weight_decay(old: Any, new: Any, variables: Iterable[tuple[Any, Any]]) -> None:
+    """Excludes from an optimizer's weight decay what another one excludes; Keras lets nobody ask which that is.
+
+    Args:
+        old: The other optimizer.
+        new: The optimizer, built or not.
+        variables: What `old` trains, each with what `new` trains in its place.
+    """
+    kept = [there for here, there in variables if not old._use_weight_decay(here)]
+    new._exclude_from_weight_decay = [new._var_key(variable) for variable in kept]
+
+
 def saved_model_metadata(folder: Path) -> dict[str, Any]:
     """Returns what Keras wrote of a SavedModel's model: its class, `config` and `training_config`, plain JSON types.
 
@@ -280,6 +293,9 @@ PRIVATE_NAMES: Mapping[str, Any] = {
     "tf_keras.metrics.MeanMetricWrapper._fn": wrapped_function,
     "tf_keras.metrics.MeanMetricWrapper._fn_kwargs": wrapped_function,
     "tf_keras.src.mixed_precision.loss_scale_optimizer.LossScaleOptimizerV3._loss_scale": loss_scale_state,
+    "tf_keras.optimizers.Optimizer._use_weight_decay": copy_weight_decay,
+    "tf_keras.optimizers.Optimizer._exclude_from_weight_decay": copy_weight_decay,
+    "tf_keras.optimizers.Optimizer._var_key": copy_weight_decay,
     "tensorflow_recommenders.tasks.Ranking._loss": task_loss,
     "tensorflow_recommenders.tasks.Ranking._ranking_metrics": task_metrics,
     "tensorflow_recommenders.tasks.Ranking._prediction_metrics": task_metrics,

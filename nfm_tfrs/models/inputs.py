@@ -52,11 +52,17 @@ def inferred(data: Any, label: str | None) -> FeatureSpec:
         raise ValueError(
             f"Features are inferred from {_FORMS}; received {type(data).__name__}. Give one, or features=."
         )
-    if isinstance(data, Mapping) and all(_is_plain(column) for column in data.values()):
-        data = tf.data.Dataset.from_tensors(dict(data))  # sparse columns among them, which Arrow does not know
+    data = batched(data)
     if isinstance(data, tf.data.Dataset):
         return FeatureSpec.from_dataset(data, label=label)
     return FeatureSpec.from_dataframe(data, exclude=[label] if label else [])
+
+
+def batched(data: Any) -> Any:
+    """Returns a dict of tensors and plain arrays as a dataset of one batch, for sparse ones; anything else as it is."""
+    if isinstance(data, Mapping) and data and all(_is_plain(column) for column in data.values()):
+        return tf.data.Dataset.from_tensors(dict(data))
+    return data
 
 
 def taken(encoder: FeatureEncoder, given: Arguments, label: str | None, *, labelled: bool) -> Arguments:

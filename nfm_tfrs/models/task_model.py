@@ -125,7 +125,7 @@ class TaskModel(tfrs.Model):
         if getattr(inner, "jit_compile", False):  # Keras' default on GPUs
             inner.jit_compile = False  # it would compile anew for each number of rows in a batch
         self._auto_steps = steps_per_execution == "auto"
-        self._huge_pages = switch("huge_pages", huge_pages)
+        self._huge_pages, self._huge_pages_asked = switch("huge_pages", huge_pages), False
         super().compile(
             optimizer=optimizer,
             steps_per_execution=1 if steps_per_execution == "auto" else steps_per_execution,
@@ -207,12 +207,15 @@ class TaskModel(tfrs.Model):
         return self.train_function
 
     def _ask_for_huge_pages(self) -> None:
-        if self._huge_pages and tf.config.list_logical_devices()[-1].device_type == "CPU":
+        if (
+            self._huge_pages
+            and not self._huge_pages_asked
+            and tf.config.list_logical_devices()[-1].device_type == "CPU"
+        ):
             for variable in (*self.trainable_variables, *self.optimizer.variables):
                 if variable.shape.num_elements() * variable.dtype.size >= _LARGE:
                     # The buffer itself: nothing has written rows to it yet, after which reading copies.
                     use_huge_pages(memoryview(variable.read_value()))
-        self._huge_pages = False
 
     @property
     def _results_of_its_own(self) -> bool:
@@ -388,23 +391,26 @@ class TaskModel(tfrs.Model):
         config = super().get_compile_config()
         if config and self._auto_steps:
             config["steps_per_execution"] = "auto"
+        if config and self._huge_pages:
+            config["huge_pages"] = True
         return config
 
     def save_own_variables(self, store: Any) -> None:
         """Saves, beside its own weights, the state of the loss scale, which Keras leaves out of `.keras` files."""
         super().save_own_variables(store)
-        for name, variable in self._scale_state.items():
+        for name, variable in self.scale_state.items():
             store[name] = variable.numpy()
 
     def load_own_variables(self, store: Any) -> None:
         """Loads what `save_own_variables` saved."""
         super().load_own_variables({name: store[name] for name in store.keys() if name not in _SCALE_STATE})  # noqa: SIM118
-        for name, variable in self._scale_state.items():
+        for name, variable in self.scale_state.items():
             if name in store.keys():  # noqa: SIM118
                 variable.assign(store[name][()])
 
     @property
-    def _scale_state(self) -> dict[str, Any]:
+    def scale_state(self) -> dict[str, Any]:
+        """The variables of a loss scale that follows the gradients, by the names under which they are saved."""
         if not self._scales_losses or not self.optimizer.dynamic:
             return {}
         return dict(zip(_SCALE_STATE, private.loss_scale_state(self.optimizer), strict=True))

@@ -17,7 +17,7 @@ _PACKED = 20  # times its size that a file may unpack to: Keras packs nothing, s
 _DEEPEST = 50  # layers, or blocks: each takes a tenth of a second to make, whatever its weights
 _LAYERS = 64  # times its weights that the two largest numbers beside the features, as widths of one layer, may give
 _SMALL = 2**20  # numbers that any model may hold, whatever its file does
-_DATA = ("vocabulary", "boundaries")  # values, not sizes
+_DATA = ("vocabulary", "free_ids", "boundaries")  # values and places, not sizes
 _WEIGHTS = "model.weights.h5"
 
 

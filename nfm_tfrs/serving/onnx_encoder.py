@@ -14,6 +14,7 @@ from nfm_tfrs.features.feature import (
     MultiCategoricalFeature,
     NumericFeature,
 )
+from nfm_tfrs.features.host import local_rows
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.serving.signature import Input
 
@@ -178,7 +179,7 @@ def _rows(nodes: Nodes, feature: Feature, given: Input, values: str, offset: int
     if _are_ids(feature, given):
         return _rows_of_ids(nodes, values, feature.num_ids, first, none)
     vocabulary = list(feature.vocabulary or ())
-    rows = list(range(offset + 1, offset + 1 + len(vocabulary)))
+    rows = (offset + local_rows(feature)).tolist()
     if feature.dtype == "string":  # "" as one more value: ONNX compares no strings
         return nodes.add(
             "LabelEncoder",

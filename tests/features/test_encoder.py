@@ -620,3 +620,35 @@ def test_a_missing_value_beyond_float32_is_missing_and_others_are_the_same_from_
     from_table = encoder.encode_arrays(checked_arrays(pa.table({"x": others}), encoder.features))[NUMBERS]
     assert np.isfinite(from_table).all()
     np.testing.assert_array_equal(from_table, encoder({"x": tf.constant(others)})[NUMBERS].numpy())
+
+
+# --- free ids --------------------------------------------------------------------------------------------------------
+
+FREED = {
+    "strings": (["Rome", "Oslo", "Bern"], ["Oslo", "Paris", None, "Bern", "Rome"], pa.string()),
+    "a dense range": ([4, 0, 9], [0, 7, None, 9, 4], pa.int64()),
+    "integers": ([4, 10**12, 9], [10**12, 7, None, 9, 4], pa.int64()),
+    "unsigned": ([4, 2**63 + 5, 9], [2**63 + 5, 7, None, 9, 4], pa.uint64()),
+}
+
+
+@pytest.mark.parametrize("kind", FREED)
+@pytest.mark.parametrize("free", [[1], [0, 1, 2]], ids=str)
+@pytest.mark.parametrize("make", [CategoricalFeature, MultiCategoricalFeature])
+def test_a_value_whose_id_is_free_is_unknown_in_graph_and_reader_alike(kind, free, make):
+    vocabulary, values, dtype = FREED[kind]
+    feature = make("a", vocabulary=vocabulary, free_ids=free)
+    expected = [0 if value not in vocabulary or (at := vocabulary.index(value)) in free else 1 + at for value in values]
+    table = pa.table({"a": pa.array(values, dtype)})
+    encoder = FeatureEncoder(FeatureSpec([feature]))
+    arrays = checked_arrays(table, encoder.features)
+    raw = raw_columns(arrays, encoder.features)["a"]
+    column = raw if make is CategoricalFeature else tf.RaggedTensor.from_row_splits(raw.values, raw.row_splits)
+
+    whole, batch = encoder.encode_arrays(arrays), encoder({"a": column})
+
+    if make is CategoricalFeature:
+        assert whole[IDS][:, 0].tolist() == batch[IDS].numpy()[:, 0].tolist() == expected
+    else:  # a missing value is no value of a bag
+        expected = [number for number, value in zip(expected, values, strict=True) if value is not None]
+        assert whole[bag_key("a")].values.tolist() == batch[bag_key("a")].values.numpy().tolist() == expected

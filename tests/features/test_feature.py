@@ -19,6 +19,7 @@ FEATURES = [
     CategoricalFeature("user", num_hash_buckets=7),
     CategoricalFeature("device", num_hash_buckets=7, dtype="string"),
     CategoricalFeature("hour", vocabulary_size=24),
+    CategoricalFeature("film", vocabulary=[7, 3, 9], free_ids=[2, 0]),
     MultiCategoricalFeature("genres", vocabulary=["a"], combiner="max", weights="genre_weights", max_length=3),
     MultiCategoricalFeature("history", vocabulary_size=5, combiner=None),
     NumericFeature("price", mean=2.5, std=0.5, log=True),
@@ -72,6 +73,14 @@ def test_boundaries_make_one_id_more_than_there_are_limits():
     assert NumericFeature("age").num_ids == 0
 
 
+def test_a_free_id_keeps_its_value_written_and_every_other_one_in_its_place():
+    feature = CategoricalFeature("a", vocabulary=["x", "y", "z"], free_ids=np.array([2, 0]))
+    assert (feature.num_ids, feature.free_ids) == (3, (0, 2))
+    assert (list(feature.known_ids), feature.known_values) == ([1], ("y",))
+    assert "free_ids" not in feature_to_dict(CategoricalFeature("a", vocabulary=["x", "y"]))
+    assert CategoricalFeature("a", vocabulary_size=2).known_values == ()
+
+
 def test_the_table_is_the_feature_unless_embedding_name_shares_one():
     assert CategoricalFeature("a", vocabulary_size=2).table == "a"
     assert CategoricalFeature("a", vocabulary_size=2, embedding_name="b").table == "b"
@@ -110,6 +119,16 @@ def test_the_table_is_the_feature_unless_embedding_name_shares_one():
         ({"vocabulary_size": True}, "vocabulary_size of feature 'a' must be a whole number .* received True"),
         ({"vocabulary_size": 2.0}, "vocabulary_size of feature 'a' must be a whole number .* received 2.0"),
         ({"num_hash_buckets": -3}, "num_hash_buckets of feature 'a' must be a whole number .* received -3"),
+        (
+            {"vocabulary_size": 3, "free_ids": [0]},
+            r"free_ids of feature 'a' are ids of a vocabulary, .* received \(0,\)",
+        ),
+        ({"vocabulary": ["x"], "free_ids": [1]}, "free_ids of feature 'a' must be ids below 1, each once; received 1"),
+        ({"vocabulary": ["x"], "free_ids": [-1]}, "free_ids of feature 'a' must be ids below 1, .* received -1"),
+        ({"vocabulary": ["x"], "free_ids": [True]}, "free_ids of feature 'a' must be ids below 1, .* received True"),
+        ({"vocabulary": ["x"], "free_ids": ["x"]}, "free_ids of feature 'a' must be ids below 1, .* received 'x'"),
+        ({"vocabulary": ["x"], "free_ids": [0, 0]}, r"free_ids of feature 'a' must be .* received \(0, 0\)"),
+        ({"vocabulary": ["x"], "free_ids": 0}, "free_ids of feature 'a' must be a list of values; received 0"),
         ({"vocabulary": ["x"], "dtype": "int64"}, "dtype of feature 'a' must be string; received 'int64'"),
         ({"vocabulary_size": 3, "dtype": "string"}, "dtype of feature 'a' must be int64; received 'string'"),
         ({"num_hash_buckets": 3, "dtype": "float32"}, "dtype of feature 'a' must be .*; received 'float32'"),

@@ -10,6 +10,7 @@ from nfm_tfrs.data.split import Split
 from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeature, NumericFeature
 from nfm_tfrs.features.frames import as_table, batch_columns, columns_of, numbers_of, read_columns
 from nfm_tfrs.features.infer import infer_features
+from nfm_tfrs.keras_compat import tf
 
 ROWS = {"user": [3, 1, 2], "city": ["Rome", None, "Oslo"], "price": [0.5, None, 2.0]}
 
@@ -64,6 +65,11 @@ def test_strings_of_views_are_plain_inside_categories_too():
     assert table["coded"].to_pylist() == ROWS["city"]
     assert table.schema.field("coded").type.value_type == pa.large_string()
     assert table.take(pa.array([2]))["city"].to_pylist() == ["Oslo"]
+
+
+def test_a_ragged_tensor_is_a_column_of_lists():
+    ragged = tf.RaggedTensor.from_row_lengths([3, 1, 2], [2, 0, 1])
+    assert as_table({"a": ragged, "b": [1, 2, 3]}).column("a").to_pylist() == [[3, 1], [], [2]]
 
 
 def test_a_key_that_some_rows_lack_is_missing_there():

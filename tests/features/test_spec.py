@@ -79,6 +79,11 @@ def test_printing_shows_a_line_a_feature():
     assert "2 boundaries" in lines[4]
 
 
+def test_printing_shows_known_values_and_how_many_ids_are_free():
+    spec = FeatureSpec([CategoricalFeature("city", vocabulary=["Rome", "Oslo", "Bern"], free_ids=[0])])
+    assert str(spec).splitlines()[1].endswith("vocabulary of strings: Oslo, Bern (1 free)")
+
+
 @pytest.mark.parametrize(
     ("features", "message"),
     [
@@ -90,6 +95,13 @@ def test_printing_shows_a_line_a_feature():
         (
             [USER, CategoricalFeature("friend", vocabulary_size=4, embedding_name="user")],
             "'user' and 'friend' share the embedding 'user' but not their categories",
+        ),
+        (
+            [
+                CategoricalFeature("city", vocabulary=["Rome", "Oslo"]),
+                CategoricalFeature("home", vocabulary=["Rome", "Oslo"], free_ids=[0], embedding_name="city"),
+            ],
+            "'city' and 'home' share the embedding 'city' but not their categories",
         ),
     ],
 )

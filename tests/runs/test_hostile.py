@@ -335,6 +335,12 @@ def test_a_table_in_proportion_to_its_weights_opens(tmp_path):
     assert load_model(tmp_path / "large.keras").count_params() == model.count_params()
 
 
+def test_free_ids_are_places_and_no_sizes(tmp_path):
+    feature = CategoricalFeature("a", vocabulary=list(range(1300)), free_ids=[1200, 1250])
+    RankingModel([feature, NumericFeature("b")], embedding_dim=1, hidden_units=()).save(tmp_path / "m.keras")
+    assert load_model(tmp_path / "m.keras").features["a"] == feature
+
+
 def test_a_file_that_unpacks_to_far_more_is_refused(honest, tmp_path):
     with zipfile.ZipFile(tmp_path / "packed.keras", "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in members(honest).items():

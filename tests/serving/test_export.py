@@ -154,6 +154,28 @@ def test_numbers_that_mean_missing_do_so_in_an_export(make, tmp_path):
             scorer.predict({**row, "x": 1e300})
 
 
+@pytest.mark.parametrize("form", ["savedmodel", "onnx"])
+def test_a_value_whose_id_is_free_is_scored_as_an_unknown_one(make, form, tmp_path):
+    if form == "onnx":
+        pytest.importorskip("onnxruntime")
+    features = [
+        CategoricalFeature("city", vocabulary=["Rome", "Oslo", "Bern"], free_ids=[1]),
+        CategoricalFeature("film", vocabulary=[3, 1, 9], free_ids=[0, 1, 2]),
+        CategoricalFeature("large", vocabulary=[5, 2**63 + 7, 8], free_ids=[1]),
+        MultiCategoricalFeature("tags", vocabulary=["a", "b"], free_ids=[0]),
+    ]
+    model = make("fm", features)
+
+    found = model.export(tmp_path / "e", format=form)  # and held against the model, on drawn rows
+
+    assert found.parity.largest < 1e-5
+    freed = {"city": ["Oslo"], "film": [9], "large": pa.array([2**63 + 7], pa.uint64()), "tags": [["a", "b"]]}
+    unknown = {"city": ["?"], "film": [4], "large": pa.array([6], pa.uint64()), "tags": [["?", "b"]]}
+    known = {**freed, "city": ["Rome"], "large": pa.array([5], pa.uint64())}
+    scores = [load(tmp_path / "e").predict(rows) for rows in (freed, unknown, known)]
+    assert scores[0] == scores[1] != scores[2]
+
+
 def test_a_model_that_answers_differently_each_time_is_refused(tmp_path):
     class Dice(nfm_tfrs.NFM):
         def call(self, columns, training=None):

@@ -1,0 +1,91 @@
+"""The state of an optimizer beside a table that grows: which of its variables have a row for each row of the table."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from nfm_tfrs.embedding.growth import MovedRows
+from nfm_tfrs.keras_compat import keras, tf
+from nfm_tfrs.keras_compat.private import copy_weight_decay
+from nfm_tfrs.written import first_line
+
+_WIDTH = 4  # of a small table, unlike its numbers of rows
+
+
+def inner_optimizer(optimizer: Any) -> Any:
+    """Returns the optimizer itself: the one inside where half precision wraps it."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def table_slots(optimizer: Any, variables: Sequence[Any], table: Any) -> list[bool]:
+    """Returns, of each variable that an optimizer makes for these, whether it has a row for each row of the table.
+
+    Copies of the optimizer are asked, for tables of two sizes: the shape alone does not tell a slot of the table from
+    one of another variable.
+
+    Args:
+        optimizer: The optimizer.
+        variables: What it trains.
+        table: What grows; one of them, unless it is not trained.
+
+    Raises:
+        ValueError: It cannot be made anew, or keeps anything else whose shape follows from the number of rows.
+    """
+    name = type(optimizer).__name__
+    if not isinstance(optimizer, keras.optimizers.Optimizer):
+        raise ValueError(
+            f"Growth moves the state of tf.keras.optimizers; received {name} of {type(optimizer).__module__}. Compile "
+            "the model with one of those."
+        )
+    few, more = (_slot_shapes(optimizer, variables, table, rows) for rows in (2, 3))
+    follows = [one != other for one, other in zip(few, more, strict=True)]
+    if any(shape != (3, _WIDTH) for shape, does in zip(more, follows, strict=True) if does):
+        raise ValueError(
+            f"{name} keeps state of another shape for a table, which cannot grow with it row by row. Compile the model "
+            "with another optimizer, such as LazyAdagrad or Adam."
+        )
+    return follows
+
+
+def move_state(old: Any, new: Any, slots: Sequence[bool], moved: MovedRows, pairs: Sequence[tuple[Any, Any]]) -> None:
+    """Puts the state of an optimizer into one that was made for the grown table; new rows keep the slot's start.
+
+    Args:
+        old: The optimizer.
+        new: The other one, which has been built.
+        slots: What `table_slots` returned.
+        moved: Where the rows of the table lie.
+        pairs: What `old` trains, each with what `new` trains in its place.
+
+    Raises:
+        ValueError: The optimizer was built for other variables than the model trains now.
+    """
+    if old.weight_decay:
+        copy_weight_decay(old, new, pairs)
+    # Nadam keeps a product that it does not list.
+    for name, variable in vars(old).items():
+        if isinstance(variable, tf.Variable) and all(variable is not listed for listed in old.variables):
+            vars(new)[name].assign(variable)
+    if len(old.variables) != len(slots):
+        if len(old.variables) > 1:  # more than the number of steps: it has trained
+            raise ValueError(
+                f"{type(old).__name__} was made for other weights than the model trains now. Compile the model again "
+                "after changing what is trainable."
+            )
+        new.iterations.assign(old.iterations)
+        return
+    for one, other, is_slot in zip(old.variables, new.variables, slots, strict=True):
+        other.assign(moved.placed(one.numpy(), other.numpy()) if is_slot else one)
+
+
+def _slot_shapes(optimizer: Any, variables: Sequence[Any], table: Any, rows: int) -> list[tuple[int, ...]]:
+    """The shapes of what a copy of the optimizer makes for small variables, the table of so many rows."""
+    shapes = [[rows, _WIDTH] if one is table else [1] * len(one.shape) for one in variables]
+    try:
+        copy = type(optimizer).from_config(optimizer.get_config())
+        copy.build([tf.Variable(tf.zeros(shape, one.dtype)) for one, shape in zip(variables, shapes, strict=True)])
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{type(optimizer).__name__} cannot be made anew ({first_line(error)}). Compile the model with an "
+            "optimizer whose from_config takes what its get_config returns."
+        ) from error
+    return [tuple(slot.shape) for slot in copy.variables]
