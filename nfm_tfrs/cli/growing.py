@@ -136,6 +136,7 @@ class Base:
         split: Split,
         options: GrowthOptions,
         *,
+        rate: float | None,
         keep: list[str],
         stream: bool,
         trust: bool,
@@ -147,12 +148,14 @@ class Base:
             target: What is predicted.
             split: The split, where the rows are split.
             options: How it grows.
+            rate: The optimizer's rate from here on; what it is if not given.
             keep: Columns that are kept raw beside the encoded rows.
             stream: Whether the rows to train on are too many for memory.
             trust: Whether to import and run whatever the model's file names.
         """
         from nfm_tfrs.data.parts import encode_tables  # TensorFlow, as below
         from nfm_tfrs.models.grow import grow, with_features
+        from nfm_tfrs.models.rate import set_rate
         from nfm_tfrs.runs.saving import load_model
 
         model = load_model(self.path / "model.keras", trust=trust)
@@ -165,6 +168,8 @@ class Base:
             grown = grow(model, rows.data, options.growth(rows), format="parquet")
         else:
             grown = grow(model, parts.tables["train"], options.growth(rows))
+        if rate is not None:
+            set_rate(grown, rate)
         print_lines([_growth_in_words(self.features, grown.features)])
         if parts is None:
             return grown, rows.prepare(target, split, grown.features, keep=keep, stream=True)

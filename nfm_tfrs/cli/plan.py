@@ -83,7 +83,8 @@ class Plan:
         told: Any = {"keep": self.keep, "stream": self.stream}
         if self.base is None:
             return None, self.rows.prepare(self.record.target, self.split, self.features, **told)
-        return self.base.grown(self.rows, self.record.target, self.split, self.growing, trust=trust, **told)
+        told |= {"rate": self.options.learning_rate, "trust": trust}
+        return self.base.grown(self.rows, self.record.target, self.split, self.growing, **told)
 
 
 def planned(

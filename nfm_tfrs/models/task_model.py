@@ -410,6 +410,7 @@ class TaskModel(tfrs.Model):
 
     @property
     def scale_state(self) -> dict[str, Any]:
+        """The variables of a dynamic loss scale, by the names under which a file keeps them; none without one."""
         """The variables of a loss scale that follows the gradients, by the names under which they are saved."""
         if not self._scales_losses or not self.optimizer.dynamic:
             return {}

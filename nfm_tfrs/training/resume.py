@@ -12,6 +12,7 @@ import numpy as np
 from nfm_tfrs.blocks.dropout import Dropout
 from nfm_tfrs.data.pipeline.position import Position
 from nfm_tfrs.keras_compat import keras, private, tf
+from nfm_tfrs.models.slots import inner_optimizer
 from nfm_tfrs.runs.checkpoint import (
     Checkpoint,
     Checkpoints,
@@ -185,12 +186,11 @@ def _warn_of_hidden_states(model: Any) -> None:
 
 def _variables(model: Any) -> dict[str, list[Any]]:
     """What a training step reads and moves, but for the metrics, which an epoch begins anew."""
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    scale = model.optimizer if isinstance(model.optimizer, keras.mixed_precision.LossScaleOptimizer) else None
+    optimizer = inner_optimizer(model.optimizer)
     return {
         "weights": list(model.variables),
         "optimizer": [*optimizer.variables, *_unlisted(optimizer)],
-        "scale": [] if scale is None or not scale.dynamic else list(private.loss_scale_state(scale)),
+        "scale": list(model.scale_state.values()),
         "dropout": [part.dropout_state for part in model.submodules if isinstance(part, Dropout) and part.built],
         "taken": [private.steps_taken(model)],
     }
