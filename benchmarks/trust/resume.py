@@ -56,9 +56,9 @@ def finished(folder: Path, told: list[str]) -> list[str]:
 
 def kill(folder: Path, told: list[str], out: str, drawn: random.Random, seconds: float) -> str:
     """Starts a training and kills it at a moment drawn; returns when that was."""
-    process = started(folder, told)
     checkpoints = folder / f".{out}.checkpoints"
-    inside = drawn.random() < 0.3  # of a write
+    inside = drawn.random() < 0.4  # of a write
+    process = started(folder, [*told, "--checkpoint-steps", "8"] if inside else told)
     while process.poll() is None and not any(checkpoints.glob("step-*")):
         time.sleep(0.001)
     wait = time.monotonic() + drawn.uniform(0, 0.9 * seconds)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from nfm_tfrs import lazy
 
 if TYPE_CHECKING:
+    from nfm_tfrs.runs.checkpoint import Checkpoints as Checkpoints
     from nfm_tfrs.training.evaluate import evaluate as evaluate
     from nfm_tfrs.training.evaluate import evaluate_constant as evaluate_constant
     from nfm_tfrs.training.evaluate import judge as judge
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 lazy.show(
     __name__,
     {
+        "nfm_tfrs.runs.checkpoint": ("Checkpoints",),
         "nfm_tfrs.training.evaluate": ("evaluate", "evaluate_constant", "judge", "predict"),
         "nfm_tfrs.training.fit": ("fit",),
         "nfm_tfrs.training.recipe": ("Best", "Recipe", "Trained"),
