@@ -33,7 +33,16 @@ def test_every_option_in_a_command_exists():
 
     commands = typer.main.get_command(app).commands
     shown = [words.split() for words in used("nfm-tfrs ") if words[:1].islower()]
-    assert {words[0] for words in shown} == {"quickstart", "describe", "train", "tune", "evaluate", "predict", "export", "drift"}
+    assert {words[0] for words in shown} == {
+        "quickstart",
+        "describe",
+        "train",
+        "tune",
+        "evaluate",
+        "predict",
+        "export",
+        "drift",
+    }
     for command, *words in shown:
         known = {option for parameter in commands[command].params for option in parameter.opts}
         assert {word for word in words if word.startswith("--")} <= known

@@ -159,15 +159,12 @@ class Base:
         from nfm_tfrs.runs.saving import load_model
 
         model = load_model(self.path / "model.keras", trust=trust)
-        given, parts = rows.given_features(), None
-        if not stream:
-            parts = rows.prepare(target, split, self.features, keep=keep)
-        if given is not None:
+        parts = None if stream else rows.prepare(target, split, self.features, keep=keep)
+        if (given := rows.given_features()) is not None:
             grown = with_features(model, given)
-        elif parts is None:
-            grown = grow(model, rows.data, options.growth(rows), format="parquet")
         else:
-            grown = grow(model, parts.tables["train"], options.growth(rows))
+            source: Any = rows.data if parts is None else parts.tables.get("train")
+            grown = grow(model, source, options.growth(rows), format="parquet" if stream else None)
         if rate is not None:
             set_rate(grown, rate)
         print_lines([_growth_in_words(self.features, grown.features)])

@@ -99,7 +99,7 @@ def planned(
         told = recipe.going_on(best.recipe, base.path)
     split = rows.cut(seed)
     record = RunRecord(
-        target=rows.target(told.config["task"]),
+        target=rows.target(told.config.get("task", "binary")),
         seed=seed,
         split=rows.split,
         groups=groups,
