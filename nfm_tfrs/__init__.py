@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from nfm_tfrs.features.spec import FeatureSpec as FeatureSpec
     from nfm_tfrs.models.nfm import NFM as NFM
     from nfm_tfrs.models.ranking import RankingModel as RankingModel
+    from nfm_tfrs.models.refresh import refreshed as refreshed
     from nfm_tfrs.optimizers import LazyAdagrad as LazyAdagrad
     from nfm_tfrs.optimizers import LazyAdam as LazyAdam
     from nfm_tfrs.runs.saving import load_model as load_model
@@ -45,6 +46,7 @@ lazy.show(
         "nfm_tfrs.features.spec": ("FeatureSpec",),
         "nfm_tfrs.models.nfm": ("NFM",),
         "nfm_tfrs.models.ranking": ("RankingModel",),
+        "nfm_tfrs.models.refresh": ("refreshed",),
         "nfm_tfrs.optimizers": ("LazyAdagrad", "LazyAdam"),
         "nfm_tfrs.runs.saving": ("load_model",),
         "nfm_tfrs.versions": ("__version__",),
