@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from nfm_tfrs.models.grow import grow as grow
     from nfm_tfrs.models.nfm import NFM as NFM
     from nfm_tfrs.models.ranking import RankingModel as RankingModel
+    from nfm_tfrs.models.refresh import refreshed as refreshed
     from nfm_tfrs.optimizers import LazyAdagrad as LazyAdagrad
     from nfm_tfrs.optimizers import LazyAdam as LazyAdam
     from nfm_tfrs.runs.saving import load_model as load_model
@@ -49,6 +50,7 @@ lazy.show(
         "nfm_tfrs.models.grow": ("grow",),
         "nfm_tfrs.models.nfm": ("NFM",),
         "nfm_tfrs.models.ranking": ("RankingModel",),
+        "nfm_tfrs.models.refresh": ("refreshed",),
         "nfm_tfrs.optimizers": ("LazyAdagrad", "LazyAdam"),
         "nfm_tfrs.runs.saving": ("load_model",),
         "nfm_tfrs.versions": ("__version__",),

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from nfm_tfrs.data.drift import check_drift as check_drift
     from nfm_tfrs.data.labels import read_labels as read_labels
     from nfm_tfrs.data.labels import read_weights as read_weights
+    from nfm_tfrs.data.moments import moments as moments
     from nfm_tfrs.data.parts import EncodedPart as EncodedPart
     from nfm_tfrs.data.parts import Prepared as Prepared
     from nfm_tfrs.data.pipeline.batches import batches as batches
@@ -31,6 +32,7 @@ lazy.show(
     {
         "nfm_tfrs.data.drift": ("Drift", "FeatureDrift", "check_drift"),
         "nfm_tfrs.data.labels": ("read_labels", "read_weights"),
+        "nfm_tfrs.data.moments": ("moments",),
         "nfm_tfrs.data.parts": ("EncodedPart", "Prepared"),
         "nfm_tfrs.features.rates": ("Rates",),
         "nfm_tfrs.data.pipeline.batches": ("batches", "plain_errors"),

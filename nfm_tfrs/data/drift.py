@@ -1,6 +1,6 @@
 """New rows held against the rows that a model was trained on, feature by feature."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -9,19 +9,16 @@ import pyarrow as pa
 
 from nfm_tfrs.arguments import share
 from nfm_tfrs.data.parts import rates_of
-from nfm_tfrs.data.readers.table import file_format, find_files, is_files, iterate_batches, read_table
+from nfm_tfrs.data.readers.rows import read_rows
 from nfm_tfrs.features.check import checked_arrays
 from nfm_tfrs.features.encoder import FeatureEncoder, standardised_numbers
 from nfm_tfrs.features.feature import Feature, NumericFeature
-from nfm_tfrs.features.frames import read_columns
 from nfm_tfrs.features.host import finite_floats
 from nfm_tfrs.features.keys import NUMBERS
-from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.features.statistics import Counting, Statistics
 from nfm_tfrs.metrics.divergence import sample_distance
 
 THRESHOLD = 0.1
-_ROWS = 1 << 17  # encoded at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +144,7 @@ def check_drift(
     features, ranges = model.features, {}
     for number in features.numbers:
         ranges[number.name] = _Ranges(number, before.quantiles[number.name])
-    after = _counted(_tables(data, features, format), model.encoder, ranges)
+    after = _counted(read_rows(data, features, format=format), model.encoder, ranges)
     found = [
         _drift(feature, before, after, ranges.get(feature.name), threshold, [seed, position])
         for position, feature in enumerate(features)
@@ -218,7 +215,9 @@ def _drift(
     )
 
 
-def _counted(tables: Iterable[pa.Table], encoder: FeatureEncoder, ranges: dict[str, _Ranges]) -> Statistics:
+def _counted(
+    tables: Iterable[pa.Table | pa.RecordBatch], encoder: FeatureEncoder, ranges: dict[str, _Ranges]
+) -> Statistics:
     features, counting, row = encoder.features, Counting(encoder.features), 0
     for table in tables:
         arrays = checked_arrays(table, features, first_row=row)
@@ -229,19 +228,4 @@ def _counted(tables: Iterable[pa.Table], encoder: FeatureEncoder, ranges: dict[s
         for position, number in enumerate(features.numbers):
             ranges[number.name].add(numbers[:, position])
         row += table.num_rows
-    if not row:
-        raise ValueError("The data has no rows. Give data with at least one.")
     return counting.statistics()
-
-
-def _tables(data: Any, features: FeatureSpec, format: str | None) -> Iterator[Any]:
-    """The columns that the features read, some rows at a time."""
-    if not is_files(data):
-        table = read_columns(data, features.columns)
-    elif (format or file_format(find_files(data, format=format))) == "parquet":
-        yield from iterate_batches(data, features.columns, batch_rows=_ROWS, format=format)
-        return
-    else:
-        table = read_table(data, features.columns, format=format, types=features.column_types)
-    for start in range(0, table.num_rows, _ROWS):
-        yield table.slice(start, _ROWS)

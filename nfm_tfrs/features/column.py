@@ -1,6 +1,5 @@
 """One column as it is read: counts of its values, its moments, and the plain decision what it becomes."""
 
-import math
 import re
 from typing import Any, Literal
 
@@ -18,6 +17,7 @@ from nfm_tfrs.features.feature import (
     NumericFeature,
 )
 from nfm_tfrs.features.host import means_missing
+from nfm_tfrs.features.moments import Moments
 from nfm_tfrs.features.rates import Rates
 
 Kind = Literal["category", "number", "bag"]
@@ -55,9 +55,9 @@ class ColumnCounts:
         self.guessed_number = False  # whether integers became a number because most of them differ
         self.counts: list[tuple[pa.Array, pa.Array]] = []  # distinct values, and how often each comes
         self.present = self.known = self.empty = 0  # values that are there and in the vocabulary, and empty lists
-        self.raw, self.logged = _Moments(), _Moments()
+        self.raw, self.logged = Moments(), Moments()
         self.marks: dict[float, int] = {}  # numbers that may stand for a missing one, and how often they do
-        self.logged_with_marks = _Moments()
+        self.logged_with_marks = Moments()
         if kind is not None and not pa.types.is_null(self.type) and not self._can_be(kind):
             raise ValueError(
                 f"Column {field.name!r} is {field.type}, but kinds calls it a {kind}. Cast it, or name another kind."
@@ -229,23 +229,3 @@ def _empty(lists: pa.Array, values: pa.Array) -> int:
     missing = pc.fill_null(means_missing(values), True).to_numpy(zero_copy_only=False)
     rows: np.ndarray = np.repeat(np.arange(len(lists)), lengths)
     return len(lists) - len(np.unique(rows[~missing]))
-
-
-class _Moments:
-    """Mean and standard deviation by Chan's pairwise update, exact enough for a mean far from 0."""
-
-    def __init__(self) -> None:
-        self.count, self.mean, self.squares, self.low = 0, 0.0, 0.0, math.inf
-
-    def update(self, numbers: np.ndarray) -> None:
-        if not len(numbers):
-            return
-        count, mean = len(numbers), float(numbers.mean())
-        total, delta = self.count + count, mean - self.mean
-        self.squares += float(((numbers - mean) ** 2).sum()) + delta**2 * self.count * count / total
-        self.mean += delta * count / total
-        self.count, self.low = total, min(self.low, float(numbers.min()))
-
-    @property
-    def std(self) -> float:
-        return math.sqrt(self.squares / self.count)

@@ -174,10 +174,11 @@ class NumericFeature:
         log: Whether to take the signed logarithm first.
         boundaries: Increasing bucket limits; one id more than there are limits.
         missing_values: Numbers that stand for a missing one, such as the largest float32.
+        fill: What a missing number counts as, standardised, in models whose numbers are no fields; 0 is the mean.
 
     Raises:
-        ValueError: A mean, std, limit or missing value that is not finite, a std of 0 or less, or limits that do not
-            increase.
+        ValueError: A mean, std, fill, limit or missing value that is not finite, a std of 0 or less, or limits that do
+            not increase.
     """
 
     name: str
@@ -187,6 +188,7 @@ class NumericFeature:
     log: bool = False
     boundaries: tuple[float, ...] | None = None
     missing_values: tuple[float, ...] = ()
+    fill: float = 0.0
 
     def __post_init__(self) -> None:
         _check_name(self.name)
@@ -197,6 +199,8 @@ class NumericFeature:
                 f"Feature {self.name!r} needs a finite mean and a std above 0; "
                 f"received mean {self.mean!r:.60}, std {self.std!r:.60}."
             )
+        if not _is_finite(self.fill):
+            raise ValueError(f"fill of feature {self.name!r} must be a finite number; received {self.fill!r:.60}.")
         marks = _listed(self.name, self.missing_values)
         if not all(isinstance(mark, Real) and math.isfinite(mark) for mark in marks):
             raise ValueError(f"missing_values of feature {self.name!r} must be finite numbers; received {marks!r}.")

@@ -18,6 +18,7 @@ from nfm_tfrs.keras_compat.private import clear_losses, has_losses, untracked
 from nfm_tfrs.models import description
 from nfm_tfrs.models.feature_model import FeatureModel
 from nfm_tfrs.models.interaction import Interaction, interaction_blocks, interaction_config
+from nfm_tfrs.models.number_weights import NumberWeights
 from nfm_tfrs.models.tasks import task_config
 from nfm_tfrs.models.tower import Tower
 from nfm_tfrs.platform_calls import memory_bytes
@@ -295,7 +296,8 @@ class RankingModel(FeatureModel):
         terms = [] if fields.first_order is None else [fields.first_order]
         if self.numeric == "field" or not numbers.shape[1]:
             return fields, terms, []
-        numbers = tf.where(tf.math.is_nan(numbers), 0.0, numbers)  # standardised: 0 is the mean
+        fill = [number.fill for number in self._known_features().numbers]
+        numbers = tf.where(tf.math.is_nan(numbers), tf.constant(fill, tf.float32), numbers)
         if self._number_weights is not None:
             terms.append(self._number_weights(numbers))
         if self._bottom is None:
@@ -328,6 +330,24 @@ class RankingModel(FeatureModel):
 
     def _traced_call(self, encoded: Mapping[str, Any]) -> tf.Tensor:
         return self.call(encoded, training=False)
+
+    def number_weights(self) -> list[NumberWeights]:
+        """Returns the weights that standardised numbers are multiplied by, wherever numbers go."""
+        numbers = self._known_features().numbers
+        if not numbers:
+            return []
+        if self.embedding.has_number_fields:  # of a number's two rows the second is that of a present value
+            first = self.embedding.features.num_rows + 1
+            return [NumberWeights(self.embedding.table, range(first, self.embedding.num_rows, 2), None)]
+        found = []
+        if self._number_weights is not None:
+            found.append(NumberWeights(self._number_weights.kernel, range(len(numbers)), self._bias))
+        if self._bottom is not None or self.hidden_units:
+            kernel, bias = (self._bottom or self._tower).first_weights
+        else:
+            kernel, bias = self._head.kernel, self._bias  # type: ignore[union-attr]  # there is one beside numbers
+        # The bottom network takes numbers alone, any other layer takes them behind the rest.
+        return [*found, NumberWeights(kernel, range(kernel.shape[0] - len(numbers), kernel.shape[0]), bias)]
 
     # --- XLA
 

@@ -55,6 +55,11 @@ class Tower(LaterWeights, keras.layers.Layer):
                 inputs = layer(inputs)
         return inputs
 
+    @property
+    def first_weights(self) -> tuple[Any, Any]:
+        """Kernel `[inputs, units]` and bias `[units]` of the first of its layers, one at least."""
+        return self._layers[0].kernel, self._layers[0].bias
+
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),

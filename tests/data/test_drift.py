@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from nfm_tfrs import check_drift
-from nfm_tfrs.data.drift import _ROWS, Drift
+from nfm_tfrs.data.drift import Drift
 from nfm_tfrs.data.parts import encode_part
+from nfm_tfrs.data.readers.rows import ROWS
 from nfm_tfrs.features.encoder import FeatureEncoder
 from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeature, NumericFeature
 from nfm_tfrs.features.spec import FeatureSpec
@@ -216,9 +217,9 @@ def test_ids_of_a_csv_keep_the_type_of_the_features(tmp_path):
 def test_more_rows_than_are_encoded_at_once_are_counted_alike(model, monkeypatch):
     table = rows(300)
     expected = check_drift(model, table)
-    assert _ROWS > 1000
+    assert ROWS > 1000
 
-    monkeypatch.setattr("nfm_tfrs.data.drift._ROWS", 70)
+    monkeypatch.setattr("nfm_tfrs.data.readers.rows.ROWS", 70)
 
     assert check_drift(model, table) == expected
 

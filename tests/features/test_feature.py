@@ -153,6 +153,12 @@ def test_missing_values_of_a_number_survive_json_and_old_features_have_none():
     assert "missing_values" not in feature_to_dict(NumericFeature("a"))
 
 
+@pytest.mark.parametrize("fill", [math.inf, math.nan, "0", None, True], ids=str)
+def test_what_a_missing_number_counts_as_is_a_finite_number(fill):
+    with pytest.raises(ValueError, match=f"fill of feature 'a' must be a finite number; received {fill!r}"):
+        NumericFeature("a", fill=fill)
+
+
 @pytest.mark.parametrize("name", ["", None, 3])
 @pytest.mark.parametrize("make", [NumericFeature, lambda name: CategoricalFeature(name, vocabulary_size=2)])
 def test_a_name_is_a_string_that_is_not_empty(make, name):

@@ -1,0 +1,209 @@
+"""A model whose numbers are standardised anew, by the moments of new rows: it predicts what it did."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from nfm_tfrs.arguments import missing_column
+from nfm_tfrs.features.feature import NumericFeature
+from nfm_tfrs.features.spec import FeatureSpec
+from nfm_tfrs.keras_compat import tf
+from nfm_tfrs.keras_compat.private import layers_inside
+from nfm_tfrs.models.number_weights import NumberWeights
+from nfm_tfrs.models.ranking import RankingModel
+
+# What optimizers keep for each weight, by the name that Keras gives it: the power of the gradient that it is of. Steps
+# and averages of weights are of its inverse.
+_GRADIENTS = {
+    "m": 1,
+    "v": 2,
+    "vhat": 2,
+    "u": 1,
+    "accumulator": 2,
+    "velocity": 2,
+    "momentum": 0,
+    "average_gradient": 1,
+    "accumulated_grad": 2,
+    "accumulated_delta_var": -2,
+    "average": -1,
+}
+_AVERAGES = "average"  # of weights, which move as the weights do
+
+
+def refreshed(model: Any, moments: Mapping[str, tuple[float, float]]) -> Any:
+    """Returns the model with numbers standardised by other means and deviations; it stays as it is itself.
+
+    It predicts what the model predicts, also for missing numbers, to a few units in the last place of float32 (in half
+    precision, of that): a number x = (t - m) / s becomes x' = (t - m') / s', and each weight w that it is multiplied by
+    w s' / s. What changes is how fast these weights learn: new numbers have a deviation of 1 again, so that their
+    gradients are of the size that the optimizer's rate was chosen for. What the optimizer keeps for these weights is
+    taken over in the new unit; all else is as before.
+
+    Numbers beside the interaction (`numeric="concat"` and `"bottom_mlp"`) take the mean too: w (m' - m) / s goes to the
+    bias behind them, and what a missing number counts as stays what it was (`NumericFeature.fill`).
+
+    Numbers that are fields keep their mean. A field x v with another mean would be x' v' and a vector that is always
+    there, for which an interaction has no place; their deviation is taken from the mean that stays.
+
+    Numbers of more than 10⁷ deviations, before or afterwards, are bent otherwise, and predicted otherwise. A mean that
+    moves by many deviations costs float32 as many units in its last place.
+
+    Args:
+        model: A `RankingModel` or one of its faces, trained or not.
+        moments: The new mean and standard deviation by number, logged where the feature logs; those that are not named
+            stay. `nfm_tfrs.data.moments` finds them.
+
+    Returns:
+        A new model, compiled as the model was.
+
+    Raises:
+        ValueError: The model knows no features or has no numbers, it computes its output in its own way, a name is none
+            of a plain number, a mean or deviation is none, or the optimizer keeps what cannot follow.
+
+    Example:
+        >>> from nfm_tfrs import NFM, NumericFeature
+        >>> model = NFM([NumericFeature("price", mean=10.0, std=2.0), NumericFeature("age", mean=40.0, std=9.0)])
+        >>> tonight = refreshed(model, {"price": (10.0, 4.0)})
+        >>> tonight.features["price"].std
+        4.0
+        >>> rows = {"price": [9.0, 17.0], "age": [30.0, 50.0]}
+        >>> bool(abs(model.predict(rows, verbose=0) - tonight.predict(rows, verbose=0)).max() < 1e-6)
+        True
+    """
+    features = _features_of(model)
+    _check_names(features, moments)
+    slots = _slots_of(model)
+    spec, scales, shifts = features, np.ones(len(features.numbers)), np.zeros(len(features.numbers))
+    for position, number in enumerate(features.numbers):
+        if number.name in moments:
+            renewed = _renewed(number, *moments[number.name], keeps_mean=model.embedding.has_number_fields)
+            spec = spec.replace(renewed)
+            scales[position] = renewed.std / number.std
+            shifts[position] = (renewed.mean - number.mean) / number.std
+    new = _copied(model, spec)
+    trained = [id(variable) for variable in new.trainable_variables]
+    new_slots = _by_kind(new) if slots else {}
+    for place in new.number_weights():
+        _move(place, scales, shifts)
+        if id(place.weight) not in trained:
+            continue
+        position = trained.index(id(place.weight))
+        for kind, kept in new_slots.items():
+            if kind == _AVERAGES:
+                bias = None if place.bias is None else kept[trained.index(id(place.bias))]
+                _move(place._replace(weight=kept[position], bias=bias), scales, shifts)
+            else:
+                _move(NumberWeights(kept[position], place.rows, None), scales ** -_GRADIENTS[kind], shifts)
+    return new
+
+
+def _features_of(model: Any) -> FeatureSpec:
+    if not isinstance(model, RankingModel) or not model.calls_directly:
+        raise ValueError(
+            f"Numbers are standardised anew in models that compute as RankingModel does; received "
+            f"{type(model).__name__}. Train it again on the new rows."
+        )
+    if model.features is None:
+        raise ValueError(
+            "This model does not know its features yet, and has no number to standardise anew. Call fit with data "
+            "first."
+        )
+    if not model.features.numbers:
+        raise ValueError(
+            f"The model has no plain number to standardise anew: its features are "
+            f"{', '.join(model.features.names):.200}. Leave this out."
+        )
+    return model.features
+
+
+def _check_names(features: FeatureSpec, moments: Mapping[str, tuple[float, float]]) -> None:
+    names = [number.name for number in features.numbers]
+    for name, pair in moments.items():
+        if name in features and name not in names:
+            raise ValueError(f"Feature {name!r} is no plain number, and has no mean. The numbers are {names}.")
+        if name not in names:
+            raise missing_column(name, names, reader="moments")
+        if not isinstance(pair, tuple | list) or len(pair) != 2 or not all(isinstance(one, Real) for one in pair):
+            raise ValueError(f"moments of {name!r} are a mean and a standard deviation; received {pair!r:.60}.")
+
+
+def _renewed(number: NumericFeature, mean: float, std: float, *, keeps_mean: bool) -> NumericFeature:
+    mean, std = float(mean), float(std)
+    if keeps_mean:
+        checked = replace(number, mean=mean, std=std)  # refuses what is none
+        return replace(number, std=math.hypot(checked.std, checked.mean - number.mean))
+    # What a missing number counts as, x, is (x' s' + m' - m) / s.
+    fill = (number.fill * number.std + number.mean - mean) / std if std else 0.0
+    return replace(number, mean=mean, std=std, fill=fill)
+
+
+def _slots_of(model: Any) -> Mapping[str, list[Any]]:
+    """What the optimizer keeps, by its kind; nothing for a model that has not been compiled or not been trained."""
+    found = _by_kind(model) if getattr(model, "optimizer", None) is not None else {}
+    for kind, kept in found.items():
+        if kind not in _GRADIENTS or len(kept) != len(model.trainable_variables):
+            raise ValueError(
+                f"{type(_inner(model.optimizer)).__name__} keeps {kind!r}, of which it is not known how it follows "
+                "numbers that are standardised anew. Compile the model with another optimizer, such as LazyAdagrad or "
+                "Adam."
+            )
+    return found
+
+
+def _by_kind(model: Any) -> dict[str, list[Any]]:
+    """What the optimizer keeps for each variable, in the variables' order, by the name of its kind."""
+    found: dict[str, list[Any]] = {}
+    for variable in _inner(model.optimizer).variables:
+        kind, separator, _ = variable.name.partition("/")
+        if separator:
+            found.setdefault(kind, []).append(variable)
+    return found
+
+
+def _inner(optimizer: Any) -> Any:
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def _copied(model: Any, features: FeatureSpec) -> Any:
+    """A model of features whose tables are as large, with all weights, the optimizer, and what else layers keep."""
+    with model.distribute_strategy.scope():
+        new = type(model).from_config({**model.get_config(), "features": features.to_dict()})
+        parts = list(zip([model, *layers_inside(model)], [new, *layers_inside(new)], strict=True))
+        for here, there in parts:
+            if here.trainable != there.trainable:
+                there.trainable = here.trainable
+        _copy(parts)
+        if (config := model.get_compile_config()) is not None:
+            new.compile_from_config(config)
+            _copy(parts[:1])  # the loss scale
+            old, other = (_inner(of.optimizer) for of in (model, new))
+            if len(old.variables) == len(other.variables):
+                for one, copy in zip(old.variables, other.variables, strict=True):
+                    copy.assign(one)
+            for name, variable in vars(old).items():
+                # Nadam keeps a product that it does not list.
+                if isinstance(variable, tf.Variable) and all(variable is not listed for listed in old.variables):
+                    vars(other)[name].assign(variable)
+    new.statistics = model.statistics
+    return new
+
+
+def _copy(parts: list[tuple[Any, Any]]) -> None:
+    for here, there in parts:
+        kept: dict[str, Any] = {}
+        here.save_own_variables(kept)
+        there.load_own_variables(kept)
+
+
+def _move(place: NumberWeights, scales: np.ndarray, shifts: np.ndarray) -> None:
+    """Moves weights by which numbers are multiplied, and the bias behind them, into another unit of the numbers."""
+    rows = np.array(place.rows)
+    weights = tf.gather(place.weight, rows).numpy().astype(np.float64)  # of a table two rows, not all
+    if place.bias is not None:
+        place.bias.assign_add((shifts @ weights).astype(np.float32))
+    scaled = (weights * scales[:, None]).astype(np.float32)
+    place.weight.scatter_update(tf.IndexedSlices(scaled, rows))
