@@ -153,18 +153,23 @@ class Base:
             stream: Whether the rows to train on are too many for memory.
             trust: Whether to import and run whatever the model's file names.
         """
-        from nfm_tfrs.data.parts import encode_tables  # TensorFlow, as below
+        from nfm_tfrs.data.moments import moments  # TensorFlow, as below
+        from nfm_tfrs.data.parts import encode_tables
         from nfm_tfrs.models.grow import grow, with_features
         from nfm_tfrs.models.rate import set_rate
+        from nfm_tfrs.models.refresh import refreshed
         from nfm_tfrs.runs.saving import load_model
 
         model = load_model(self.path / "model.keras", trust=trust)
         parts = None if stream else rows.prepare(target, split, self.features, keep=keep)
+        source: Any = rows.data if parts is None else parts.tables.get("train")
+        format = "parquet" if stream else None
         if (given := rows.given_features()) is not None:
             grown = with_features(model, given)
         else:
-            source: Any = rows.data if parts is None else parts.tables.get("train")
-            grown = grow(model, source, options.growth(rows), format="parquet" if stream else None)
+            grown = grow(model, source, options.growth(rows), format=format)
+        if options.refresh_statistics:
+            grown = refreshed(grown, moments(source, grown.features, format=format))
         if rate is not None:
             set_rate(grown, rate)
         print_lines([_growth_in_words(self.features, grown.features)])

@@ -184,3 +184,19 @@ def test_features_that_are_not_the_runs_are_refused(base, tonight, refused, tmp_
         *("--out", tmp_path / "run"),
     )
     assert "'film'" in line
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_numbers_are_standardised_by_the_new_rows_where_that_is_asked_for(
+    base, tonight, separate, done, stream, tmp_path
+):
+    told = ("train", "--from", base, "--data", tonight, "--valid", separate["valid"], "--refresh-statistics")
+    done(*told, *(["--stream"] if stream else []), "--epochs", 1, "--out", tmp_path / "run")
+    old, new = (load_model(folder / "model.keras").features["price"] for folder in (base, tmp_path / "run"))
+    prices = pq.read_table(tonight)["price"].to_numpy()
+    assert new.mean == old.mean  # of a number that is a field
+    assert new.std == pytest.approx(np.sqrt(np.mean((prices - old.mean) ** 2)))
+    before = read_json(tmp_path / "run" / "metrics.json")["before"]
+    plain = (*told[:-1], "--epochs", 1, "--out", tmp_path / "plain")
+    done(*plain)
+    assert before == pytest.approx(read_json(tmp_path / "plain" / "metrics.json")["before"], abs=1e-6)
