@@ -58,8 +58,10 @@ def grow(model: Any, data: Any, growth: Growth | None = None, *, format: str | N
 
     Example:
         >>> from nfm_tfrs import NFM, CategoricalFeature
-        >>> model = NFM([CategoricalFeature("city", vocabulary=["Rome", "Oslo"])])
-        >>> grown = grow(model, {"city": ["Oslo", "Paris", "Kyiv", "Kyiv"]}, Growth(init="random"))
+        >>> city = CategoricalFeature("city", vocabulary=["Rome", "Oslo"])
+        >>> model = NFM([city, CategoricalFeature("hour", vocabulary_size=24)])
+        >>> tonight = {"city": ["Oslo", "Paris", "Kyiv", "Kyiv"], "hour": [0, 7, 7, 8]}
+        >>> grown = grow(model, tonight, Growth(init="random"))
         >>> grown.features["city"].vocabulary
         ('Rome', 'Oslo', 'Kyiv', 'Paris')
     """
@@ -109,9 +111,10 @@ def with_features(
         >>> from dataclasses import replace
         >>> from nfm_tfrs import NFM, CategoricalFeature
         >>> city = CategoricalFeature("city", vocabulary=["Rome", "Oslo"])
-        >>> grown = with_features(NFM([city]), FeatureSpec([replace(city, vocabulary=["Rome", "Oslo", "Paris"])]))
-        >>> grown.embedding.num_rows
-        4
+        >>> spec = FeatureSpec([city, CategoricalFeature("hour", vocabulary_size=24)])
+        >>> grown = with_features(NFM(spec), spec.replace(replace(city, vocabulary=["Rome", "Oslo", "Paris"])))
+        >>> grown.features.num_rows - spec.num_rows
+        1
     """
     found = changes(_growing(model), features, freed)
     slots = _slots_of(model)
@@ -183,8 +186,13 @@ def _start_table(grown: Any, found: Mapping[str, TableChange], start: Mapping[st
     """Where the rows of the grown table start, float32 `[rows, width]`: zeros but for new values."""
     table: np.ndarray = np.zeros(grown.embedding.table.shape, np.float32)
     for name, rows in start.items():
-        first = grown.features.tables[name][0] + 1
-        table[first + found[name].new] = rows
+        needed = (len(found[name].new), table.shape[1]) if name in found else (0, table.shape[1])
+        if np.shape(rows) != needed:
+            raise ValueError(
+                f"start of table {name!r:.60} must be a row of {needed[1]} for each of its {needed[0]} new values; "
+                f"received shape {np.shape(rows)}. Leave it out for zeros."
+            )
+        table[grown.features.tables[name][0] + 1 + found[name].new] = rows
     return table
 
 
@@ -214,11 +222,14 @@ def _copy_weights(old: Any, new: Any, moved: MovedRows, start: np.ndarray) -> No
     for here, there in layers:  # before the weights, which are listed by it
         if here.trainable != there.trainable:
             there.trainable = here.trainable
+    parts = old.distribute_strategy.experimental_local_results
     for here, there in zip(old.variables, new.variables, strict=True):
         if here is old.embedding.table:
             there.assign(moved.placed(here.numpy(), start))
         elif here.shape == there.shape:
-            there.assign(here)
+            # Replica by replica: moving averages differ between them, and read together are their mean.
+            for one, other in zip(parts(here), parts(there), strict=True):
+                other.assign(one)
         else:
             raise ValueError(
                 f"The weight {here.name} is {tuple(here.shape)}, and {tuple(there.shape)} with the grown features: "

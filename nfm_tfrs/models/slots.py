@@ -28,7 +28,8 @@ def table_slots(optimizer: Any, variables: Sequence[Any], table: Any) -> list[bo
         table: What grows; one of them, unless it is not trained.
 
     Raises:
-        ValueError: It cannot be made anew, or keeps anything else whose shape follows from the number of rows.
+        ValueError: It cannot be made anew, keeps anything else whose shape follows from the number of rows, or was made
+            for other variables.
     """
     name = type(optimizer).__name__
     if not isinstance(optimizer, keras.optimizers.Optimizer):
@@ -43,6 +44,11 @@ def table_slots(optimizer: Any, variables: Sequence[Any], table: Any) -> list[bo
             f"{name} keeps state of another shape for a table, which cannot grow with it row by row. Compile the model "
             "with another optimizer, such as LazyAdagrad or Adam."
         )
+    if len(optimizer.variables) not in (1, len(follows)):  # 1: the number of steps, before the first one
+        raise ValueError(
+            f"{name} was made for other weights than the model trains now. Compile the model again after changing what "
+            "is trainable."
+        )
     return follows
 
 
@@ -55,9 +61,6 @@ def move_state(old: Any, new: Any, slots: Sequence[bool], moved: MovedRows, pair
         slots: What `table_slots` returned.
         moved: Where the rows of the table lie.
         pairs: What `old` trains, each with what `new` trains in its place.
-
-    Raises:
-        ValueError: The optimizer was built for other variables than the model trains now.
     """
     if old.weight_decay:
         copy_weight_decay(old, new, pairs)
@@ -65,12 +68,7 @@ def move_state(old: Any, new: Any, slots: Sequence[bool], moved: MovedRows, pair
     for name, variable in vars(old).items():
         if isinstance(variable, tf.Variable) and all(variable is not listed for listed in old.variables):
             vars(new)[name].assign(variable)
-    if len(old.variables) != len(slots):
-        if len(old.variables) > 1:  # more than the number of steps: it has trained
-            raise ValueError(
-                f"{type(old).__name__} was made for other weights than the model trains now. Compile the model again "
-                "after changing what is trainable."
-            )
+    if len(old.variables) != len(slots):  # it has not trained yet
         new.iterations.assign(old.iterations)
         return
     for one, other, is_slot in zip(old.variables, new.variables, slots, strict=True):

@@ -207,11 +207,8 @@ class TaskModel(tfrs.Model):
         return self.train_function
 
     def _ask_for_huge_pages(self) -> None:
-        if (
-            self._huge_pages
-            and not self._huge_pages_asked
-            and tf.config.list_logical_devices()[-1].device_type == "CPU"
-        ):
+        ask, self._huge_pages_asked = self._huge_pages and not self._huge_pages_asked, True
+        if ask and tf.config.list_logical_devices()[-1].device_type == "CPU":
             for variable in (*self.trainable_variables, *self.optimizer.variables):
                 if variable.shape.num_elements() * variable.dtype.size >= _LARGE:
                     # The buffer itself: nothing has written rows to it yet, after which reading copies.
@@ -392,7 +389,7 @@ class TaskModel(tfrs.Model):
         if config and self._auto_steps:
             config["steps_per_execution"] = "auto"
         if config and self._huge_pages:
-            config["huge_pages"] = True
+            config = {**config, "huge_pages": True}
         return config
 
     def save_own_variables(self, store: Any) -> None:

@@ -186,7 +186,7 @@ def test_the_state_of_dropout_and_of_other_layers_the_labels_mean_and_what_is_tr
         ({}, lambda: keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.1, 9))),
         ({}, lambda: LazyAdam(0.1, weight_decay=0.1, clipnorm=2.0)),
     ],
-    ids=str,
+    ids=["xla", "steps", "eagerly", "a schedule", "arguments"],
 )
 def test_the_grown_model_is_compiled_as_the_old_one_was(how, optimizer):
     model = small(cls=RankingModel, interaction="fm", hidden_units=())
@@ -211,7 +211,7 @@ def test_a_model_that_is_not_compiled_or_has_not_trained_grows():
     grown = grow(model, TONIGHT)
     assert grown.optimizer is None
     np.testing.assert_array_equal(grown.predict(OLD, verbose=0), model.predict(OLD, verbose=0))
-    model.compile("adam")
+    model.compile("adam", run_eagerly=True)
     grown = grow(model, TONIGHT)
     grown.fit(TONIGHT, LABELS, verbose=0)
     assert not model.optimizer.iterations.numpy()
@@ -305,6 +305,33 @@ def test_every_model_grows(name):
     grown = grow(model, TONIGHT, Growth(init="mean:genre"))
     np.testing.assert_array_equal(grown.predict(OLD, verbose=0), model.predict(OLD, verbose=0))
     grown.fit(TONIGHT, LABELS, verbose=0)
+
+
+REPLICAS = """
+import numpy as np
+from nfm_tfrs import NFM, CategoricalFeature, grow
+from nfm_tfrs.keras_compat import tf
+
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+columns = {"user": np.array(["a", "b"] * 20), "film": np.arange(40) % 5}
+with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    features = [CategoricalFeature("user", vocabulary=["a", "b"]), CategoricalFeature("film", vocabulary_size=5)]
+    model = NFM(features, embedding_dim=2, hidden_units=(3,))
+    model.compile("adam")
+model.fit(columns, np.arange(40) % 2.0, batch_size=8, verbose=0)
+grown = grow(model, {"user": ["c", "a"], "film": [0, 1]})
+assert grown.distribute_strategy is model.distribute_strategy
+assert grown.features["user"].vocabulary == ("a", "b", "c")
+assert (grown.predict(columns, verbose=0) == model.predict(columns, verbose=0)).all()
+grown.fit(columns, np.arange(40) % 2.0, batch_size=8, verbose=0)
+"""
+
+
+@pytest.mark.slow
+def test_a_model_of_several_replicas_grows_with_the_averages_of_each(run_python):
+    run_python(REPLICAS)
 
 
 # --- where new rows start --------------------------------------------------------------------------------------------
@@ -457,7 +484,7 @@ def test_an_optimizer_of_other_weights_is_refused():
     model.compile("adam")
     model.optimizer.build(model.trainable_variables)
     model.embedding.trainable = False
-    refused("Adam was made for other weights than the model trains now. Compile the model again", model)
+    refused("Adam was made for other weights than the model trains now. Compile the model again", model, data=object())
 
 
 def test_a_weight_that_follows_from_the_number_of_rows_is_refused():
@@ -467,6 +494,13 @@ def test_a_weight_that_follows_from_the_number_of_rows_is_refused():
             self.rowed = self.add_weight("rowed", [spec.num_rows])
 
     refused(r"The weight \S*rowed:0 is \(12,\), and \(15,\) with the grown features: only", small(cls=Rowed))
+
+
+@pytest.mark.parametrize(("name", "shape"), [("film", (2, 3)), ("film", (1, 2)), ("zone", (1, 3))])
+def test_starts_of_other_values_or_another_width_are_refused(name, shape, plain):
+    needed = "each of its 1 new" if name == "film" else "each of its 0 new"
+    with pytest.raises(ValueError, match=rf"start of table '{name}' must be a row of 3 for {needed} .* \({shape[0]}, "):
+        with_features(plain, GROWN, start={name: np.zeros(shape)})
 
 
 @pytest.mark.parametrize(
