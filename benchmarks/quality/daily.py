@@ -1,6 +1,6 @@
 """Does training on every night pay, and growing with it? Judged on the rows of the next day.
 
-usage: python benchmarks daily [--ratings ratings.parquet] [--seeds 3] [--quick] [--strategies NAME ...]
+usage: python benchmarks daily [--ratings ratings.parquet] [--log LOG] [--seeds 3] [--quick] [--strategies NAME ...]
 
 Rows in the order of time are cut into twenty slices. A model is trained on the first five; each night from then on it
 learns from the newest slice, or is trained anew from all so far, and is judged on the next one: on all its rows, and on
@@ -62,10 +62,10 @@ STRATEGIES = {
     "warm, growth, random rows": Strategy(Growth(init="random")),
     "warm, growth, mean of the group": Strategy(Growth(init="mean:group")),
     "warm, growth, seen 3 times": Strategy(Growth(min_count=3)),
-    "warm, growth, seen 5 times": Strategy(Growth(min_count=5)),
     "warm, growth, two passes": Strategy(Growth(), epochs=2),
     "warm, growth, four passes": Strategy(Growth(), epochs=4),
 }
+LOGS = ("click log", "MovieLens-small")
 QUICK = ("train once", "from scratch every night", "warm, no growth", "warm, growth")
 
 
@@ -185,16 +185,19 @@ def main() -> None:
     parser.add_argument("--ratings", type=Path, help="MovieLens-small as this repository's tests take it")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="one seed, four strategies, the click log alone")
+    parser.add_argument("--log", choices=LOGS, help="one of the two; the other's results stay")
     parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=list(STRATEGIES))
     parser.add_argument("--out", type=Path, default=RESULTS / "daily.json")
     told = parser.parse_args()
     names = QUICK if told.quick else dict.fromkeys(["train once", *told.strategies])
-    logs = {"click log": clicks()} | ({"MovieLens-small": ratings(told.ratings)} if told.ratings else {})
     results: dict[str, Any] = {"data": {}, "seeds": 1 if told.quick else told.seeds}
-    for title, log in logs.items():
+    if told.log and told.out.exists():
+        results |= {"data": json.loads(told.out.read_text())["data"]}
+    for title in [told.log] if told.log else LOGS[: 1 + bool(told.ratings)]:
+        log = clicks() if title == LOGS[0] else ratings(told.ratings)
         found: dict[str, list[list[dict[str, float]]]] = {name: [] for name in names}
         for seed in range(results["seeds"]):
-            begin = BENCHMARKS / f".daily-{seed}.keras"
+            begin = BENCHMARKS / f".{title.split()[0]}-{seed}.keras"
             trained(log, FIRST, seed).save(begin)
             for name in names:
                 keras.utils.set_random_seed(seed)
