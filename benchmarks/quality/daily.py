@@ -21,14 +21,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from lib.places import BENCHMARKS, RESULTS
 from lib.timing import machine, versions
-from nfm_tfrs.features.growth import Growth
-from nfm_tfrs.models.grow import grow
 
 from nfm_tfrs import metrics
 from nfm_tfrs.data.parts import encode_part
 from nfm_tfrs.data.prepare import prepare
 from nfm_tfrs.data.synthetic import click_log
+from nfm_tfrs.features.growth import Growth
 from nfm_tfrs.keras_compat import keras
+from nfm_tfrs.models.grow import grow
 from nfm_tfrs.target import Target
 from nfm_tfrs.training import Recipe, predict
 
