@@ -16,7 +16,7 @@ from lib.speed_table import NOT_MEASURED, RESULTS_OF_SPEED, speed_caption, speed
 from lib.timing import machine_words
 
 METRICS = ("valid_auc", "test_auc", "test_log_loss")
-PAGES = (BENCHMARKS.parent / "README.md", BENCHMARKS.parent / "docs" / "measured.md")
+PAGES = tuple(BENCHMARKS.parent / page for page in ("README.md", "docs/measured.md", "docs/alive.md"))
 
 
 def table(results: dict[str, Any]) -> str:
@@ -173,6 +173,27 @@ def quantized(folder: Path = RESULTS) -> str:
     return f"{versions}; means of {results['seeds']} seeds.\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
+def daily() -> str:
+    """What each way of training every night gains over training once, on the rows of the next day."""
+    results = json.loads((RESULTS / "daily.json").read_text())
+    text = (
+        f"{machine_words(results['machine'])}; "
+        + ", ".join(f"{package} {version}" for package, version in results["versions"].items())
+        + f"; means of {results['seeds']} seeds and {results['slices'] - results['first'] - 1} nights; what is "
+        "gained, night by night, in brackets its 95 % interval.\n"
+    )
+    for title, found in results["data"].items():
+        share = found["train once"]["new_rows"]["mean"]
+        rows = [["", "AUC, all rows", "gained", f"AUC, new ids ({share:.0%} of the rows)", "gained", "seconds a night"]]
+        rows += [["---"] + ["---:"] * 5]
+        for name, one in found.items():
+            cells = [f"{one['all']['mean']:.4f}", _interval("{:+.4f}", one["all_gain"])]
+            cells += [f"{one['new']['mean']:.4f}", _interval("{:+.4f}", one["new_gain"])]
+            rows.append([name, *cells, f"{one['seconds']['mean']:.1f}"])
+        text += f"\n{title}:\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return text
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
     "specs": spec_table,
     "blocks": blocks,
@@ -185,6 +206,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "search": search,
     "exports": exports,
     "quantized": quantized,
+    "daily": daily,
 }
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_WORDS = ("No space left on device", "Disk quota exceeded")  # of libraries that keep no number
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
@@ -33,4 +34,4 @@ def is_full(error: BaseException) -> bool:
     """Returns whether an error says that the disk is full, by its number or, where there is none, in its words."""
     if isinstance(error, ValueError):  # of ours: it names the path already
         return False
-    return getattr(error, "errno", None) in _FULL or "No space left on device" in str(error)
+    return getattr(error, "errno", None) in _FULL or any(words in str(error) for words in _WORDS)

@@ -15,6 +15,7 @@ ERRORS = {
     "of a share": OSError(errno.EDQUOT, "Disk quota exceeded"),
     "Arrow's": OSError(f"[Errno 28] Error writing bytes to file. Detail: [errno 28] {FULL}"),
     "HDF5's": OSError(f"[Errno 28] Unable to synchronously flush file (errno = 28, error message = '{FULL}')"),
+    "TensorFlow's of a share": tf.errors.ResourceExhaustedError(None, None, "/x/checkpoint; Disk quota exceeded"),
     "TensorFlow's": tf.errors.ResourceExhaustedError(None, None, f"/x/weights.tempstate; {FULL}"),
 }
 

@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,7 +36,7 @@ PIPES = ("memory", "cached", "streamed")
 TRAIN = "from nfm_tfrs.cli.app import main; main()"
 
 
-def command(folder: Path, pipe: str, out: str) -> list[str]:
+def command(pipe: str, out: str) -> list[str]:
     told = ["train", "--data", "train.parquet", "--valid", "valid.parquet", "--label", "click", "--out", out]
     told += ["--epochs", str(EPOCHS), "--batch-size", str(BATCH), "--set", "dropout=0.2", "--min-count", "1"]
     told += {"memory": [], "cached": ["--cache", "cache"], "streamed": ["--stream"]}[pipe]
@@ -75,8 +76,8 @@ def kill(folder: Path, told: list[str], out: str, drawn: random.Random, seconds:
 
 def whole(folder: Path, pipe: str) -> float:
     """Trains what nobody kills; returns the seconds from the first checkpoint of another such training to its end."""
-    finished(folder, command(folder, pipe, pipe))
-    process = started(folder, [*command(folder, pipe, f"{pipe}-timed"), "--resume"])
+    finished(folder, command(pipe, pipe))
+    process = started(folder, [*command(pipe, f"{pipe}-timed"), "--resume"])
     while process.poll() is None and not any((folder / f".{pipe}-timed.checkpoints").glob("step-*")):
         time.sleep(0.001)
     begun = time.monotonic()
@@ -99,8 +100,11 @@ def contents(run: Path) -> tuple[dict[str, bytes], Any]:
 
 def killed_once(folder: Path, pipe: str, number: int, drawn: random.Random, seconds: float) -> dict[str, Any]:
     out = f"{pipe}-{number}"
-    told = [*command(folder, pipe, out), "--resume"]
-    when = kill(folder, told, out, drawn, seconds)
+    told = [*command(pipe, out), "--resume"]
+    when = "behind the training"
+    while when == "behind the training":  # else nothing was killed: another moment
+        shutil.rmtree(folder / out, ignore_errors=True)
+        when = kill(folder, told, out, drawn, seconds)
     first = finished(folder, told)[0]
     record = json.loads((folder / out / "run.json").read_text())
     equal = contents(folder / out) == contents(folder / pipe)

@@ -30,6 +30,7 @@ class GrowthOptions:
             the same value of COLUMN.
         max_age: Days after which a value that is not seen any more loses its row; none does if not given.
         max_rows: Most rows of the table; beyond it the least frequent values lose theirs.
+        day: Date of --data, such as 2026-01-31; that of the first start if not given.
         refresh_statistics: Take means and deviations of numbers from --data; predictions stay as they were at first.
     """
 
@@ -37,13 +38,15 @@ class GrowthOptions:
     init: str | None = None
     max_age: int | None = None
     max_rows: int | None = None
+    day: str | None = None
     refresh_statistics: bool = False
 
     def __post_init__(self) -> None:
-        told = (self.init, self.max_age, self.max_rows, self.refresh_statistics or None)
+        told = (self.init, self.max_age, self.max_rows, self.day, self.refresh_statistics or None)
         if self.from_run is None and any(value is not None for value in told):
             raise ValueError(
-                "--init, --max-age, --max-rows and --refresh-statistics say how a run's model grows. Pass --from too."
+                "--init, --max-age, --max-rows, --day and --refresh-statistics say how a run's model grows. Pass "
+                "--from too."
             )
         for option, value in (("--max-age", self.max_age), ("--max-rows", self.max_rows)):
             if value is not None:
@@ -72,12 +75,14 @@ class GrowthOptions:
 
     def to_json(self, rows: Rows) -> dict[str, Any]:
         """Returns how vocabularies grow, plain JSON types by name."""
-        told = {field.name: getattr(self.growth(rows), field.name) for field in fields(Growth) if field.name != "day"}
-        return {**told, "refresh_statistics": self.refresh_statistics}
+        growth = self.growth(rows)
+        told = {field.name: getattr(growth, field.name) for field in fields(growth)}
+        return {**told, "day": growth.day and str(growth.day), "refresh_statistics": self.refresh_statistics}
 
     def growth(self, rows: Rows) -> Growth:
         """Returns how vocabularies grow."""
         told = {"init": self.init, "min_count": rows.min_count, "max_age": self.max_age, "max_rows": self.max_rows}
+        told |= {"day": self.day}
         return Growth(**{name: value for name, value in told.items() if value is not None})  # type: ignore[arg-type]
 
 
@@ -99,8 +104,12 @@ class Base:
         """Returns the run's recipe."""
         return Best.of_run(self.record, self.features)
 
-    def rows(self, rows: Rows) -> Rows:
+    def rows(self, rows: Rows, options: GrowthOptions) -> Rows:
         """Returns the rows, label, weight, task and split those of the run where options do not say them.
+
+        Args:
+            rows: The rows, as options say them.
+            options: How the model grows.
 
         Raises:
             ValueError: Options say what is the run's.
@@ -109,6 +118,12 @@ class Base:
             raise ValueError(
                 f"The features are those of {self.path}; received --columns, --category or --number. Leave them "
                 "out, or train anew without --from."
+            )
+        told = (options.init, options.max_age, options.max_rows, rows.min_count)
+        if rows.features is not None and any(value is not None for value in told):
+            raise ValueError(
+                "--features says which values have rows, as --init, --max-age, --max-rows and --min-count would. Pass "
+                "it without these."
             )
         if rows.cache is not None:
             raise ValueError(

@@ -64,11 +64,17 @@ class Interruption:
         interruption = self
 
         class End(keras.callbacks.Callback):
+            @property
+            def interrupted(self) -> bool:
+                return interruption.ended
+
             def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-                self._end()
+                if batch + 1 != self.params.get("steps"):  # else the epoch ends by itself
+                    self._end()
 
             def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-                self._end()
+                if epoch + 1 != self.params.get("epochs"):
+                    self._end()
 
             def _end(self) -> None:
                 if interruption.number is not None and not self.model.stop_training:

@@ -1,17 +1,18 @@
 """What `nfm-tfrs train` is told, put together and checked before any row is read."""
 
+import hashlib
 import sys
-from dataclasses import dataclass
-from datetime import datetime, timezone
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from nfm_tfrs.cli.growing import Base, GrowthOptions
 from nfm_tfrs.cli.options import Rows, check_arguments
 from nfm_tfrs.cli.recipe_options import RecipeOptions
-from nfm_tfrs.data.readers.parquet import footers
 from nfm_tfrs.data.readers.table import find_files
 from nfm_tfrs.data.split import Split
 from nfm_tfrs.features.spec import FeatureSpec
+from nfm_tfrs.runs.files import files_state
 from nfm_tfrs.runs.record import RunRecord, Source, as_command
 from nfm_tfrs.training.recipe import Best, Recipe
 from nfm_tfrs.versions import versions
@@ -62,13 +63,6 @@ class Plan:
         """The columns that are kept raw beside the encoded rows."""
         return [] if self.record.groups is None else [self.record.groups]
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What makes the training another than others."""
-        streamed = {"files": footers(find_files(self.rows.data, format="parquet"))} if self.stream else {}
-        gone_on = {} if self.base is None else {"checksum of the model": self.base.checksum}
-        return {**self.record.settings, **streamed, **gone_on}
-
     def check(self) -> None:
         """Refuses what can be seen to be wrong before any row is read; imports TensorFlow at its end."""
         check_arguments([self.told.model], self.options.set)
@@ -78,26 +72,46 @@ class Plan:
         if self.base is None:
             self.options.check_arguments(self.told, self.best.recipe)
 
-    def prepared(self, trust: bool) -> tuple[Any, "Prepared"]:
-        """Returns the model that goes on, None for a new one, and the rows."""
+    def prepared(self, trust: bool, day: int) -> tuple[Any, "Prepared"]:
+        """Returns the model that goes on, None for a new one, and the rows.
+
+        Args:
+            trust: Whether to import and run whatever a model's file names.
+            day: The day of the rows where no option says it, in days since 1970-01-01.
+        """
         told: Any = {"keep": self.keep, "stream": self.stream}
         if self.base is None:
             return None, self.rows.prepare(self.record.target, self.split, self.features, **told)
         told |= {"rate": self.options.learning_rate, "trust": trust}
-        return self.base.grown(self.rows, self.record.target, self.split, self.growing, **told)
+        growing = replace(self.growing, day=self.growing.day or str(date(1970, 1, 1) + timedelta(days=day)))
+        return self.base.grown(self.rows, self.record.target, self.split, growing, **told)
 
 
 def planned(
     rows: Rows, recipe: RecipeOptions, growing: GrowthOptions, *, groups: str | None, stream: bool, seed: int
 ) -> Plan:
+    """Returns the plan of a training; nothing of the rows is read but the files' sizes and times.
+
+    Args:
+        rows: The rows, as options say them.
+        recipe: The model and its training, as options say them.
+        growing: The run to go on from, and how its model grows.
+        groups: The column of users; None without, or for that of the run that is gone on from.
+        stream: Whether the rows to train on are read batch by batch.
+        seed: Seed of the split, of the weights, of dropout and of the order of rows.
+
+    Raises:
+        FileNotFoundError: There are no such files, or no such run.
+        ValueError: Options that do not fit each other, or the run.
+    """
     base = growing.base()
     if base is None:
         best = recipe.best()
         told = recipe.recipe(best.recipe, rows.task)
     else:
-        rows, groups, best = base.rows(rows), groups or base.record.groups, base.best()
+        rows, groups, best = base.rows(rows, growing), groups or base.record.groups, base.best()
         told = recipe.going_on(best.recipe, base.path)
-    split = rows.cut(seed)
+    split, given = rows.cut(seed), rows.given_features()
     record = RunRecord(
         target=rows.target(told.config.get("task", "binary")),
         seed=seed,
@@ -114,11 +128,23 @@ def planned(
             test=tuple(rows.test),
             format=rows.format,
             stream=stream,
+            state=_state(rows, stream),
         ),
         versions=versions(),
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         command=as_command(["nfm-tfrs", *sys.argv[1:]]),
         base=None if base is None else str(base.path),
-        growth={} if base is None else growing.to_json(rows),
+        growth={} if base is None else {**growing.to_json(rows), "checksum": base.checksum},
+        rules={**rows.rules(), "features": None if given is None else _hash(given)},
     )
     return Plan(rows, recipe, growing, base, best, told, record, split)
+
+
+def _state(rows: Rows, stream: bool) -> str:
+    parts = [find_files(rows.data, format="parquet" if stream else rows.format)]
+    parts += [find_files(files, format=rows.format) for files in (rows.valid, rows.test) if files]
+    return files_state([path for part in parts for path in part])
+
+
+def _hash(features: FeatureSpec) -> str:
+    return hashlib.sha256(features.to_json().encode()).hexdigest()

@@ -118,8 +118,8 @@ class RecipeOptions:
                 )
         if base.schedule != "constant" and self.learning_rate is None:
             raise ValueError(
-                f"The {base.schedule} schedule of {path} has ended, and its rate is 0. Pass --learning-rate, from here "
-                "on a constant one."
+                f"The {base.schedule} schedule of {path} was for its own passes, and has ended with them. Pass "
+                "--learning-rate, from here on a constant one."
             )
         rate = base.learning_rate if self.learning_rate is None else self.learning_rate
         size = base.batch_size if self.batch_size is None else self.batch_size

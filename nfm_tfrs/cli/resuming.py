@@ -1,13 +1,16 @@
 """`train --resume`: checkpoints beside the output while it trains, and going on from the last of them."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nfm_tfrs import arguments
 from nfm_tfrs.cli.terminal import print_lines
-from nfm_tfrs.runs.checkpoint import Checkpoints, differing, last_checkpoint
+from nfm_tfrs.features.statistics import today
+from nfm_tfrs.runs.checkpoint import Checkpoints, Starts, differing, last_checkpoint
+from nfm_tfrs.runs.claim import being_written
 from nfm_tfrs.runs.files import remove
 from nfm_tfrs.runs.record import RunRecord
 
@@ -20,13 +23,13 @@ class ResumeOptions:
         resume: Write checkpoints beside --out, and go on from the last one: after a kill run the same command again.
         checkpoint_minutes: Minutes between two checkpoints; if not given, as many as keep writing below 2 %.
         checkpoint_steps: Training steps between two checkpoints, instead of minutes.
-        keep_checkpoints: How many of the last checkpoints are kept.
+        keep_checkpoints: How many of the last checkpoints are kept; 2 if not given.
     """
 
     resume: bool = False
     checkpoint_minutes: float | None = None
     checkpoint_steps: int | None = None
-    keep_checkpoints: int = 2
+    keep_checkpoints: int | None = None
 
     def __post_init__(self) -> None:
         if self.checkpoint_minutes is not None and self.checkpoint_steps is not None:
@@ -39,8 +42,8 @@ class ResumeOptions:
         ):
             if value is not None:
                 arguments.count(option, value)
-        told = self.checkpoint_minutes is not None or self.checkpoint_steps is not None or self.keep_checkpoints != 2
-        if told and not self.resume:
+        told = (self.checkpoint_minutes, self.checkpoint_steps, self.keep_checkpoints)
+        if not self.resume and any(value is not None for value in told):
             raise ValueError("Checkpoints are written with --resume alone. Pass it too, or leave out their options.")
 
     def finished(self, out: Path, record: RunRecord) -> bool:
@@ -64,29 +67,34 @@ class ResumeOptions:
                 f"{out} is a finished run whose {name} was {was}; received {now}. Choose another --out, or pass "
                 "--overwrite to train anew."
             )
-        remove(_folder(out))  # of a process that was killed between the two
+        with suppress(ValueError), being_written(out):  # left by a process that was killed between the two
+            remove(checkpoints_of(out))
         return True
 
-    def begin(self, out: Path, settings: Mapping[str, Any]) -> Checkpoints | None:
+    def begin(self, out: Path, settings: Mapping[str, Any], *, overwrite: bool) -> Checkpoints | None:
         """Says where the training goes on, or that it starts, and returns where its checkpoints lie; None without.
 
         Args:
             out: The run's folder.
-            settings: What makes this training another than others, plain JSON types.
+            settings: What the training depends on, plain JSON types by name.
+            overwrite: Whether checkpoints of another training may go.
 
         Raises:
-            ValueError: The checkpoints are of another training.
+            OSError: A checkpoint cannot be read.
+            ValueError: The checkpoints are of another training, or none of them is whole.
         """
         if not self.resume:
             return None
         checkpoints = Checkpoints(
-            folder=_folder(out),
+            folder=checkpoints_of(out),
             minutes=self.checkpoint_minutes,
             steps=self.checkpoint_steps,
-            keep=self.keep_checkpoints,
-            of=settings,
+            keep=self.keep_checkpoints or Checkpoints.keep,
+            settings=settings,
         )
         found = last_checkpoint(checkpoints.folder)
+        if found is not None and overwrite and differing(found.progress.settings, settings) is not None:
+            found = None
         if found is None:
             remove(checkpoints.folder)  # the logs of a start that wrote none
             print_lines(["starts"])
@@ -96,6 +104,16 @@ class ResumeOptions:
         return checkpoints
 
 
-def _folder(out: Path) -> Path:
+def first_day(checkpoints: Checkpoints | None) -> int:
+    """Returns the day on which a training was started first, in days since 1970-01-01; today without checkpoints."""
+    if checkpoints is None:
+        return today()
+    starts = Starts.of(checkpoints.folder) or Starts(day=today())
+    starts.write(checkpoints.folder)
+    return starts.day
+
+
+def checkpoints_of(out: Path) -> Path:
+    """Returns the folder of the checkpoints of a run."""
     place = out.resolve()
     return place.with_name(f".{place.name}.checkpoints")

@@ -12,7 +12,7 @@ from nfm_tfrs.cli.interruption import Interruption, interrupted_run
 from nfm_tfrs.cli.options import Overwrite, Rows, Seed, Trust, column_of
 from nfm_tfrs.cli.plan import Plan, planned
 from nfm_tfrs.cli.recipe_options import RecipeOptions
-from nfm_tfrs.cli.resuming import ResumeOptions
+from nfm_tfrs.cli.resuming import ResumeOptions, first_day
 from nfm_tfrs.cli.settings import with_options
 from nfm_tfrs.cli.terminal import (
     TrainingProgress,
@@ -26,7 +26,7 @@ from nfm_tfrs.cli.terminal import (
 )
 from nfm_tfrs.runs.checkpoint import Checkpoints
 from nfm_tfrs.runs.claim import claimed
-from nfm_tfrs.runs.files import FILES, LOGS, kept_aside, remove
+from nfm_tfrs.runs.files import FILES, LOGS, kept_aside
 from nfm_tfrs.runs.folder import write_run
 from nfm_tfrs.runs.record import RunRecord, Source
 from nfm_tfrs.training.recipe import Best, Trained
@@ -64,11 +64,14 @@ def train(
         if not overwrite and resuming.finished(out, plan.record):
             print_lines([f"{out} is finished: there is nothing left to train."])
             return
-        replaces = overwrite or interrupted_run(out, plan.record.command)
-        with claimed(out, overwrite=replaces, folder=True) as folder:
+        command = plan.record.command
+        spent: list[Path] = []
+        with claimed(
+            out, overwrite=lambda: overwrite or interrupted_run(out, command), folder=True, spent=spent
+        ) as folder:
             plan.check()
-            checkpoints = resuming.begin(out, plan.settings)
-            model, data = plan.prepared(trust)
+            checkpoints = resuming.begin(out, plan.record.settings, overwrite=overwrite)
+            model, data = plan.prepared(trust, first_day(checkpoints))
             print_features(data.features)
             users = _users(data, plan.record.groups)
             interruption = Interruption()
@@ -84,13 +87,14 @@ def train(
                 )
                 judged = {**before, **_judged(trained.model, data, users, record)}
                 write_run(folder, trained.model, trained.history, judged, record, data.tables.get("valid"))
-            if interruption.ended and out.exists():  # a run, whole or interrupted later than this one
+            if checkpoints is not None and not interruption.ended:
+                spent.append(checkpoints.folder)
+            # A run that is whole, or was interrupted later than this one, unless this one went on from there.
+            elif interruption.ended and out.exists() and not (resuming.resume and interrupted_run(out, command)):
                 raise _ended(interruption, trained, f"{kept_aside(folder, out)}; {out} is as it was.")
     if interruption.ended:
         how = "goes on with" if resuming.resume else "replaces"
         raise _ended(interruption, trained, f"{out}, which the same command {how}.")
-    if checkpoints is not None:
-        remove(checkpoints.folder)
     console.print(f"Wrote {', '.join(FILES)} to {out}.")
     interruption.leave()  # heard when the training had ended: the run is whole
 

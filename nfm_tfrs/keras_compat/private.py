@@ -192,6 +192,11 @@ def log_writers(callback: Any) -> list[Any]:
     return list(callback._writers.values())
 
 
+def leave_logs(callback: Any) -> None:
+    """Tells Keras that a callback does not look at the numbers of its batches, which it copies from tensors else."""
+    callback._supports_tf_logs = True
+
+
 def set_metrics(model: Any, metrics: Sequence[Any]) -> None:
     """Makes these the metrics that a model tracks, for a model around this one to report.
 
@@ -289,6 +294,7 @@ PRIVATE_NAMES: Mapping[str, Any] = {
     "tf_keras.Model._maybe_load_initial_counters_from_ckpt": entered_at,
     "tensorflow.keras.__internal__.layers.BaseRandomLayer": random_layers,
     "tf_keras.callbacks.TensorBoard._writers": log_writers,
+    "tf_keras.callbacks.TerminateOnNaN._supports_tf_logs": leave_logs,
     "tf_keras.layers.Layer._metrics": set_metrics,
     "tf_keras.metrics.MeanMetricWrapper._fn": wrapped_function,
     "tf_keras.metrics.MeanMetricWrapper._fn_kwargs": wrapped_function,

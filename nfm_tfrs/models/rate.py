@@ -4,7 +4,8 @@ from typing import Any
 
 from nfm_tfrs import arguments
 from nfm_tfrs.keras_compat import keras
-from nfm_tfrs.models.slots import inner_optimizer
+from nfm_tfrs.keras_compat.private import copy_weight_decay
+from nfm_tfrs.models.slots import inner_optimizer, unlisted
 
 
 def set_rate(model: Any, rate: float) -> None:
@@ -26,11 +27,21 @@ def set_rate(model: Any, rate: float) -> None:
     else:
         return
     scale = {name: variable.numpy() for name, variable in model.scale_state.items()}
+    wrapped = optimizer is not model.optimizer
     constant = type(optimizer).from_config({**optimizer.get_config(), "learning_rate": rate})
-    model.compile_from_config(
-        {**model.get_compile_config(), "optimizer": keras.saving.serialize_keras_object(constant)}
-    )
-    for new, old in zip(inner_optimizer(model.optimizer).variables, optimizer.variables, strict=True):
+    serialized = keras.saving.serialize_keras_object(constant)
+    if wrapped:  # with its own settings
+        config = {**model.optimizer.get_config(), "inner_optimizer": serialized}
+        serialized = keras.saving.serialize_keras_object(type(model.optimizer).from_config(config))
+    model.compile_from_config({**model.get_compile_config(), "optimizer": serialized})
+    renewed = inner_optimizer(model.optimizer)
+    for new, old in zip(renewed.variables, optimizer.variables, strict=True):
         new.assign(old)
+    kept = unlisted(optimizer)
+    for name, variable in unlisted(renewed).items():
+        if name in kept and name not in ("_learning_rate", "_current_learning_rate"):
+            variable.assign(kept[name])
+    if optimizer.weight_decay:
+        copy_weight_decay(optimizer, renewed, [(one, one) for one in model.trainable_variables])
     for name, value in scale.items():
         model.scale_state[name].assign(value)

@@ -15,6 +15,7 @@ from nfm_tfrs.keras_compat import tf
 from nfm_tfrs.keras_compat.private import layers_inside
 from nfm_tfrs.models.number_weights import NumberWeights
 from nfm_tfrs.models.ranking import RankingModel
+from nfm_tfrs.models.slots import inner_optimizer, unlisted
 
 # What optimizers keep for each weight, by the name that Keras gives it: the power of the gradient that it is of. Steps
 # and averages of weights are of its inverse.
@@ -147,7 +148,8 @@ def _slots_of(model: Any) -> Mapping[str, list[Any]]:
     for kind, kept in found.items():
         if kind not in _GRADIENTS or len(kept) != len(model.trainable_variables):
             raise ValueError(
-                f"{type(_inner(model.optimizer)).__name__} keeps {kind!r}, of which it is not known how it follows "
+                f"{type(inner_optimizer(model.optimizer)).__name__} keeps {kind!r}, of which it is not known how it "
+                "follows "
                 "numbers that are standardised anew. Compile the model with another optimizer, such as LazyAdagrad or "
                 "Adam."
             )
@@ -157,15 +159,11 @@ def _slots_of(model: Any) -> Mapping[str, list[Any]]:
 def _by_kind(model: Any) -> dict[str, list[Any]]:
     """What the optimizer keeps for each variable, in the variables' order, by the name of its kind."""
     found: dict[str, list[Any]] = {}
-    for variable in _inner(model.optimizer).variables:
+    for variable in inner_optimizer(model.optimizer).variables:
         kind, separator, _ = variable.name.partition("/")
         if separator:
             found.setdefault(kind, []).append(variable)
     return found
-
-
-def _inner(optimizer: Any) -> Any:
-    return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 def _copied(model: Any, features: FeatureSpec) -> Any:
@@ -180,14 +178,12 @@ def _copied(model: Any, features: FeatureSpec) -> Any:
         if (config := model.get_compile_config()) is not None:
             new.compile_from_config(config)
             _copy(parts[:1])  # the loss scale
-            old, other = (_inner(of.optimizer) for of in (model, new))
+            old, other = (inner_optimizer(of.optimizer) for of in (model, new))
             if len(old.variables) == len(other.variables):
                 for one, copy in zip(old.variables, other.variables, strict=True):
                     copy.assign(one)
-            for name, variable in vars(old).items():
-                # Nadam keeps a product that it does not list.
-                if isinstance(variable, tf.Variable) and all(variable is not listed for listed in old.variables):
-                    vars(other)[name].assign(variable)
+            for name, variable in unlisted(old).items():
+                vars(other)[name].assign(variable)
     new.statistics = model.statistics
     return new
 

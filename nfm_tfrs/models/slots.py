@@ -16,6 +16,17 @@ def inner_optimizer(optimizer: Any) -> Any:
     return getattr(optimizer, "inner_optimizer", optimizer)
 
 
+def unlisted(optimizer: Any) -> dict[str, Any]:
+    """Returns, by attribute, the variables that Keras' optimizers keep and do not list: the rate, a product of Nadam's.
+
+    Args:
+        optimizer: The optimizer.
+    """
+    listed = {id(variable) for variable in optimizer.variables}
+    held = vars(optimizer).items()
+    return {name: one for name, one in held if isinstance(one, tf.Variable) and id(one) not in listed}
+
+
 def table_slots(optimizer: Any, variables: Sequence[Any], table: Any) -> list[bool]:
     """Returns, of each variable that an optimizer makes for these, whether it has a row for each row of the table.
 
@@ -64,10 +75,8 @@ def move_state(old: Any, new: Any, slots: Sequence[bool], moved: MovedRows, pair
     """
     if old.weight_decay:
         copy_weight_decay(old, new, pairs)
-    # Nadam keeps a product that it does not list.
-    for name, variable in vars(old).items():
-        if isinstance(variable, tf.Variable) and all(variable is not listed for listed in old.variables):
-            vars(new)[name].assign(variable)
+    for name, variable in unlisted(old).items():
+        vars(new)[name].assign(variable)
     if len(old.variables) != len(slots):  # it has not trained yet
         new.iterations.assign(old.iterations)
         return

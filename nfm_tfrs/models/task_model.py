@@ -83,8 +83,8 @@ class TaskModel(tfrs.Model):
             optimizer: A Keras optimizer or its name, `"lazyadam"` and `"lazyadagrad"` among them; LazyAdagrad(0.05) if
                 not given (with XLA Keras' Adagrad).
             steps_per_execution: Training steps between two looks of Keras at its callbacks and progress bar. `"auto"`
-                is 8 in `fit` on a dataset of known length and one replica, and 1 elsewhere, and where a callback of
-                your own looks at batches or `save_freq` counts them.
+                is 8 in `fit` on one replica and a dataset of known length, or an endless one with `steps_per_epoch`; it
+                is 1 elsewhere, and where a callback of your own looks at batches or `save_freq` counts them.
             jit_compile: Whether XLA compiles the steps. `"auto"` does not: on CPUs its matrix products are slower than
                 TensorFlow's own, and the look-ups of distinct rows are beyond it.
             huge_pages: Whether Linux is to keep variables of 64 MB and more, and the optimizer's of them, on pages of
@@ -149,8 +149,9 @@ class TaskModel(tfrs.Model):
         callbacks.set_directions(given.get("callbacks"), callbacks.directions(losses, self.task, self._task_name))
         if given.get("class_weight"):
             given = with_class_weights(given, self.label)
-        # Of batches without end, as many as an epoch shall have.
-        length = given.get("steps_per_epoch") or int(x.cardinality()) if isinstance(x, tf.data.Dataset) else 0
+        length = int(x.cardinality()) if isinstance(x, tf.data.Dataset) else 0
+        if length == tf.data.INFINITE_CARDINALITY:
+            length = given.get("steps_per_epoch") or 0
         steps = 1 if callbacks.look_at_steps(given.get("callbacks")) else max(1, min(self._most_steps, length))
         with self._steps_an_execution(steps), own_words(), self._place.followed(self, given):
             return super().fit(**given)
@@ -164,8 +165,11 @@ class TaskModel(tfrs.Model):
             step: Number of the step in it, counted from 0.
         """
         self._place.entered = step
-        with private.entered_at(self, epoch, step):
-            yield
+        try:
+            with private.entered_at(self, epoch, step):
+                yield
+        finally:
+            self._place.entered = 0
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """Evaluates as Keras' `evaluate` does; refuses the batches that `fit` refuses."""
@@ -407,7 +411,6 @@ class TaskModel(tfrs.Model):
 
     @property
     def scale_state(self) -> dict[str, Any]:
-        """The variables of a dynamic loss scale, by the names under which a file keeps them; none without one."""
         """The variables of a loss scale that follows the gradients, by the names under which they are saved."""
         if not self._scales_losses or not self.optimizer.dynamic:
             return {}

@@ -4,6 +4,7 @@ import json
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,14 @@ from nfm_tfrs.written import first_line, read, read_file, read_object
 _FORMAT = 1  # to be raised with each change of what is written here, or of what it means
 _NAME = re.compile(r"(step|best)-\d{12}")
 _STATE = "state"
-_RESUMED = "resumed.json"
+_STARTS = "starts.json"
 _FILES = "checkpoint"  # how the names of TensorFlow's files begin
+_SHOWN = 60  # characters of a setting in a message
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # how TensorFlow names a variable's value in its checkpoints
+
+
+class _Foreign(ValueError):
+    """Another version of this package wrote a checkpoint."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +37,7 @@ class Checkpoints:
         minutes: Minutes between two checkpoints.
         steps: Training steps between two checkpoints.
         keep: How many are kept, the last ones.
-        of: What makes this training another than others, beside what whoever trains knows, plain JSON types by name.
+        settings: What else the training depends on, plain JSON types by name; a checkpoint of others is refused.
 
     Raises:
         ValueError: Minutes, steps or a number to keep that are not above 0, or both minutes and steps.
@@ -41,7 +47,7 @@ class Checkpoints:
     minutes: float | None = None
     steps: int | None = None
     keep: int = 2
-    of: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "folder", Path(self.folder))
@@ -62,7 +68,7 @@ class Progress:
     """Where a training was, beside its numbers.
 
     Args:
-        of: What makes the training another than others, plain JSON types by name.
+        settings: What the training depends on, plain JSON types by name.
         epoch: Passes over the rows that were behind it.
         step: Batches of the pass that were behind it.
         steps: Batches of a pass.
@@ -73,7 +79,7 @@ class Progress:
         logs: Bytes of each log file, by its path in the logs' folder.
     """
 
-    of: Mapping[str, Any]
+    settings: Mapping[str, Any]
     epoch: int
     step: int
     steps: int
@@ -104,13 +110,13 @@ class Progress:
         Raises:
             KeyError: Something is not there.
             TypeError: Something is not of its type.
-            ValueError: It is no JSON, or of another version.
+            ValueError: It is no JSON, or another version wrote it.
         """
         written = read_object(json.loads(text))
         if read(written, "format", int) != _FORMAT:
-            raise ValueError("another version of nfm-tfrs wrote it")
+            raise _Foreign("was written by another version of nfm-tfrs")
         return cls(
-            of=read(written, "of", Mapping),
+            settings=read(written, "settings", Mapping),
             epoch=read(written, "epoch", int),
             step=read(written, "step", int),
             steps=read(written, "steps", int),
@@ -169,16 +175,16 @@ class Checkpoint:
         count = len(self._best.get_variable_to_shape_map()) - 1  # TensorFlow's own entry beside them
         return [self._best.get_tensor(f"weights/{number}{_VALUE}") for number in range(count)]
 
-    def check(self, of: Mapping[str, Any]) -> None:
+    def check(self, settings: Mapping[str, Any]) -> None:
         """Checks that it is of the training that is to go on.
 
         Args:
-            of: What makes that one another than others; what only one of the two knows is not compared.
+            settings: What that one depends on; what only one of the two knows is not compared.
 
         Raises:
             ValueError: Something differs.
         """
-        if (difference := differing(self.progress.of, of)) is not None:
+        if (difference := differing(self.progress.settings, settings)) is not None:
             name, was, now = difference
             raise ValueError(
                 f"The checkpoints in {self.path.parent} are of another training, whose {name} was {was}; "
@@ -197,33 +203,80 @@ def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, s
     one, other = (_flat({name: settings[name] for name in both}) for settings in (before, now))
     for name in sorted({*one, *other}):
         if one.get(name) != other.get(name):
-            return name, f"{one.get(name)!r:.60}", f"{other.get(name)!r:.60}"
+            return (name, *_apart(repr(one.get(name)), repr(other.get(name))))
     return None
 
 
 def last_checkpoint(folder: Path) -> Checkpoint | None:
-    """Returns the last whole checkpoint of a folder; None where there is none. Damaged ones are passed over, said."""
+    """Returns the last whole checkpoint of a folder; None where there is none.
+
+    Those behind it that are damaged are passed over, with a warning, and removed.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        OSError: One cannot be read.
+        ValueError: There are some, and none of them is whole, or another version of this package wrote one.
+    """
+    damaged: list[Path] = []
     for path in reversed(_written(folder, "step")):
         try:
-            return Checkpoint(path)
-        except Exception as error:  # noqa: BLE001 - of a damaged file TensorFlow raises anything
+            found = Checkpoint(path)
+        except _Foreign as error:
+            raise ValueError(f"The checkpoint {path} {error}. Install that one, or remove the folder.") from error
+        except Exception as error:
+            if not _is_damage(error):
+                raise OSError(f"The checkpoint {path} cannot be read: {first_line(error):.200}.") from error
             warnings.warn(f"The checkpoint {path} is damaged and passed over: {first_line(error):.200}.", stacklevel=2)
+            damaged.append(path)
+            continue
+        for path in damaged:
+            remove(path)
+        return found
+    if damaged:
+        raise ValueError(f"None of the checkpoints in {folder} is whole. Remove the folder to start anew.")
     return None
 
 
-def note_resumed(folder: Path, step: int) -> tuple[int, ...]:
-    """Notes that a training goes on at a step, and returns all at which it did; of what is damaged nothing is known.
+@dataclass(frozen=True, kw_only=True)
+class Starts:
+    """What is noted of a training each time that it starts.
 
     Args:
-        folder: The folder of its checkpoints.
-        step: The step, counted from the first pass on.
+        day: The day of the first start, in days since 1970-01-01.
+        resumed: At which steps it went on, counted from the first pass on.
+        logs: Bytes of each log file that was there when it began, by its path in the logs' folder.
     """
-    try:
-        before = [int(number) for number in read_file(folder / _RESUMED)]
-    except (OSError, ValueError, TypeError):
-        before = []
-    write_text(folder / _RESUMED, json.dumps([*before, step]))
-    return (*before, step)
+
+    day: int
+    resumed: tuple[int, ...] = ()
+    logs: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, folder: Path) -> "Starts | None":
+        """Returns what a folder of checkpoints says; None where it says nothing, or is damaged.
+
+        Args:
+            folder: The folder.
+        """
+        try:
+            written = read_file(folder / _STARTS)
+            resumed = tuple(int(step) for step in read(written, "resumed", list))
+            return cls(day=read(written, "day", int), resumed=resumed, logs=read(written, "logs", Mapping))
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def write(self, folder: Path) -> None:
+        """Writes this into a folder of checkpoints, which is made if it is not there."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / _STARTS, json.dumps(vars(self)))
+
+
+def clear(folder: Path) -> None:
+    """Removes what killed processes have not finished writing in a folder of checkpoints."""
+    for path in folder.glob(".*"):
+        remove(path)
 
 
 def write_checkpoint(checkpoints: Checkpoints, progress: Progress, variables: Mapping[str, Sequence[Any]]) -> None:
@@ -246,7 +299,8 @@ def write_checkpoint(checkpoints: Checkpoints, progress: Progress, variables: Ma
     needed = {_best_of(path) for path in kept}
     for path in [*written, *_written(checkpoints.folder, "best")]:
         if path not in kept and path.name not in needed:
-            remove(path)
+            with suppress(OSError):  # of systems that remove no open file
+                remove(path)
 
 
 def write_best(checkpoints: Checkpoints, epoch: int, weights: Sequence[Any]) -> str:
@@ -288,6 +342,23 @@ def _whole(path: Path) -> Any:
     for key in reader.get_variable_to_shape_map():
         reader.get_tensor(key)
     return reader
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether an error says that what was read is not what was written, not that it could not be read."""
+    from nfm_tfrs.keras_compat import tf
+
+    damage = (tf.errors.DataLossError, tf.errors.OutOfRangeError, tf.errors.NotFoundError)
+    if isinstance(error, tf.errors.OpError):
+        return isinstance(error, (*damage, tf.errors.InvalidArgumentError, tf.errors.UnimplementedError))
+    return not isinstance(error, OSError | MemoryError)
+
+
+def _apart(one: str, other: str) -> tuple[str, str]:
+    """Two texts, shortened to where they begin to differ."""
+    alike = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), 0)
+    start = max(alike - 20, 0) if max(len(one), len(other)) > _SHOWN else 0
+    return tuple(("…" if start else "") + f"{text[start:]:.{_SHOWN}}" for text in (one, other))  # type: ignore[return-value]
 
 
 def _progress(reader: Any) -> Progress:

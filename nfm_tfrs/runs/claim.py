@@ -2,7 +2,7 @@
 
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -10,7 +10,14 @@ from nfm_tfrs.runs.files import REPLACED, UNFINISHED, check_output, leftovers, r
 
 
 @contextmanager
-def claimed(out: Path, *, overwrite: bool, folder: bool, exported: bool = False) -> Iterator[Path]:
+def claimed(
+    out: Path,
+    *,
+    overwrite: bool | Callable[[], bool],
+    folder: bool,
+    exported: bool = False,
+    spent: Sequence[Path] = (),
+) -> Iterator[Path]:
     """Holds `out` for this process, and gives a path to write to, as `writing` does.
 
     What a killed process left is put in order first: the run that it was replacing comes back, with a warning, and
@@ -18,9 +25,10 @@ def claimed(out: Path, *, overwrite: bool, folder: bool, exported: bool = False)
 
     Args:
         out: A folder, or a file.
-        overwrite: Whether what is there may be replaced.
+        overwrite: Whether what is there may be replaced; a function is asked once things are in order.
         folder: Whether it is a folder.
         exported: Whether the folder is an export's, not a run's.
+        spent: What goes once the output stands; it may be filled until then.
 
     Raises:
         FileExistsError: `out` may not be written; see `check_output`.
@@ -28,17 +36,35 @@ def claimed(out: Path, *, overwrite: bool, folder: bool, exported: bool = False)
         ValueError: Another process writes it.
     """
     place = out.resolve()
-    lock = place.parent / f".{place.name}.lock"
-    busy = f"Another process writes {out}. Wait for it, or choose another --out; if there is none, remove {lock}."
-    with made(place.parent, out=out), locked(lock, busy=busy, keep=False) as alone:
+    with made(place.parent, out=out), being_written(out) as alone:
         _put_back(out, place)
+        overwrite = overwrite() if callable(overwrite) else overwrite
         check_output(out, overwrite, folder=folder, exported=exported)
         if alone:
             _clean(place)
         else:
-            warnings.warn(f"{lock.parent} knows no locks: write {out} by one process at a time.", stacklevel=3)
+            warnings.warn(f"{place.parent} knows no locks: write {out} by one process at a time.", stacklevel=3)
         with writing(out, overwrite=overwrite) as written:
             yield written
+        for path in spent:
+            remove(path)
+
+
+@contextmanager
+def being_written(out: Path) -> Iterator[bool]:
+    """Holds an output for this process; gives whether its file system knows locks at all.
+
+    Args:
+        out: The output.
+
+    Raises:
+        ValueError: Another process holds it.
+    """
+    place = out.resolve()
+    lock = place.parent / f".{place.name}.lock"
+    busy = f"Another process writes {out}. Wait for it, or choose another --out; if there is none, remove {lock}."
+    with locked(lock, busy=busy, keep=False) as alone:
+        yield alone
 
 
 @contextmanager

@@ -1,10 +1,12 @@
 """Files and folders that are written whole or not at all."""
 
+import hashlib
+import json
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -89,6 +91,17 @@ def leftovers(out: Path, kind: str) -> list[Path]:
     named = re.compile(rf"\.{re.escape(out.name)}\.{kind}-[0-9a-f]+({re.escape(out.suffix)})?")
     found = [path for path in out.parent.iterdir() if named.fullmatch(path.name)]
     return sorted(found, key=lambda path: path.stat().st_mtime)
+
+
+def files_state(paths: Sequence[Path]) -> str:
+    """Returns a hash of the sizes and the times of the last changes of files, and of folders' files.
+
+    Args:
+        paths: The files and folders; what is not there counts as such.
+    """
+    files = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+    states = [[file.stat().st_size, file.stat().st_mtime_ns] if file.is_file() else [] for file in files]
+    return hashlib.sha256(json.dumps(states).encode()).hexdigest()
 
 
 def remove(path: Path) -> None:

@@ -1,5 +1,6 @@
 """What a run was told and made from: enough to tell it and to repeat it from its folder."""
 
+import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,7 @@ class Source:
         format: The files' format, where their suffix does not tell.
         stream: Whether the rows trained on were read batch by batch.
         fingerprint: Hash of the rows trained and chosen on; None where they were streamed.
+        state: Hash of the sizes and times of all these files; None in runs of before.
     """
 
     data: tuple[str, ...]
@@ -35,6 +37,7 @@ class Source:
     format: str | None = None
     stream: bool = False
     fingerprint: str | None = None
+    state: str | None = None
 
     def __post_init__(self) -> None:
         for part in ("data", "valid", "test"):
@@ -43,7 +46,8 @@ class Source:
     def to_json(self) -> dict[str, Any]:
         """Returns this as plain JSON types."""
         files = {"paths": list(self.data), "valid": list(self.valid), "test": list(self.test)}
-        return {**files, "format": self.format, "stream": self.stream, "fingerprint": self.fingerprint}
+        how = {"format": self.format, "stream": self.stream}
+        return {**files, **how, "fingerprint": self.fingerprint, "state": self.state}
 
     @classmethod
     def from_json(cls, written: Mapping[str, Any]) -> "Source":
@@ -60,6 +64,7 @@ class Source:
             format=read(written, "format", str | None, None),
             stream=read(written, "stream", bool, False),
             fingerprint=read(written, "fingerprint", str | None, None),
+            state=read(written, "state", str | None, None),
         )
 
 
@@ -85,6 +90,7 @@ class RunRecord:
         resumed: At which training steps it went on from a checkpoint, counted from the first pass on.
         base: The folder of the run whose model went on; None where the training began with a new one.
         growth: How vocabularies grew where a model went on, plain JSON types by name.
+        rules: By which rules the features were inferred, or their hash where they were given, plain JSON types by name.
     """
 
     target: Target
@@ -104,6 +110,7 @@ class RunRecord:
     resumed: tuple[int, ...] = ()
     base: str | None = None
     growth: Mapping[str, Any] = field(default_factory=dict)
+    rules: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the record as plain JSON types."""
@@ -125,15 +132,20 @@ class RunRecord:
             "resumed": list(self.resumed),
             "from": self.base,
             "growth": dict(self.growth),
+            "rules": dict(self.rules),
         }
 
     @property
     def settings(self) -> dict[str, Any]:
         """What `to_json` returns without the run's date, versions and outcome: what decides how its training goes."""
-        outcome = ("versions", "date", "command", "interrupted", "resumed")
+        outcome = ("versions", "date", "command", "interrupted", "resumed", "data", "rules")
         told = {name: value for name, value in self.to_json().items() if name not in outcome}
-        source = self.source and {**self.source.to_json(), "fingerprint": None}
-        return {**told, "data": source}
+        if self.source is not None:
+            told["data"] = {**self.source.to_json(), "fingerprint": None, "state": None}
+        if self.source is not None and self.source.state is not None:  # runs of before know neither
+            told |= {"files": self.source.state, "rules": dict(self.rules)}
+        settings: dict[str, Any] = json.loads(json.dumps(told))  # tuples as they come back
+        return settings
 
     @classmethod
     def from_file(cls, path: Path) -> "RunRecord":
@@ -164,6 +176,7 @@ class RunRecord:
                 resumed=tuple(read(written, "resumed", list, [])),
                 base=read(written, "from", str | None, None),
                 growth=read(written, "growth", Mapping, {}),
+                rules=read(written, "rules", Mapping, {}),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             why = reason(error)

@@ -1,6 +1,7 @@
 """A model and how it is trained, in one object that builds, compiles and trains it, and that a best.json holds."""
 
 import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,8 +11,10 @@ from typing import TYPE_CHECKING, Any, get_args
 from nfm_tfrs import arguments
 from nfm_tfrs.configuration import OPTIMIZERS, ROW_WISE, Configuration, RateSchedule
 from nfm_tfrs.evidence import Winner
+from nfm_tfrs.features.feature import feature_to_dict
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.runs.checkpoint import Checkpoints
+from nfm_tfrs.runs.files import files_state
 from nfm_tfrs.runs.folder import read_features
 from nfm_tfrs.runs.record import RunRecord
 from nfm_tfrs.written import check_format, read, read_file, reason
@@ -198,14 +201,14 @@ class Recipe(Configuration):
         if rows is None:
             rows = data.train.dataset(self.batch_size, shuffle=True, seed=seed, start=start)
         elif callable(rows):
-            rows = rows(start)
+            rows = _entered(rows(start), start)
         steps = len(rows) if course is None else course.steps
         keras.utils.set_random_seed(seed)
         if model is None:
             model = self.build(data.features, steps=math.ceil(passes * steps) if self.schedule == "cosine" else None)
             if "train" in data.encoded:
                 adapt_labels(model, data.train)
-            adapt_statistics(model, data)
+            adapt_statistics(model, data, day=None if course is None else course.day)
         history = fit(
             model,
             rows,
@@ -232,16 +235,17 @@ class Recipe(Configuration):
         from nfm_tfrs.training.resume import Course
 
         if rows is None:
-            steps, parts = -(-len(data.train) // self.batch_size), [data.train, data.valid]
+            steps, parts, streamed = -(-len(data.train) // self.batch_size), [data.train, data.valid], {}
         elif callable(rows):
-            steps, parts = len(rows(None)), [data.valid]
+            steps, parts, streamed = len(rows(None)), [data.valid], {"files": files_state(data.streamed)}
         else:
             raise ValueError(
                 f"With checkpoints rows is a function of the position to begin at; received {type(rows).__name__}. "
                 "Give lambda start: recipe.stream(paths, data, seed=seed, start=start)."
             )
-        features = hashlib.sha256(data.features.to_json().encode()).hexdigest()
-        known = {**self.without_features().to_json(), **told, "features": features, "rows": fingerprint(*parts)}
+        features = {feature.name: _hash(feature_to_dict(feature)) for feature in data.features}
+        known = {**self.without_features().to_json(), **told, **streamed}
+        known |= {"features": features, "rows": fingerprint(*parts)}
         return Course(checkpoints, known, steps=steps, epochs=epochs, logs=logs)
 
     def stream(
@@ -286,6 +290,22 @@ class Recipe(Configuration):
             raise ValueError(
                 f"{self.model} cannot be made with {settings}: {why}. Correct or remove the argument."
             ) from error
+
+
+def _entered(batches: Any, start: "Position | None") -> Any:
+    """Batches as a training takes them, which begin at a position without end where there is one."""
+    from nfm_tfrs.keras_compat import tf
+
+    if start is not None and int(batches.cardinality()) != tf.data.INFINITE_CARDINALITY:
+        raise ValueError(
+            f"With checkpoints rows begins at the position that it is given and has no end; received {len(batches)} "
+            "batches. Give what recipe.stream(paths, data, seed=seed, start=start) returns."
+        )
+    return batches
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ import json
 import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,58 +12,66 @@ import numpy as np
 
 from nfm_tfrs.blocks.dropout import Dropout
 from nfm_tfrs.data.pipeline.position import Position
+from nfm_tfrs.features.statistics import today
 from nfm_tfrs.keras_compat import keras, private, tf
-from nfm_tfrs.models.slots import inner_optimizer
+from nfm_tfrs.models.slots import inner_optimizer, unlisted
 from nfm_tfrs.runs.checkpoint import (
     Checkpoint,
     Checkpoints,
     Progress,
+    Starts,
+    clear,
     last_checkpoint,
-    note_resumed,
     write_best,
     write_checkpoint,
 )
 from nfm_tfrs.runs.files import remove
+from nfm_tfrs.written import first_line
 
 _SHARE = 50  # of the time, that writing may take one of
 _BYTES_A_SECOND = 500e6  # guessed before the first is written, whose time then counts
 
 
 class Course:
-    """A training with checkpoints: where it begins, and what makes it another than others.
+    """A training with checkpoints: where it begins, and what they are of.
 
     Args:
         checkpoints: Where and how often they are written.
-        of: What makes the training another than others, plain JSON types by name.
+        settings: What the training depends on, plain JSON types by name.
         steps: Batches of a pass.
         epochs: Passes at most.
         logs: The folder of TensorBoard's logs; None without.
 
     Attributes:
         start: The batch that it begins with.
+        day: The day on which it was started first, in days since 1970-01-01.
         resumed: At which steps it went on, counted from the first pass on; the last one is the start, where it does.
+        found: The checkpoint that it goes on from; None where it starts, and once it has gone on.
 
     Raises:
-        OSError: Nothing can be written into the folder.
-        ValueError: The folder's checkpoints are of another training.
+        OSError: Nothing can be written into the folder, or a checkpoint cannot be read.
+        ValueError: The folder's checkpoints are of another training, or none of them is whole.
     """
 
     def __init__(
-        self, checkpoints: Checkpoints, of: Mapping[str, Any], *, steps: int, epochs: int, logs: Path | None
+        self, checkpoints: Checkpoints, settings: Mapping[str, Any], *, steps: int, epochs: int, logs: Path | None
     ) -> None:
         self.checkpoints, self.logs = checkpoints, logs
-        self.of = json.loads(json.dumps({**of, **checkpoints.of, "steps": steps}))
+        self.settings: Mapping[str, Any] = json.loads(json.dumps({**settings, **checkpoints.settings, "steps": steps}))
         self.steps, self.epochs = steps, epochs
-        checkpoints.folder.mkdir(parents=True, exist_ok=True)
-        self.found: Checkpoint | None = last_checkpoint(checkpoints.folder)
+        folder = checkpoints.folder
+        self.found: Checkpoint | None = last_checkpoint(folder)
+        starts = Starts.of(folder) or Starts(day=today(), logs=_sizes(logs, ()))
         self.start = Position()
-        self.resumed: tuple[int, ...] = ()
         if self.found is not None:
-            self.found.check(self.of)
+            self.found.check(self.settings)
             progress = self.found.progress
             self.start = Position(progress.epoch, progress.step)
-            self.resumed = note_resumed(checkpoints.folder, progress.done)
-            _cut_logs(logs, progress.logs)
+            starts = replace(starts, resumed=(*starts.resumed, progress.done))
+        starts.write(folder)
+        clear(folder)
+        self.day, self.resumed = starts.day, starts.resumed
+        _cut_logs(logs, starts.logs if self.found is None else self.found.progress.logs)
 
     def followed_by(self, callbacks: Sequence[Any], stopping: Any) -> list[Any]:
         """Returns the callbacks of `fit`, and behind them those that keep the history and write the checkpoints.
@@ -70,7 +79,14 @@ class Course:
         Args:
             callbacks: All others.
             stopping: The one among them that stops early.
+
+        Raises:
+            ValueError: The checkpoint that it goes on from was written beside other callbacks.
         """
+        names = [type(callback).__name__ for callback in callbacks]
+        if self.found is not None:
+            self.found.check({"callbacks": names})
+        self.settings = {**self.settings, "callbacks": names}
         history = keras.callbacks.History()
         return [*callbacks, history, _Write(self, callbacks, stopping, history)]
 
@@ -91,12 +107,15 @@ class _Write(keras.callbacks.Callback):
         self._callbacks, self._stopping, self._history = callbacks, stopping, history
         self._epoch = course.start.epoch
         self._best: tuple[int, str] | None = None  # the best epoch that was written, and under which name
-        self._left_inside = False  # a pass, by whoever ended the training
-        self._written = self._first = self._done(course.start.epoch, course.start.step)
+        self._began: dict[str, dict[str, Any]] = {}  # the numbers of the others when a training begins
+        self._left_inside = False  # a pass
+        self._written = self._done(course.start.epoch, course.start.step)
         self._at, self._wait = 0.0, 0.0
+        private.leave_logs(self)
 
     def on_train_begin(self, logs: Any = None) -> None:
         _warn_of_hidden_states(self.model)
+        self._began = {name: _numbers(callback) for name, callback in self._named()}
         if (found := self._course.found) is not None:
             found.load(_variables(self.model))
             self._history.history = {name: list(values) for name, values in found.progress.history.items()}
@@ -113,6 +132,7 @@ class _Write(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         if self._course.found is not None and epoch == self._course.start.epoch and self._course.start.step:
             self._course.found.load(_metrics(self.model))  # behind Keras, which sets them to 0
+        self._course.found = None  # and let go of its files
         self._epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -120,13 +140,20 @@ class _Write(keras.callbacks.Callback):
         if step == self._course.steps:
             return  # before its validation an epoch is not to be entered behind its last step
         self._left_inside = self.model.stop_training
-        if self._left_inside or self._is_due(self._epoch, step):
+        if self._interrupted if self._left_inside else self._is_due(self._epoch, step):
             self._write(self._epoch, step)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        ended = self._left_inside or self._stopping.stopped_epoch or epoch + 1 == self._course.epochs
-        if not ended and (self.model.stop_training or self._is_due(epoch + 1, 0)):
+        if self._left_inside or epoch + 1 == self._course.epochs:
+            return
+        # A training that anything but an interruption has stopped is over.
+        if self._interrupted if self.model.stop_training else self._is_due(epoch + 1, 0):
             self._write(epoch + 1, 0)
+
+    @property
+    def _interrupted(self) -> bool:
+        """Whether one of the callbacks says that it has stopped what is to go on."""
+        return any(getattr(callback, "interrupted", False) for callback in self._callbacks)
 
     def _done(self, epoch: int, step: int) -> int:
         return epoch * self._course.steps + step
@@ -147,27 +174,33 @@ class _Write(keras.callbacks.Callback):
             write_checkpoint(
                 self._checkpoints, self._progress(epoch, step), {**_variables(self.model), **_metrics(self.model)}
             )
-        except OSError as error:  # a training is worth more than a checkpoint
-            warnings.warn(f"No checkpoint was written, and the training goes on: {error}", stacklevel=2)
+        except (OSError, tf.errors.OpError) as error:  # a training is worth more than a checkpoint
+            warnings.warn(f"No checkpoint was written, and the training goes on: {first_line(error)}.", stacklevel=2)
         self._written, self._at = self._done(epoch, step), time.monotonic()
         self._wait = self._interval(self._at - begun)
 
     def _progress(self, epoch: int, step: int) -> Progress:
         stopping, course = self._stopping, self._course
         if stopping.best_weights is not None and (self._best is None or self._best[0] != stopping.best_epoch):
-            weights = [tf.Variable(values) for values in stopping.best_weights]
+            with tf.device("CPU:0"):
+                weights = [tf.Variable(values) for values in stopping.best_weights]
             self._best = (stopping.best_epoch, write_best(self._checkpoints, stopping.best_epoch, weights))
         return Progress(
-            of=course.of,
+            settings=course.settings,
             epoch=epoch,
             step=step,
             steps=course.steps,
             epochs=course.epochs,
             history=_plain(self._history.history),
-            callbacks={name: _numbers(callback) for name, callback in self._named()},
+            callbacks={name: self._changed(name, callback) for name, callback in self._named()},
             best=None if self._best is None else self._best[1],
             logs=_sizes(course.logs, self._callbacks),
         )
+
+    def _changed(self, name: str, callback: Any) -> dict[str, Any]:
+        """The numbers of a callback that are no settings: others than when the training began."""
+        began = self._began[name]
+        return {key: value for key, value in _numbers(callback).items() if began.get(key) != value}
 
     def _named(self) -> Iterable[tuple[str, Any]]:
         """The other callbacks, each by a name of its own."""
@@ -189,18 +222,11 @@ def _variables(model: Any) -> dict[str, list[Any]]:
     optimizer = inner_optimizer(model.optimizer)
     return {
         "weights": list(model.variables),
-        "optimizer": [*optimizer.variables, *_unlisted(optimizer)],
+        "optimizer": [*optimizer.variables, *unlisted(optimizer).values()],
         "scale": list(model.scale_state.values()),
         "dropout": [part.dropout_state for part in model.submodules if isinstance(part, Dropout) and part.built],
         "taken": [private.steps_taken(model)],
     }
-
-
-def _unlisted(optimizer: Any) -> list[Any]:
-    """The variables that Keras' optimizers keep and do not list: the rate, and a product of Nadam's."""
-    listed = {id(variable) for variable in optimizer.variables}
-    held = vars(optimizer).values()
-    return [variable for variable in held if isinstance(variable, tf.Variable) and id(variable) not in listed]
 
 
 def _metrics(model: Any) -> dict[str, list[Any]]:
@@ -213,8 +239,8 @@ def _flat(variables: Mapping[str, Sequence[Any]]) -> list[Any]:
 
 def _numbers(callback: Any) -> dict[str, Any]:
     """The numbers that a callback keeps: what it has counted, and the best that it has seen."""
-    found = {name: _plain(value) for name, value in vars(callback).items()}
-    return {name: value for name, value in found.items() if isinstance(value, bool | int | float)}
+    numbers = (bool, int, float, np.generic)
+    return {name: _plain(value) for name, value in vars(callback).items() if isinstance(value, numbers)}
 
 
 def _plain(value: Any) -> Any:
@@ -223,7 +249,7 @@ def _plain(value: Any) -> Any:
         return {name: _plain(one) for name, one in value.items()}
     if isinstance(value, list):
         return [_plain(one) for one in value]
-    return value.item() if isinstance(value, np.generic) else value
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
 
 
 def _sizes(logs: Path | None, callbacks: Sequence[Any]) -> dict[str, int]:

@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+import zlib
 
 import numpy as np
 import pyarrow as pa
@@ -61,7 +62,9 @@ def test_a_run_goes_on_with_what_it_was_told_and_its_vocabularies_grow(base, gon
         "min_count": 1,
         "max_age": None,
         "max_rows": None,
+        "day": None,
         "refresh_statistics": False,
+        "checksum": zlib.crc32((base / "model.keras").read_bytes()),
     }
     for name in ("label", "task", "weight", "split", "groups", "recipe"):
         assert record[name] == first[name]
@@ -85,10 +88,8 @@ def test_a_run_that_went_on_goes_on_again_and_is_what_other_commands_take(gone_o
     done("evaluate", "--model", tmp_path / "third", "--data", tonight)
 
 
-def test_streamed_rows_and_resuming_end_as_rows_in_memory_do(base, tonight, separate, done, run, monkeypatch, tmp_path):
+def test_streamed_rows_that_grew_a_model_are_resumed(base, tonight, separate, done, run, monkeypatch, tmp_path):
     told = ("train", "--from", base, "--data", tonight, "--valid", separate["valid"], "--epochs", 2)
-    done(*told, "--stream", "--out", tmp_path / "whole")
-
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     callback = Interruption.callback
 
@@ -101,11 +102,13 @@ def test_streamed_rows_and_resuming_end_as_rows_in_memory_do(base, tonight, sepa
 
         return Send()
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Interruption, "callback", sending)
-        resumed = (*told, "--stream", "--batch-size", 32, "--resume", "--out", tmp_path / "resumed")
-        assert run(*resumed).exit_code == 143
-    signal.signal(signal.SIGTERM, before)
+    resumed = (*told, "--stream", "--batch-size", 32, "--resume", "--out", tmp_path / "resumed")
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(Interruption, "callback", sending)
+            assert run(*resumed).exit_code == 143
+    finally:
+        signal.signal(signal.SIGTERM, before)
     assert done(*resumed).splitlines()[0] == "goes on at step 8 of 20"
     assert read_json(tmp_path / "resumed" / "run.json")["resumed"] == [8]
     done(*told, "--stream", "--batch-size", 32, "--out", tmp_path / "in one go")
@@ -121,7 +124,7 @@ def test_the_rate_can_be_another_and_a_schedule_that_has_ended_needs_one(base, t
     (cosine / "run.json").write_text(json.dumps(record))
     told = ("train", "--from", cosine, "--data", tonight, "--epochs", 1, "--out", tmp_path / "run")
     line = (
-        f"The cosine schedule of {cosine} has ended, and its rate is 0. Pass --learning-rate, from here on a constant"
+        f"The cosine schedule of {cosine} was for its own passes, and has ended with them. Pass --learning-rate, from"
     )
     assert line in refused(*told)
     done(*told, "--learning-rate", 0.002)
@@ -145,6 +148,7 @@ def test_the_rate_can_be_another_and_a_schedule_that_has_ended_needs_one(base, t
         ),
         (("--task", "regression"), "is a binary one; received --task regression. Leave it out."),
         (("--max-rows", 0), "--max-rows must be a whole number of 1 or more; received 0."),
+        (("--features", "f.json", "--init", "random"), "--features says which values have rows, as --init, --max-age"),
         (("--init", "ones"), 'init must be "zeros", "random" or "mean:COLUMN"; received \'ones\'.'),
     ],
 )
@@ -153,7 +157,7 @@ def test_what_is_the_runs_own_is_refused(base, header_alone, refused, tmp_path, 
 
 
 def test_options_of_growth_need_a_run(header_alone, refused, tmp_path):
-    line = "--init, --max-age, --max-rows and --refresh-statistics say how a run's model grows. Pass --from too."
+    line = "--init, --max-age, --max-rows, --day and --refresh-statistics say how a run's model grows. Pass --from too."
     told = ("train", "--data", header_alone, "--label", "rating", "--out", tmp_path / "run")
     assert line in refused(*told, "--init", "random")
     assert "--label is missing, which says what to predict." in refused(*told[:3], *told[5:])

@@ -1,9 +1,7 @@
 """`nfm-tfrs train --resume`: killed at any moment, the same command goes on, and ends as if nothing had happened."""
 
 import json
-import re
 import signal
-import sys
 
 import numpy as np
 import pytest
@@ -13,7 +11,7 @@ from nfm_tfrs.keras_compat import keras
 from nfm_tfrs.runs.saving import load_model
 
 TOLD = ("--columns", "user_id,film,genres", "--label", "rating>=4", "--set", "embedding_dim=4", "--set", "dropout=0.2")
-TOLD = (*TOLD, "--epochs", 3, "--batch-size", 32)  # 23 steps a pass
+TOLD = (*TOLD, "--set", "hidden_units=16,8", "--epochs", 3, "--batch-size", 32)  # 23 steps a pass
 RESUME = ("--resume", "--checkpoint-steps", 4)
 
 # Ends as a kill does, with no handler and no `finally`, once so many steps are behind it, or in the middle of a write.
@@ -122,27 +120,47 @@ def test_an_interrupted_training_goes_on_and_a_finished_one_is_left(
     assert result.stderr.endswith(f"are in {tmp_path / 'run'}, which the same command goes on with.\n")
     # No minute had passed: it was written because of the signal.
     assert hidden(tmp_path) == [".run.checkpoints"]
-    assert done(*command).splitlines()[0] == "goes on at step 31 of 69"
+    # Interrupted once more, the later weights take the place of the earlier ones.
+    monkeypatch.setattr(interruption.Interruption, "callback", callback)
+    sent.clear()
+    earlier = (tmp_path / "run" / "model.keras").read_bytes()
+    result = run(*command)
+    assert result.exit_code == 143
+    assert result.stdout.splitlines()[0] == "goes on at step 31 of 69"
+    assert (tmp_path / "run" / "model.keras").read_bytes() != earlier
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".run.checkpoints", "run"]
+    monkeypatch.undo()
+    # A kill between the two renames of a replacement: the interrupted run is put back, and replaced.
+    (tmp_path / "run").rename(tmp_path / ".run.replaced-0a")
+    assert done(*command).splitlines()[0] == "goes on at step 39 of 69"
     assert hidden(tmp_path) == []
     written = (tmp_path / "run" / "model.keras").read_bytes()
     assert done(*command).splitlines() == [f"{tmp_path / 'run'} is finished: there is nothing left to train."]
     assert (tmp_path / "run" / "model.keras").read_bytes() == written
     line = f"{tmp_path / 'run'} is a finished run whose patience was 4; received 2. Choose another --out, or pass"
     assert line in refused(*command, "--patience", 2)
+    assert "finished run whose rules.min_count was None; received 9." in refused(*command, "--min-count", 9)
 
 
-def test_checkpoints_of_another_training_are_refused_before_a_row_is_read(
-    ratings, header_alone, run_python, refused, monkeypatch, tmp_path
+def test_other_settings_go_over_checkpoints_with_overwrite_alone(
+    ratings, run_python, done, refused, monkeypatch, tmp_path
 ):
-    command = ["train", "--data", str(header_alone), *map(str, TOLD), *map(str, RESUME), "--out", "run"]
-    told = ["train", "--data", str(ratings), *command[3:]]
+    told = ["train", "--data", str(ratings), *map(str, TOLD), *map(str, RESUME), "--out", "run"]
     run_python(KILLED.format(step=10, writing=False, arguments=told), status=-signal.SIGKILL, folder=tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["nfm-tfrs", *command])
-    line = refused(*command)
-    assert re.search(r"of another training, whose data was \{'paths': \[.*; received \{'paths'", line) is None
-    assert "of another training, whose data.paths was ['" in line
-    assert refused(*told, "--seed", 1).startswith("nfm-tfrs: The checkpoints in ")
+    other = [*told, "--seed", "1"]
+    assert "are of another training, whose seed was 0; received 1. Give what it had, or remove" in refused(*other)
+    assert done(*other, "--overwrite").splitlines()[0] == "starts"
+
+
+def test_checkpoints_of_other_rows_are_refused_before_a_row_is_read(
+    ratings, header_alone, run_python, refused, monkeypatch, tmp_path
+):
+    told = ["train", "--data", str(ratings), *map(str, TOLD), *map(str, RESUME), "--out", "run"]
+    run_python(KILLED.format(step=10, writing=False, arguments=told), status=-signal.SIGKILL, folder=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    line = refused("train", "--data", header_alone, *told[3:])
+    assert "of another training, whose data.paths was " in line
 
 
 @pytest.mark.parametrize(

@@ -93,10 +93,11 @@ def train(files, prepared):
 
         rows = None if where == "memory" else batches if checkpoints else batches()
         # No score is ever better by 1: the rate falls behind the second epoch.
+        more = arguments.pop("more", [])
         plateau = keras.callbacks.ReduceLROnPlateau("val_auc", mode="max", patience=0, factor=0.5, min_delta=1.0)
         told = {"epochs": 3, "patience": 3, **arguments}
         return recipe.fit(
-            data, rows=rows, seed=seed, callbacks=[plateau, break_at(at)], checkpoints=checkpoints, **told
+            data, rows=rows, seed=seed, callbacks=[plateau, *more, break_at(at)], checkpoints=checkpoints, **told
         )
 
     return train
@@ -150,7 +151,7 @@ def test_checkpoints_change_nothing_and_the_last_of_them_are_kept(train, whole, 
     # Behind the validation of an epoch (38), but neither behind its last step alone nor where nothing is left (57).
     names = sorted(path.name for path in tmp_path.iterdir())
     best = f"best-{np.argmax(whole.history['val_auc'][:2]):012d}"
-    assert names == [best, *(f"step-{number:012d}" for number in (38, 46, 54))]
+    assert names == [best, "starts.json", *(f"step-{number:012d}" for number in (38, 46, 54))]
 
 
 def test_a_damaged_checkpoint_is_passed_over(train, whole, tmp_path):
@@ -166,10 +167,94 @@ def test_a_damaged_checkpoint_is_passed_over(train, whole, tmp_path):
     assert_equal(trained, whole)
 
 
+def test_where_no_checkpoint_is_whole_nothing_is_begun_anew_and_nothing_removed(train, tmp_path):
+    checkpoints = Checkpoints(folder=tmp_path, steps=4, keep=1)
+    broken(train, checkpoints, 9)
+    (path,) = tmp_path.glob("step-*")
+    (path / "checkpoint.index").write_bytes(b"")
+    line = f"None of the checkpoints in {tmp_path} is whole. Remove the folder to start anew."
+    with pytest.warns(UserWarning, match="damaged and passed over"), pytest.raises(ValueError, match=re.escape(line)):
+        train(checkpoints=checkpoints)
+    assert path.exists()
+
+
+def test_what_cannot_be_read_or_is_of_another_version_is_not_taken_for_damaged(train, monkeypatch, tmp_path):
+    checkpoints = Checkpoints(folder=tmp_path, steps=4)
+    broken(train, checkpoints, 9)
+    with monkeypatch.context() as version:
+        version.setattr(checkpoint, "_FORMAT", 2)
+        with pytest.raises(
+            ValueError, match=r"was written by another version of nfm-tfrs\. Install that one, or remove"
+        ):
+            last_checkpoint(tmp_path)
+
+    def denied(path):
+        raise tf.errors.PermissionDeniedError(None, None, f"{path}; Permission denied")
+
+    monkeypatch.setattr(checkpoint, "_whole", denied)
+    with pytest.raises(OSError, match=rf"^The checkpoint {tmp_path}/step-\d+ cannot be read: .*Permission denied"):
+        last_checkpoint(tmp_path)
+
+
+def test_a_training_that_a_callback_stops_is_over(train, tmp_path):
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = True
+
+    train(checkpoints=Checkpoints(folder=tmp_path, minutes=60), more=[Stop()])
+    assert not list(tmp_path.glob("step-*"))
+
+
+def test_early_stopping_waits_as_long_as_without_a_break(train, tmp_path):
+    told = {"patience": 2, "epochs": 8, "seed": 5}
+    without = train(**told)
+    assert without.model.stop_training
+    last = 19 * len(without.history["loss"])
+    assert len(without.history["loss"]) < 8
+    best = int(np.argmax(without.history["val_auc"]))
+    checkpoints = Checkpoints(folder=tmp_path, steps=4)
+    broken(train, checkpoints, last - 5, **told)
+    trained = train(checkpoints=checkpoints, **told)
+    (step,) = trained.resumed
+    assert 19 * (best + 1) < step < last  # the best epoch lies before the break, and it waits already
+    assert_equal(trained, without)
+
+
+def test_other_callbacks_are_refused(train, tmp_path):
+    checkpoints = Checkpoints(folder=tmp_path, steps=4)
+    broken(train, checkpoints, 9)
+    line = "are of another training, whose callbacks was "
+    with pytest.raises(ValueError, match=re.escape(line)):
+        train(checkpoints=checkpoints, more=[keras.callbacks.TerminateOnNaN()])
+
+
+def test_rows_that_do_not_begin_where_they_are_told_are_refused(prepared, tmp_path):
+    data = prepared["memory"]
+    with pytest.raises(
+        ValueError, match=r"^With checkpoints rows begins at the position that it is given and has no end"
+    ):
+        RECIPE.fit(data, rows=lambda start: data.train.dataset(16), checkpoints=Checkpoints(folder=tmp_path))
+
+
+def test_logs_of_a_start_that_wrote_no_checkpoint_are_taken_out(train, tmp_path):
+    logs, checkpoints = tmp_path / "logs", Checkpoints(folder=tmp_path / "checkpoints", minutes=60)
+    broken(train, checkpoints, 25, tensorboard=logs)
+    train(checkpoints=checkpoints, tensorboard=logs)
+    (path,) = (logs / "train").iterdir()
+    assert [event.step for event in events(path) if "epoch_loss" in tags(event)] == [0, 1, 2]
+
+
+def test_what_a_killed_write_left_is_removed(train, tmp_path):
+    left = tmp_path / ".step-000000000008.unfinished-0a"
+    left.mkdir(parents=True)
+    train(checkpoints=Checkpoints(folder=tmp_path, minutes=60))
+    assert not left.exists()
+
+
 def test_every_flipped_byte_of_a_checkpoint_is_found_or_changes_nothing(tmp_path):
     checkpoints = Checkpoints(folder=tmp_path)
     values = np.arange(6, dtype=np.float32)
-    progress = checkpoint.Progress(of={"seed": 1}, epoch=0, step=3, steps=5, epochs=2)
+    progress = checkpoint.Progress(settings={"seed": 1}, epoch=0, step=3, steps=5, epochs=2)
     variable = tf.Variable(values)
     checkpoint.write_checkpoint(checkpoints, progress, {"weights": [variable]})
     folder = next(tmp_path.iterdir())
@@ -208,7 +293,7 @@ def test_a_full_disk_is_said_and_the_last_checkpoint_stays(train, whole, monkeyp
         disk.setattr(tf.train.Checkpoint, "write", full)
         with pytest.warns(UserWarning, match=f"^{re.escape(line)}$"):
             broken(train, checkpoints, 27)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["resumed.json", f"step-{8:012d}"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["starts.json", f"step-{8:012d}"]
     trained = train(checkpoints=checkpoints)
     assert trained.resumed == (8, 8)
     assert_equal(trained, whole)
@@ -237,7 +322,7 @@ def test_checkpoints_of_other_rows_are_refused(train, files, prepared, tmp_path)
     data = prepare_files(
         str(files / "train.parquet"), "click", valid=str(files / "train.parquet"), features=prepared["memory"].features
     )
-    with pytest.raises(ValueError, match=r"another training, whose rows was '\w+; received '\w+\."):
+    with pytest.raises(ValueError, match=r"another training, whose rows was '\w+'; received '\w+'\."):
         train(checkpoints=checkpoints, data=data)
 
 

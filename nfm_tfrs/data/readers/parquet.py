@@ -1,6 +1,5 @@
 """Parquet files as record batches, in bounded memory whatever the size of a row group."""
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,26 +106,6 @@ class ParquetFiles:
                         row += batch.num_rows
             except UNREADABLE as error:
                 raise damaged_parquet(group.path, error) from error
-
-
-def footers(paths: Sequence[Path]) -> str:
-    """Returns a hash of the footers of Parquet files: their rows' number, places, sizes, and least and greatest values.
-
-    Args:
-        paths: The files.
-
-    Raises:
-        ValueError: One is not a whole Parquet file.
-    """
-    state = hashlib.sha256()
-    for path in paths:
-        try:
-            written = pa.BufferOutputStream()
-            pq.read_metadata(path).write_metadata_file(written)
-            state.update(written.getvalue())
-        except UNREADABLE as error:
-            raise damaged_parquet(path, error) from error
-    return state.hexdigest()
 
 
 def one_table(tables: Sequence[pa.Table], paths: Sequence[Path]) -> pa.Table:
