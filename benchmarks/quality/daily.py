@@ -63,6 +63,7 @@ STRATEGIES = {
     "warm, growth, mean of the group": Strategy(Growth(init="mean:group")),
     "warm, growth, seen 3 times": Strategy(Growth(min_count=3)),
     "warm, growth, two passes": Strategy(Growth(), epochs=2),
+    "warm, growth, two passes, seen 3 times": Strategy(Growth(min_count=3), epochs=2),
     "warm, growth, four passes": Strategy(Growth(), epochs=4),
 }
 LOGS = ("click log", "MovieLens-small")
@@ -185,7 +186,7 @@ def main() -> None:
     parser.add_argument("--ratings", type=Path, help="MovieLens-small as this repository's tests take it")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="one seed, four strategies, the click log alone")
-    parser.add_argument("--log", choices=LOGS, help="one of the two; the other's results stay")
+    parser.add_argument("--log", choices=LOGS, help="one of the two; what was measured of others stays")
     parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=list(STRATEGIES))
     parser.add_argument("--out", type=Path, default=RESULTS / "daily.json")
     told = parser.parse_args()
@@ -207,7 +208,7 @@ def main() -> None:
                 }
                 print(title, seed, name, nightly, flush=True)
             begin.unlink()
-        results["data"][title] = summary(found)
+        results["data"][title] = {**results["data"].get(title, {}), **summary(found)}
     results |= {"slices": SLICES, "first": FIRST, "rows": ROWS, "versions": versions(PACKAGES), "machine": machine()}
     told.out.write_text(json.dumps(results, indent=2) + "\n")
 

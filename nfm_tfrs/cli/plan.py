@@ -20,6 +20,8 @@ from nfm_tfrs.versions import versions
 if TYPE_CHECKING:
     from nfm_tfrs.data.parts import Prepared
 
+_GONE_ON = 2  # passes over the rows of a night, chosen on validation: benchmarks/quality/daily.py
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -118,7 +120,7 @@ def planned(
         split=rows.split,
         groups=groups,
         recipe=told,
-        epochs=recipe.epochs,
+        epochs=_GONE_ON if base is not None and recipe.epochs is None else recipe.epochs,
         patience=None if recipe.repeat else recipe.patience,
         winner=best.winner if recipe.repeat else None,
         slices=best.slices if recipe.repeat else None,

@@ -22,7 +22,7 @@ class RecipeOptions:
         learning_rate: The optimizer's rate; its default if not given.
         precision: float32 (if not given), mixed_bfloat16, mixed_float16, or auto: the device's fastest.
         batch_size: Rows of a training step; 256 if not given.
-        epochs: Passes over the training rows at most; 50 if not given, or as many as the search's.
+        epochs: Passes over the training rows at most; 50 if not given, as many as the search's, or 2 with --from.
         patience: Epochs to wait for a better validation score.
         repeat: Train as the search trained its own model, bit for bit on the same machine: with --config alone.
     """

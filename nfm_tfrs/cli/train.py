@@ -169,7 +169,7 @@ class _Training:
                 rows=self._batches() if plan.stream else None,
                 model=self.model,
                 seed=seed,
-                epochs=plan.options.epochs,
+                epochs=plan.record.epochs,
                 patience=plan.options.patience,
                 callbacks=[progress.callback(), self.interruption.callback()],
                 tensorboard=aside or logs,

@@ -225,9 +225,10 @@ def last_checkpoint(folder: Path) -> Checkpoint | None:
             found = Checkpoint(path)
         except _Foreign as error:
             raise ValueError(f"The checkpoint {path} {error}. Install that one, or remove the folder.") from error
-        except Exception as error:
-            if not _is_damage(error):
-                raise OSError(f"The checkpoint {path} cannot be read: {first_line(error):.200}.") from error
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise OSError(f"The checkpoint {path} cannot be read: {why}. Make it readable, or remove it.") from error
+        except Exception as error:  # noqa: BLE001 - of a damaged file TensorFlow raises anything
             warnings.warn(f"The checkpoint {path} is damaged and passed over: {first_line(error):.200}.", stacklevel=2)
             damaged.append(path)
             continue
@@ -338,20 +339,12 @@ def _whole(path: Path) -> Any:
     """TensorFlow's reader of a checkpoint all of whose values have the checksums that they were written with."""
     from nfm_tfrs.keras_compat import tf
 
+    for file in path.iterdir():
+        file.open("rb").close()  # what may not be read is not damaged, of which TensorFlow's errors do not tell
     reader = tf.train.load_checkpoint(str(path / _FILES))
     for key in reader.get_variable_to_shape_map():
         reader.get_tensor(key)
     return reader
-
-
-def _is_damage(error: Exception) -> bool:
-    """Whether an error says that what was read is not what was written, not that it could not be read."""
-    from nfm_tfrs.keras_compat import tf
-
-    damage = (tf.errors.DataLossError, tf.errors.OutOfRangeError, tf.errors.NotFoundError)
-    if isinstance(error, tf.errors.OpError):
-        return isinstance(error, (*damage, tf.errors.InvalidArgumentError, tf.errors.UnimplementedError))
-    return not isinstance(error, OSError | MemoryError)
 
 
 def _apart(one: str, other: str) -> tuple[str, str]:

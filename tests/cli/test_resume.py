@@ -97,6 +97,7 @@ def test_an_interrupted_training_goes_on_and_a_finished_one_is_left(
 
         Send.on_train_batch_end.__module__ = "nfm_tfrs.tests"
         monkeypatch.undo()
+        Both.__name__ = "End"
         return Both([Send(), self.callback()])
 
     class Both(keras.callbacks.Callback):
@@ -107,6 +108,14 @@ def test_an_interrupted_training_goes_on_and_a_finished_one_is_left(
         def set_model(self, model):
             for one in self.callbacks:
                 one.set_model(model)
+
+        def set_params(self, params):
+            for one in self.callbacks:
+                one.set_params(params)
+
+        @property
+        def interrupted(self):
+            return self.callbacks[-1].interrupted
 
         def on_train_batch_end(self, batch, logs=None):
             for one in self.callbacks:
