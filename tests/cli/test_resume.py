@@ -141,7 +141,8 @@ def test_an_interrupted_training_goes_on_and_a_finished_one_is_left(
     monkeypatch.undo()
     # A kill between the two renames of a replacement: the interrupted run is put back, and replaced.
     (tmp_path / "run").rename(tmp_path / ".run.replaced-0a")
-    assert done(*command).splitlines()[0] == "goes on at step 39 of 69"
+    with pytest.warns(UserWarning, match="is what it was before: what was to replace it was interrupted"):
+        assert done(*command).splitlines()[0] == "goes on at step 39 of 69"
     assert hidden(tmp_path) == []
     written = (tmp_path / "run" / "model.keras").read_bytes()
     assert done(*command).splitlines() == [f"{tmp_path / 'run'} is finished: there is nothing left to train."]
