@@ -35,6 +35,7 @@ kept = DeepFM()
 assert_type(DeepFM(dropout=0.1), DeepFM)
 DeepFM(dropout="much")  # type: ignore[arg-type]
 nfm_tfrs.models.DeepFM(3)  # type: ignore[arg-type]
+assert_type(nfm_tfrs.grow(DeepFM(), {}, nfm_tfrs.Growth(init="random")), DeepFM)
 
 
 @with_defaults(hidden_units=(8,))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -26,8 +26,10 @@ from nfm_tfrs.models import inputs
 from nfm_tfrs.models.ranking import RankingModel
 from nfm_tfrs.models.slots import inner_optimizer, move_state, table_slots
 
+_Model = TypeVar("_Model")
 
-def grow(model: Any, data: Any, growth: Growth | None = None, *, format: str | None = None) -> Any:
+
+def grow(model: _Model, data: Any, growth: Growth | None = None, *, format: str | None = None) -> _Model:
     """Returns the model with rows for the values of new data that it does not know yet; it stays as it is itself.
 
     Each value of its vocabularies keeps its place in its feature, and its row, first-order weight and optimizer state
@@ -65,18 +67,19 @@ def grow(model: Any, data: Any, growth: Growth | None = None, *, format: str | N
         >>> grown.features["city"].vocabulary
         ('Rome', 'Oslo', 'Kyiv', 'Paris')
     """
+    old: Any = model
     growth = Growth() if growth is None else growth
     growth = replace(growth, day=growth.date)  # also where midnight passes meanwhile
-    features, statistics = _growing(model), model.statistics
-    other_rows = model.embedding.num_rows - features.num_rows
+    features, statistics = _growing(old), old.statistics
+    other_rows = old.embedding.num_rows - features.num_rows
     check_limits(features, growth, statistics, other_rows=other_rows)
-    _slots_of(model)  # refused before any row is read
+    _slots_of(old)  # refused before any row is read
     data = _readable_twice(data)
     seen = values_seen(data, features, group=growth.group, format=format)
     found = grown_features(features, seen.tables, growth, statistics, other_rows=other_rows)
     differing = changes(features, found.features, found.freed)
-    start = _starts(model, found.features, differing, seen.tables, growth)
-    grown = with_features(model, found.features, start=start, freed=found.freed)
+    start = _starts(old, found.features, differing, seen.tables, growth)
+    grown = with_features(old, found.features, start=start, freed=found.freed)
     if statistics is not None:
         before = carried(statistics, found.features, differing, found.earlier)
         now = _counted(data, grown.encoder, growth, seen.rows, format)

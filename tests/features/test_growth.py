@@ -92,6 +92,13 @@ def test_values_are_counted_by_table_without_missing_ones_and_those_that_a_bag_l
     assert found.tables["film"].values.to_pylist() == [3, 4, 9]
 
 
+def test_text_files_are_read_by_the_types_of_the_features(tmp_path):
+    (tmp_path / "rows.csv").write_text("zip,film\n007,3\n12,9\n007,3\n")
+    spec = FeatureSpec([CategoricalFeature("zip", vocabulary=["12"]), CategoricalFeature("film", vocabulary=[3])])
+    found = values_seen(str(tmp_path / "rows.csv"), spec)
+    assert counts_of(found.tables) == {"zip": {"007": 2, "12": 1}, "film": {3: 2, 9: 1}}
+
+
 def test_unsigned_ids_of_64_bits_are_counted_and_the_one_that_means_missing_is_not():
     films = pa.array([2**63 + 5, 2**64 - 1, 2**64 - 2, 2**64 - 2, None, 3], pa.uint64())
     found = values_seen(pa.table({**ROWS, "film": films, "watched": [[]] * 6}), SPEC)

@@ -285,13 +285,15 @@ class Weighed(InteractionBlock):
         return tf.reduce_sum(embeddings, axis=1) * self.scale
 
 
-def test_blocks_of_others_grow_along():
-    model = small(cls=RankingModel, interaction=Weighed())
+def test_blocks_of_others_and_features_that_were_inferred_grow_along():
+    model = small(None, cls=RankingModel, interaction=Weighed())
+    model.adapt(OLD)
     model.interaction.scale.assign([3.0, 4.0])
     model.interaction.seen.assign(9)
     grown = grow(model, TONIGHT)
     assert grown.interaction.scale.numpy().tolist() == [3.0, 4.0]
     assert grown.interaction.seen.numpy() == 9
+    assert grown.features.num_rows > model.features.num_rows
     np.testing.assert_array_equal(grown.predict(OLD, verbose=0), model.predict(OLD, verbose=0))
 
 
