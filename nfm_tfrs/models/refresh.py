@@ -51,8 +51,9 @@ def refreshed(
 
     For the predictions to stay, numbers beside the interaction (`numeric="concat"` and `"bottom_mlp"`) take the mean
     too: w (m' - m) / s goes to the bias behind them, and what a missing number counts as stays what it was
-    (`NumericFeature.fill`). Numbers that are fields keep their mean. A field x v with another mean would be x' v' and a vector that is always
-    there, for which an interaction has no place; their deviation is taken from the mean that stays.
+    (`NumericFeature.fill`). Numbers that are fields keep their mean. A field x v with another mean would be x' v' and a
+    vector that is always there, for which an interaction has no place; their deviation is taken from the mean that
+    stays.
 
     Numbers of more than 10⁷ deviations, before or afterwards, are bent otherwise, and predicted otherwise. A mean that
     moves by many deviations costs float32 as many units in its last place.
