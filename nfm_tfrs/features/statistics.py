@@ -344,7 +344,7 @@ def _flat(array: Any, kinds: str) -> np.ndarray:
 
 def _counts(array: Any) -> np.ndarray:
     flat = _flat(array, "ui")
-    if flat.min() < 0 or flat.max() >= 2**63 or float(flat.sum(dtype=np.float64)) >= 2.0**63:
+    if flat.min() < 0 or float(flat.sum(dtype=np.float64)) >= 2.0**63:
         raise ValueError("a count is out of range")
     return flat.astype(np.int64)
 

@@ -1,14 +1,14 @@
 """A model whose numbers are standardised anew, by the moments of new rows: it predicts what it did."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from numbers import Real
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from nfm_tfrs.arguments import missing_column
+from nfm_tfrs.arguments import choice, missing_column
 from nfm_tfrs.features.feature import NumericFeature
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import tf
@@ -35,20 +35,26 @@ _GRADIENTS = {
 _AVERAGES = "average"  # of weights, which move as the weights do
 
 
-def refreshed(model: Any, moments: Mapping[str, tuple[float, float]]) -> Any:
+def refreshed(
+    model: Any, moments: Mapping[str, tuple[float, float]], *, keep: Literal["predictions", "weights"] = "predictions"
+) -> Any:
     """Returns the model with numbers standardised by other means and deviations; it stays as it is itself.
 
-    It predicts what the model predicts, also for missing numbers, to a few units in the last place of float32 (in half
-    precision, of that): a number x = (t - m) / s becomes x' = (t - m') / s', and each weight w that it is multiplied by
-    w s' / s. What changes is how fast these weights learn: new numbers have a deviation of 1 again, so that their
-    gradients are of the size that the optimizer's rate was chosen for. What the optimizer keeps for these weights is
-    taken over in the new unit; all else is as before.
+    Kept are its predictions, where a number means what it did, such as a distance: it predicts what the model predicts,
+    also for missing numbers, to a few units in the last place of float32 (in half precision, of that). A number
+    x = (t - m) / s becomes x' = (t - m') / s', and each weight w that it is multiplied by w s' / s. What changes is how
+    fast these weights learn: new numbers have a deviation of 1 again, so that their gradients are of the size that the
+    optimizer's rate was chosen for. What the optimizer keeps for these weights is taken over in the new unit; all else
+    is as before.
 
-    Numbers beside the interaction (`numeric="concat"` and `"bottom_mlp"`) take the mean too: w (m' - m) / s goes to the
-    bias behind them, and what a missing number counts as stays what it was (`NumericFeature.fill`).
+    Or kept are its weights, where a number means what it is beside the others of its day, such as a price in times of
+    inflation: nothing but the means and deviations changes, and with them every prediction.
 
-    Numbers that are fields keep their mean. A field x v with another mean would be x' v' and a vector that is always
-    there, for which an interaction has no place; their deviation is taken from the mean that stays.
+    For the predictions to stay, numbers beside the interaction (`numeric="concat"` and `"bottom_mlp"`) take the mean
+    too: w (m' - m) / s goes to the bias behind them, and what a missing number counts as stays what it was
+    (`NumericFeature.fill`). Numbers that are fields keep their mean. A field x v with another mean would be x' v' and a
+    vector that is always there, for which an interaction has no place; their deviation is taken from the mean that
+    stays.
 
     Numbers of more than 10⁷ deviations, before or afterwards, are bent otherwise, and predicted otherwise. A mean that
     moves by many deviations costs float32 as many units in its last place.
@@ -57,13 +63,15 @@ def refreshed(model: Any, moments: Mapping[str, tuple[float, float]]) -> Any:
         model: A `RankingModel` or one of its faces, trained or not.
         moments: The new mean and standard deviation by number, logged where the feature logs; those that are not named
             stay. `nfm_tfrs.data.moments` finds them.
+        keep: What stays as it was: `"predictions"` or `"weights"`.
 
     Returns:
         A new model, compiled as the model was.
 
     Raises:
         ValueError: The model knows no features or has no numbers, it computes its output in its own way, a name is none
-            of a plain number, a mean or deviation is none, or the optimizer keeps what cannot follow.
+            of a plain number, a mean or deviation is none, the optimizer keeps what cannot follow, or `keep` is none of
+            the two.
 
     Example:
         >>> from nfm_tfrs import NFM, NumericFeature
@@ -75,17 +83,18 @@ def refreshed(model: Any, moments: Mapping[str, tuple[float, float]]) -> Any:
         >>> bool(abs(model.predict(rows, verbose=0) - tonight.predict(rows, verbose=0)).max() < 1e-6)
         True
     """
+    choice("keep", keep, ("predictions", "weights"))
     features = _features_of(model)
     _check_names(features, moments)
+    if keep == "weights":
+        return _copied(model, _with(features, [_named(number, moments) for number in features.numbers]))
     slots = _slots_of(model)
-    spec, scales, shifts = features, np.ones(len(features.numbers)), np.zeros(len(features.numbers))
-    for position, number in enumerate(features.numbers):
-        if number.name in moments:
-            renewed = _renewed(number, *moments[number.name], keeps_mean=model.embedding.has_number_fields)
-            spec = spec.replace(renewed)
-            scales[position] = renewed.std / number.std
-            shifts[position] = (renewed.mean - number.mean) / number.std
-    new = _copied(model, spec)
+    keeps_mean = model.embedding.has_number_fields
+    renewed = [_renewed(number, _named(number, moments), keeps_mean=keeps_mean) for number in features.numbers]
+    pairs = list(zip(renewed, features.numbers, strict=True))
+    scales = np.array([now.std / before.std for now, before in pairs])
+    shifts = np.array([(now.mean - before.mean) / before.std for now, before in pairs])
+    new = _copied(model, _with(features, renewed))
     trained = [id(variable) for variable in new.trainable_variables]
     new_slots = _by_kind(new) if slots else {}
     for place in new.number_weights():
@@ -132,14 +141,24 @@ def _check_names(features: FeatureSpec, moments: Mapping[str, tuple[float, float
             raise ValueError(f"moments of {name!r} are a mean and a standard deviation; received {pair!r:.60}.")
 
 
-def _renewed(number: NumericFeature, mean: float, std: float, *, keeps_mean: bool) -> NumericFeature:
-    mean, std = float(mean), float(std)
+def _named(number: NumericFeature, moments: Mapping[str, tuple[float, float]]) -> NumericFeature:
+    """The number with the moments that are named for it; refuses what are none."""
+    mean, std = moments.get(number.name, (number.mean, number.std))
+    return replace(number, mean=float(mean), std=float(std))
+
+
+def _renewed(number: NumericFeature, named: NumericFeature, *, keeps_mean: bool) -> NumericFeature:
+    """The number with moments by which its weights can be moved without a change of what is predicted."""
     if keeps_mean:
-        checked = replace(number, mean=mean, std=std)  # refuses what is none
-        return replace(number, std=math.hypot(checked.std, checked.mean - number.mean))
-    # What a missing number counts as, x, is (x' s' + m' - m) / s.
-    fill = (number.fill * number.std + number.mean - mean) / std if std else 0.0
-    return replace(number, mean=mean, std=std, fill=fill)
+        return replace(number, std=math.hypot(named.std, named.mean - number.mean))
+    # Of what a missing number counts as, x, the new one is x' = (s x + m - m') / s'.
+    return replace(named, fill=(number.std * number.fill + number.mean - named.mean) / named.std)
+
+
+def _with(features: FeatureSpec, numbers: Sequence[NumericFeature]) -> FeatureSpec:
+    for number in numbers:
+        features = features.replace(number)
+    return features
 
 
 def _slots_of(model: Any) -> Mapping[str, list[Any]]:

@@ -187,6 +187,13 @@ def test_what_waits_is_added_up():
     assert merged.waiting == {"city": {"Paris": 5, "Lima": 1}, "people": {9: 1}}
 
 
+def test_of_too_many_values_that_wait_the_most_frequent_are_kept(monkeypatch):
+    monkeypatch.setattr("nfm_tfrs.features.statistics.MOST_WAITING", 1)
+    one = Statistics(**{**vars(counted(rows(1))), "waiting": {"city": {"Paris": 2, "Lima": 3}}})
+
+    assert one.merged(counted(rows(1))).waiting == {"city": {"Lima": 3}}
+
+
 def test_rates_that_are_not_there_are_missed():
     part = encode_part(rows(3), ENCODER)
 
@@ -267,6 +274,7 @@ HOSTILE = {
     "none": ("counts0", np.ones(0, np.uint8)),
     "objects": ("counts0", np.array([{}] * 7, object)),
     "a scalar": ("seen0", np.uint16(3)),
+    "no days": ("seen0", np.ones(0, np.uint16)),
     "days of another type": ("seen0", np.ones(7, np.uint8)),
     "not in order": ("quantiles0", np.arange(101.0)[::-1]),
     "too few": ("quantiles0", np.arange(100.0)),

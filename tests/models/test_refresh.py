@@ -131,6 +131,21 @@ def test_several_times_is_as_once_and_back_is_where_it_was(rows):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
 
 
+def test_where_weights_are_kept_a_number_counts_as_what_it_is_beside_the_others(rows):
+    for name in ("nfm", "concat"):
+        model = ready(*MODELS[name], keras.optimizers.Ftrl(0.1))
+        inflated = {**rows, "price": rows["price"] * 4 + 1}
+
+        new = refreshed(model, {"price": (13.0, 8.0)}, keep="weights")
+
+        assert (new.features["price"].mean, new.features["price"].std, new.features["price"].fill) == (13.0, 8.0, 0.0)
+        assert_alike(said(new, inflated), said(model, rows))
+        for one, other in zip(new.get_weights(), model.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
+        for kept, other in zip(slots(new).values(), slots(model).values(), strict=True):
+            np.testing.assert_array_equal(kept, other)
+
+
 # --- the optimizer ----------------------------------------------------------------------------------------------------
 
 OPTIMIZERS = {
@@ -268,6 +283,11 @@ def test_moments_that_are_none_are_refused_in_one_line(moments, line, numeric):
         refreshed(model, moments)
 
     assert "\n" not in str(caught.value)
+
+
+def test_what_else_could_be_kept_is_refused():
+    with pytest.raises(ValueError, match='keep must be "predictions" or "weights"; received \'all\''):
+        refreshed(RankingModel(FEATURES, embedding_dim=3), NEW, keep="all")
 
 
 def test_models_without_numbers_or_features_or_of_another_kind_are_refused():
