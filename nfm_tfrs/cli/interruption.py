@@ -2,12 +2,14 @@
 
 import signal
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import typer
 
+from nfm_tfrs.runs.checkpoint import differing
 from nfm_tfrs.runs.record import RunRecord
 
 
@@ -83,10 +85,17 @@ class Interruption:
         return End()
 
 
-def interrupted_run(out: Path, command: str | None = None) -> bool:
-    """Returns whether a folder holds a run that was interrupted, of the same command where one is given."""
+def interrupted_run(out: Path, command: str | None = None, settings: Mapping[str, Any] | None = None) -> bool:
+    """Returns whether a folder holds a run that was interrupted, of the same command where one is given.
+
+    Args:
+        out: The folder.
+        command: The command line.
+        settings: What the command told, where other words for the same are the same command.
+    """
     try:
         record = RunRecord.from_file(out / "run.json")
     except (OSError, ValueError):  # it is no run, which the check of the output says
         return False
-    return record.interrupted and command in (None, record.command)
+    same = command in (None, record.command) or (settings is not None and differing(record.settings, settings) is None)
+    return record.interrupted and same

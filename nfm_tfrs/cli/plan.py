@@ -13,7 +13,7 @@ from nfm_tfrs.data.readers.table import find_files
 from nfm_tfrs.data.split import Split
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.runs.files import files_state
-from nfm_tfrs.runs.record import RunRecord, Source, as_command
+from nfm_tfrs.runs.record import RunRecord, Source, as_command, without_credentials
 from nfm_tfrs.training.recipe import Best, Recipe
 from nfm_tfrs.versions import versions
 
@@ -142,10 +142,15 @@ def planned(
     return Plan(rows, recipe, growing, base, best, told, record, split)
 
 
-def _state(rows: Rows, stream: bool) -> str:
-    parts = [find_files(rows.data, format="parquet" if stream else rows.format)]
-    parts += [find_files(files, format=rows.format) for files in (rows.valid, rows.test) if files]
-    return files_state([path for part in parts for path in part])
+def _state(rows: Rows, stream: bool) -> dict[str, str]:
+    """What is in the files, by what a person named; of streamed ones, which may be of any size, when they changed."""
+    found = {}
+    for part in (rows.data, rows.valid, rows.test):
+        streamed = stream and part is rows.data
+        for named in part:
+            files = find_files(named, format="parquet" if streamed else rows.format)
+            found[without_credentials(named)] = files_state(files, contents=not streamed)
+    return found
 
 
 def _hash(features: FeatureSpec) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from nfm_tfrs import arguments
 from nfm_tfrs.cli.terminal import print_lines
 from nfm_tfrs.features.statistics import today
-from nfm_tfrs.runs.checkpoint import Checkpoints, Starts, differing, last_checkpoint
+from nfm_tfrs.runs.checkpoint import Checkpoints, Starts, differing, last_checkpoint, start_anew
 from nfm_tfrs.runs.claim import being_written
 from nfm_tfrs.runs.files import remove
 from nfm_tfrs.runs.record import RunRecord
@@ -46,12 +46,14 @@ class ResumeOptions:
         if not self.resume and any(value is not None for value in told):
             raise ValueError("Checkpoints are written with --resume alone. Pass it too, or leave out their options.")
 
-    def finished(self, out: Path, record: RunRecord) -> bool:
+    def finished(self, out: Path, record: RunRecord, *, overwrite: bool) -> bool:
         """Returns whether the run stands whole, where it is resumed.
 
         Args:
             out: The run's folder.
             record: What this command would write into it.
+            overwrite: Whether a run that stands is to be replaced: it is whole then only if it is the one that the
+                checkpoints beside it are of.
 
         Raises:
             ValueError: Another run stands there.
@@ -60,6 +62,11 @@ class ResumeOptions:
             return False
         found = RunRecord.from_file(out / "run.json")
         if found.interrupted:
+            return False
+        if overwrite:
+            with suppress(ValueError, OSError):
+                last = last_checkpoint(checkpoints_of(out))
+                return last is not None and differing(last.progress.settings, found.settings) is None
             return False
         if (difference := differing(found.settings, record.settings)) is not None:
             name, was, now = difference
@@ -92,11 +99,16 @@ class ResumeOptions:
             keep=self.keep_checkpoints or Checkpoints.keep,
             settings=settings,
         )
-        found = last_checkpoint(checkpoints.folder)
+        try:
+            found = last_checkpoint(checkpoints.folder)
+        except ValueError:
+            if not overwrite:
+                raise
+            found = None
         if found is not None and overwrite and differing(found.progress.settings, settings) is not None:
             found = None
         if found is None:
-            remove(checkpoints.folder)  # the logs of a start that wrote none
+            start_anew(checkpoints.folder)
             print_lines(["starts"])
         else:
             found.check(settings)
@@ -108,7 +120,7 @@ def first_day(checkpoints: Checkpoints | None) -> int:
     """Returns the day on which a training was started first, in days since 1970-01-01; today without checkpoints."""
     if checkpoints is None:
         return today()
-    starts = Starts.of(checkpoints.folder) or Starts(day=today())
+    starts = Starts.noted(checkpoints)
     starts.write(checkpoints.folder)
     return starts.day
 

@@ -1,5 +1,6 @@
 """`nfm-tfrs train`: from a file to a run's folder."""
 
+import functools
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -61,16 +62,17 @@ def train(
                 "--repeat trains as a search did, in one go, in memory and without logs. Leave out the other option."
             )
         plan = planned(rows, recipe, growing, groups=groups, stream=stream, seed=seed)
-        if not overwrite and resuming.finished(out, plan.record):
+        if resuming.finished(out, plan.record, overwrite=overwrite):
             print_lines([f"{out} is finished: there is nothing left to train."])
             return
-        command = plan.record.command
+        settings = {**plan.record.settings, "tensorboard": tensorboard}
+        going_on = functools.partial(
+            interrupted_run, out, plan.record.command, plan.record.settings if resuming.resume else None
+        )
         spent: list[Path] = []
-        with claimed(
-            out, overwrite=lambda: overwrite or interrupted_run(out, command), folder=True, spent=spent
-        ) as folder:
+        with claimed(out, overwrite=lambda: overwrite or going_on(), folder=True, spent=spent) as folder:
             plan.check()
-            checkpoints = resuming.begin(out, plan.record.settings, overwrite=overwrite)
+            checkpoints = resuming.begin(out, settings, overwrite=overwrite)
             model, data = plan.prepared(trust, first_day(checkpoints))
             print_features(data.features)
             users = _users(data, plan.record.groups)
@@ -90,7 +92,7 @@ def train(
             if checkpoints is not None and not interruption.ended:
                 spent.append(checkpoints.folder)
             # A run that is whole, or was interrupted later than this one, unless this one went on from there.
-            elif interruption.ended and out.exists() and not (resuming.resume and interrupted_run(out, command)):
+            elif interruption.ended and out.exists() and not (resuming.resume and going_on()):
                 raise _ended(interruption, trained, f"{kept_aside(folder, out)}; {out} is as it was.")
     if interruption.ended:
         how = "goes on with" if resuming.resume else "replaces"

@@ -1,5 +1,6 @@
 """The last checkpoints of a training in a folder: each written whole or not at all, and verified when it is read."""
 
+import hashlib
 import json
 import re
 import warnings
@@ -10,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from nfm_tfrs import arguments
+from nfm_tfrs.features.statistics import today
 from nfm_tfrs.runs.files import remove, write_text, writing
 from nfm_tfrs.written import first_line, read, read_file, read_object
 
 _FORMAT = 1  # to be raised with each change of what is written here, or of what it means
 _NAME = re.compile(r"(step|best)-\d{12}")
+_LEFT = re.compile(r"\.((step|best)-\d{12}|starts\.json)\.(unfinished|replaced)-[0-9a-f]+(\.json)?")
 _STATE = "state"
 _STARTS = "starts.json"
 _FILES = "checkpoint"  # how the names of TensorFlow's files begin
@@ -248,23 +251,34 @@ class Starts:
         day: The day of the first start, in days since 1970-01-01.
         resumed: At which steps it went on, counted from the first pass on.
         logs: Bytes of each log file that was there when it began, by its path in the logs' folder.
+        of: Hash of the settings of `Checkpoints`.
     """
 
     day: int
+    of: str
     resumed: tuple[int, ...] = ()
     logs: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, folder: Path) -> "Starts | None":
-        """Returns what a folder of checkpoints says; None where it says nothing, or is damaged.
+    def noted(cls, checkpoints: Checkpoints, logs: Mapping[str, int] | None = None) -> "Starts":
+        """Returns what is noted of a training; of one that starts for the first time that it does so today.
 
         Args:
-            folder: The folder.
+            checkpoints: Those of the training.
+            logs: Bytes of each log file that is there, where the training starts for the first time.
         """
+        written = json.dumps(checkpoints.settings, sort_keys=True, default=plain)
+        of = hashlib.sha256(written.encode()).hexdigest()
+        found = cls._read(checkpoints.folder)
+        return found if found is not None and found.of == of else cls(day=today(), of=of, logs=logs or {})
+
+    @classmethod
+    def _read(cls, folder: Path) -> "Starts | None":
         try:
             written = read_file(folder / _STARTS)
             resumed = tuple(int(step) for step in read(written, "resumed", list))
-            return cls(day=read(written, "day", int), resumed=resumed, logs=read(written, "logs", Mapping))
+            day, of = read(written, "day", int), read(written, "of", str)
+            return cls(day=day, of=of, resumed=resumed, logs=read(written, "logs", Mapping))
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
@@ -274,10 +288,27 @@ class Starts:
         write_text(folder / _STARTS, json.dumps(vars(self)))
 
 
+def start_anew(folder: Path) -> None:
+    """Removes the checkpoints and the logs of a training from their folder; what is noted of its starts stays.
+
+    Args:
+        folder: The folder, one that holds nothing else.
+    """
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name != _STARTS:
+            remove(path)
+
+
+def plain(value: Any) -> Any:
+    """Returns a number of NumPy as Python has it, for JSON."""
+    return value.item()
+
+
 def clear(folder: Path) -> None:
     """Removes what killed processes have not finished writing in a folder of checkpoints."""
     for path in folder.glob(".*"):
-        remove(path)
+        if _LEFT.fullmatch(path.name):  # the folder may hold anything else of the user's
+            remove(path)
 
 
 def write_checkpoint(checkpoints: Checkpoints, progress: Progress, variables: Mapping[str, Sequence[Any]]) -> None:

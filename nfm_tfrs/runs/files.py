@@ -93,15 +93,23 @@ def leftovers(out: Path, kind: str) -> list[Path]:
     return sorted(found, key=lambda path: path.stat().st_mtime)
 
 
-def files_state(paths: Sequence[Path]) -> str:
-    """Returns a hash of the sizes and the times of the last changes of files, and of folders' files.
+def files_state(paths: Sequence[Path], *, contents: bool) -> str:
+    """Returns a hash of files.
 
     Args:
-        paths: The files and folders; what is not there counts as such.
+        paths: The files.
+        contents: Whether of what is in them; else, for files of any size, of their sizes and times of the last change.
     """
-    files = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
-    states = [[file.stat().st_size, file.stat().st_mtime_ns] if file.is_file() else [] for file in files]
-    return hashlib.sha256(json.dumps(states).encode()).hexdigest()
+    state = hashlib.sha256()
+    for path in paths:
+        if contents:
+            with path.open("rb") as file:
+                while block := file.read(1 << 24):
+                    state.update(block)
+        else:
+            found = path.stat()
+            state.update(json.dumps([found.st_size, found.st_mtime_ns]).encode())
+    return state.hexdigest()[:16]
 
 
 def remove(path: Path) -> None:

@@ -28,7 +28,8 @@ class Source:
         format: The files' format, where their suffix does not tell.
         stream: Whether the rows trained on were read batch by batch.
         fingerprint: Hash of the rows trained and chosen on; None where they were streamed.
-        state: Hash of the sizes and times of all these files; None in runs of before.
+        state: Hashes of all these, by what a person named: of what is in them, or of the sizes and times of those that
+            were read batch by batch; none in runs of before.
     """
 
     data: tuple[str, ...]
@@ -37,7 +38,7 @@ class Source:
     format: str | None = None
     stream: bool = False
     fingerprint: str | None = None
-    state: str | None = None
+    state: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for part in ("data", "valid", "test"):
@@ -47,7 +48,7 @@ class Source:
         """Returns this as plain JSON types."""
         files = {"paths": list(self.data), "valid": list(self.valid), "test": list(self.test)}
         how = {"format": self.format, "stream": self.stream}
-        return {**files, **how, "fingerprint": self.fingerprint, "state": self.state}
+        return {**files, **how, "fingerprint": self.fingerprint, "state": dict(self.state)}
 
     @classmethod
     def from_json(cls, written: Mapping[str, Any]) -> "Source":
@@ -64,7 +65,7 @@ class Source:
             format=read(written, "format", str | None, None),
             stream=read(written, "stream", bool, False),
             fingerprint=read(written, "fingerprint", str | None, None),
-            state=read(written, "state", str | None, None),
+            state=read(written, "state", Mapping, {}),
         )
 
 
@@ -142,8 +143,8 @@ class RunRecord:
         told = {name: value for name, value in self.to_json().items() if name not in outcome}
         if self.source is not None:
             told["data"] = {**self.source.to_json(), "fingerprint": None, "state": None}
-        if self.source is not None and self.source.state is not None:  # runs of before know neither
-            told |= {"files": self.source.state, "rules": dict(self.rules)}
+        if self.source is not None and self.source.state:  # runs of before know neither
+            told |= {"files": dict(self.source.state), "rules": dict(self.rules)}
         settings: dict[str, Any] = json.loads(json.dumps(told))  # tuples as they come back
         return settings
 

@@ -237,7 +237,11 @@ class Recipe(Configuration):
         if rows is None:
             steps, parts, streamed = -(-len(data.train) // self.batch_size), [data.train, data.valid], {}
         elif callable(rows):
-            steps, parts, streamed = len(rows(None)), [data.valid], {"files": files_state(data.streamed)}
+            steps, parts, streamed = (
+                len(rows(None)),
+                [data.valid],
+                {"files": files_state(data.streamed, contents=False)},
+            )
         else:
             raise ValueError(
                 f"With checkpoints rows is a function of the position to begin at; received {type(rows).__name__}. "

@@ -12,7 +12,6 @@ import numpy as np
 
 from nfm_tfrs.blocks.dropout import Dropout
 from nfm_tfrs.data.pipeline.position import Position
-from nfm_tfrs.features.statistics import today
 from nfm_tfrs.keras_compat import keras, private, tf
 from nfm_tfrs.models.slots import inner_optimizer, unlisted
 from nfm_tfrs.runs.checkpoint import (
@@ -22,6 +21,7 @@ from nfm_tfrs.runs.checkpoint import (
     Starts,
     clear,
     last_checkpoint,
+    plain,
     write_best,
     write_checkpoint,
 )
@@ -57,11 +57,17 @@ class Course:
         self, checkpoints: Checkpoints, settings: Mapping[str, Any], *, steps: int, epochs: int, logs: Path | None
     ) -> None:
         self.checkpoints, self.logs = checkpoints, logs
-        self.settings: Mapping[str, Any] = json.loads(json.dumps({**settings, **checkpoints.settings, "steps": steps}))
+        self.settings: Mapping[str, Any] = json.loads(
+            json.dumps({**settings, **checkpoints.settings, "steps": steps}, default=plain)
+        )
         self.steps, self.epochs = steps, epochs
         folder = checkpoints.folder
         self.found: Checkpoint | None = last_checkpoint(folder)
-        starts = Starts.of(folder) or Starts(day=today(), logs=_sizes(logs, ()))
+        starts = Starts.noted(checkpoints)
+        if not (
+            starts.logs or starts.resumed or self.found
+        ):  # what lies there before the first step is not of this one
+            starts = replace(starts, logs=_sizes(logs, ())) if not (folder / "starts.json").exists() else starts
         self.start = Position()
         if self.found is not None:
             self.found.check(self.settings)
@@ -81,8 +87,15 @@ class Course:
             stopping: The one among them that stops early.
 
         Raises:
-            ValueError: The checkpoint that it goes on from was written beside other callbacks.
+            ValueError: The checkpoint that it goes on from was written beside other callbacks, or one of these restores
+                weights that no checkpoint holds.
         """
+        for callback in callbacks:
+            if isinstance(callback, keras.callbacks.EarlyStopping) and callback is not stopping:
+                raise ValueError(
+                    "With checkpoints a training stops early by itself; received an EarlyStopping of your own, whose "
+                    "weights no checkpoint holds. Leave it out, and give patience."
+                )
         names = [type(callback).__name__ for callback in callbacks]
         if self.found is not None:
             self.found.check({"callbacks": names})
@@ -175,7 +188,10 @@ class _Write(keras.callbacks.Callback):
                 self._checkpoints, self._progress(epoch, step), {**_variables(self.model), **_metrics(self.model)}
             )
         except (OSError, tf.errors.OpError) as error:  # a training is worth more than a checkpoint
-            warnings.warn(f"No checkpoint was written, and the training goes on: {first_line(error)}.", stacklevel=2)
+            why = first_line(error)
+            if isinstance(error, tf.errors.OpError):  # whose words name the operation and the file it began
+                why = f"{self._checkpoints.folder} cannot be written: {why.rpartition('; ')[2].partition(' [Op:')[0]}"
+            warnings.warn(f"No checkpoint was written, and the training goes on: {why}.", stacklevel=2)
         self._written, self._at = self._done(epoch, step), time.monotonic()
         self._wait = self._interval(self._at - begun)
 

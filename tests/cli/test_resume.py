@@ -4,6 +4,7 @@ import json
 import signal
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from nfm_tfrs.cli import interruption
@@ -158,9 +159,29 @@ def test_other_settings_go_over_checkpoints_with_overwrite_alone(
     told = ["train", "--data", str(ratings), *map(str, TOLD), *map(str, RESUME), "--out", "run"]
     run_python(KILLED.format(step=10, writing=False, arguments=told), status=-signal.SIGKILL, folder=tmp_path)
     monkeypatch.chdir(tmp_path)
+    assert "whose tensorboard was False; received True." in refused(*told, "--tensorboard")
     other = [*told, "--seed", "1"]
     assert "are of another training, whose seed was 0; received 1. Give what it had, or remove" in refused(*other)
-    assert done(*other, "--overwrite").splitlines()[0] == "starts"
+    for path in (tmp_path / ".run.checkpoints").glob("step-*/*.index"):
+        path.write_bytes(b"")
+    with pytest.warns(UserWarning, match="damaged and passed over"):
+        assert "None of the checkpoints in " in refused(*told)
+    with pytest.warns(UserWarning, match="damaged and passed over"):
+        assert done(*other, "--overwrite").splitlines()[0] == "starts"
+    # The folder of another run's checkpoints, left by a kill behind the last rename, changes nothing.
+    assert done(*other).splitlines() == ["run is finished: there is nothing left to train."]
+
+
+def test_a_touched_file_is_the_same_and_other_rows_are_named(ratings, done, refused, tmp_path):
+    rows = tmp_path / "rows.parquet"
+    table = pq.read_table(ratings)
+    pq.write_table(table, rows)
+    command = ("train", "--data", rows, *TOLD, "--resume", "--out", tmp_path / "run")
+    done(*command)
+    os.utime(rows, (1, 1))
+    assert "is finished" in done(*command)
+    pq.write_table(table.slice(1), rows)
+    assert f"is a finished run whose files.{rows} was '" in refused(*command)
 
 
 def test_checkpoints_of_other_rows_are_refused_before_a_row_is_read(

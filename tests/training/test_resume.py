@@ -247,11 +247,39 @@ def test_logs_of_a_start_that_wrote_no_checkpoint_are_taken_out(train, tmp_path)
     assert [event.step for event in events(path) if "epoch_loss" in tags(event)] == [0, 1, 2]
 
 
-def test_what_a_killed_write_left_is_removed(train, tmp_path):
+def test_what_a_killed_write_left_is_removed_and_nothing_else(train, tmp_path):
     left = tmp_path / ".step-000000000008.unfinished-0a"
     left.mkdir(parents=True)
+    mine = [tmp_path / name for name in (".git", ".bashrc", "notes.txt", ".step-8")]
+    for path in mine:
+        path.write_text("mine")
     train(checkpoints=Checkpoints(folder=tmp_path, minutes=60))
     assert not left.exists()
+    assert all(path.read_text() == "mine" for path in mine)
+
+
+def test_early_stopping_of_ones_own_is_refused(train, tmp_path):
+    line = (
+        r"^With checkpoints a training stops early by itself; received an EarlyStopping of your own, whose weights no"
+    )
+    with pytest.raises(ValueError, match=line):
+        train(checkpoints=Checkpoints(folder=tmp_path), more=[keras.callbacks.EarlyStopping("val_loss")])
+
+
+def test_numbers_of_numpy_are_refused_as_without_checkpoints(train, tmp_path):
+    recipe = replace(RECIPE, config={"embedding_dim": np.int64(4)})
+    with pytest.raises(ValueError, match=r"embedding_dim must be a whole number of 1 or more; received np\.int64\(4\)"):
+        train(checkpoints=Checkpoints(folder=tmp_path), recipe=recipe)
+
+
+def test_the_day_is_that_of_the_first_start(train, monkeypatch, tmp_path):
+    checkpoints = Checkpoints(folder=tmp_path, minutes=60)
+    monkeypatch.setattr(checkpoint, "today", lambda: 20_000)
+    broken(train, checkpoints, 9)
+    monkeypatch.setattr(checkpoint, "today", lambda: 20_001)
+    assert set(np.unique(train(checkpoints=checkpoints).model.statistics.seen["user"])) <= {0, 20_000}
+    other = replace(checkpoints, settings={"another": "training"})
+    assert checkpoint.Starts.noted(other).day == 20_001
 
 
 def test_every_flipped_byte_of_a_checkpoint_is_found_or_changes_nothing(tmp_path):
@@ -278,20 +306,27 @@ def test_every_flipped_byte_of_a_checkpoint_is_found_or_changes_nothing(tmp_path
     assert silent < 20
 
 
-def test_a_full_disk_is_said_and_the_last_checkpoint_stays(train, whole, monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("error", "words", "why"),
+    [
+        (tf.errors.ResourceExhaustedError, "No space left on device", None),
+        (tf.errors.ResourceExhaustedError, "Disk quota exceeded", None),
+        # Which Keras would take for the end of the rows.
+        (tf.errors.OutOfRangeError, "File too large [Op:SaveV2]", "{tmp_path} cannot be written: File too large."),
+    ],
+)
+def test_a_full_disk_is_said_and_the_last_checkpoint_stays(train, whole, monkeypatch, tmp_path, error, words, why):
     checkpoints = Checkpoints(folder=tmp_path, steps=4)
     broken(train, checkpoints, 9)
     write = tf.train.Checkpoint.write
 
     def full(self, prefix, **options):
         write(self, prefix, **options)
-        raise tf.errors.ResourceExhaustedError(None, None, f"{prefix}; No space left on device")
+        raise error(None, None, f"{{{{node}}}} {prefix}; {words}")
 
     place = tmp_path / f"step-{16:012d}"
-    line = (
-        f"No checkpoint was written, and the training goes on: The disk is full: {place} cannot be written. Make room, "
-        "and start again."
-    )
+    line = f"The disk is full: {place} cannot be written. Make room, and start again."
+    line = "No checkpoint was written, and the training goes on: " + (why or line).format(tmp_path=tmp_path)
     with monkeypatch.context() as disk:
         disk.setattr(tf.train.Checkpoint, "write", full)
         with pytest.warns(UserWarning, match=f"^{re.escape(line)}$"):
