@@ -63,11 +63,7 @@ class Course:
         self.steps, self.epochs = steps, epochs
         folder = checkpoints.folder
         self.found: Checkpoint | None = last_checkpoint(folder)
-        starts = Starts.noted(checkpoints)
-        if not (
-            starts.logs or starts.resumed or self.found
-        ):  # what lies there before the first step is not of this one
-            starts = replace(starts, logs=_sizes(logs, ())) if not (folder / "starts.json").exists() else starts
+        starts = Starts.noted(checkpoints, logs=_sizes(logs, ()))
         self.start = Position()
         if self.found is not None:
             self.found.check(self.settings)

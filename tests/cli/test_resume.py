@@ -1,6 +1,7 @@
 """`nfm-tfrs train --resume`: killed at any moment, the same command goes on, and ends as if nothing had happened."""
 
 import json
+import os
 import signal
 
 import numpy as np
