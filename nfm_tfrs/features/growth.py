@@ -24,7 +24,8 @@ class Growth:
         init: Where the row of a new value starts: `"zeros"`; `"random"`, as the rows of a new model do; or
             `"mean:COLUMN"`, the mean of the rows of the feature's old values that the new data holds beside the same
             value of COLUMN, zeros where there is none.
-        min_count: Times that a value is seen, in the data of all nights together, before it gets a row.
+        min_count: Times that a value is seen before it gets a row: in the data of all nights together, or in this data
+            alone where the model keeps no statistics.
         max_age: Days after which a value that is not seen any more loses its row; no value does if not given.
         max_rows: Most rows of the table of all features; where more are needed, the least frequent values lose theirs,
             of equally frequent ones those not seen for the longest time. There is no limit if not given.

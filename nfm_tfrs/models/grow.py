@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from nfm_tfrs.data.parts import rates_of
 from nfm_tfrs.data.readers.table import is_files
-from nfm_tfrs.embedding.growth import MovedRows, mean_rows, moved_rows, random_rows
+from nfm_tfrs.embedding.growth import mean_rows, random_rows
 from nfm_tfrs.features.admission import check_limits, grown_features
 from nfm_tfrs.features.carried import carried
 from nfm_tfrs.features.check import checked_arrays
@@ -20,11 +20,9 @@ from nfm_tfrs.features.infer import Inference, row_batches
 from nfm_tfrs.features.seen import Seen, grouped, values_seen, vocabularies
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.features.statistics import Counting, Statistics
-from nfm_tfrs.keras_compat import keras
-from nfm_tfrs.keras_compat.private import layers_inside
 from nfm_tfrs.models import inputs
+from nfm_tfrs.models.copied import copied, slots_of
 from nfm_tfrs.models.ranking import RankingModel
-from nfm_tfrs.models.slots import inner_optimizer, move_state, table_slots
 
 _Model = TypeVar("_Model")
 
@@ -73,7 +71,7 @@ def grow(model: _Model, data: Any, growth: Growth | None = None, *, format: str 
     features, statistics = _growing(old), old.statistics
     other_rows = old.embedding.num_rows - features.num_rows
     check_limits(features, growth, statistics, other_rows=other_rows)
-    _slots_of(old)  # refused before any row is read
+    slots_of(old)  # refused before any row is read
     data = _readable_twice(data)
     seen = values_seen(data, features, group=growth.group, format=format)
     found = grown_features(features, seen.tables, growth, statistics, other_rows=other_rows)
@@ -120,16 +118,7 @@ def with_features(
         1
     """
     found = changes(_growing(model), features, freed)
-    slots = _slots_of(model)
-    with model.distribute_strategy.scope():
-        grown = type(model).from_config({**model.get_config(), "features": features.to_dict()})
-        moved = moved_rows(model.embedding, grown.embedding, found)
-        _copy_weights(model, grown, moved, _start_table(grown, found, start or {}))
-        if (config := model.get_compile_config()) is not None:
-            # Only now: averages of weights start at the weights.
-            grown.compile_from_config(config)
-        if slots is not None:
-            _copy_optimizer(model, grown, slots, moved)
+    grown = copied(model, features, found, start or {})
     if model.statistics is not None:
         grown.statistics = carried(model.statistics, features, found)
     return grown
@@ -150,13 +139,6 @@ def _growing(model: Any) -> FeatureSpec:
             "value already, ids, whose number is fixed, or numbers. Train it on the new rows as it is."
         )
     return features
-
-
-def _slots_of(model: Any) -> list[bool] | None:
-    """Which variables of the optimizer have rows of the table; None for a model that is not compiled."""
-    if getattr(model, "optimizer", None) is None:
-        return None
-    return table_slots(inner_optimizer(model.optimizer), model.trainable_variables, model.embedding.table)
 
 
 def _readable_twice(data: Any) -> Any:
@@ -185,20 +167,6 @@ def _counted(data: Any, encoder: FeatureEncoder, growth: Growth, rows: int, form
     return counting.statistics(day=growth.day_number)
 
 
-def _start_table(grown: Any, found: Mapping[str, TableChange], start: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Where the rows of the grown table start, float32 `[rows, width]`: zeros but for new values."""
-    table: np.ndarray = np.zeros(grown.embedding.table.shape, np.float32)
-    for name, rows in start.items():
-        needed = (len(found[name].new), table.shape[1]) if name in found else (0, table.shape[1])
-        if np.shape(rows) != needed:
-            raise ValueError(
-                f"start of table {name!r:.60} must be a row of {needed[1]} for each of its {needed[0]} new values; "
-                f"received shape {np.shape(rows)}. Leave it out for zeros."
-            )
-        table[grown.features.tables[name][0] + 1 + found[name].new] = rows
-    return table
-
-
 def _starts(
     model: Any, features: FeatureSpec, found: Mapping[str, TableChange], seen: Mapping[str, Seen], growth: Growth
 ) -> dict[str, np.ndarray]:
@@ -217,37 +185,3 @@ def _starts(
             rows = model.embedding.table[first + 1 : first + count].numpy()
             starts[table] = mean_rows(rows, grouped(seen[table], old[0], values), len(values))
     return starts
-
-
-def _copy_weights(old: Any, new: Any, moved: MovedRows, start: np.ndarray) -> None:
-    """Gives a model the weights, and what else its layers keep, of one that differs in the table alone."""
-    layers = list(zip(layers_inside(old), layers_inside(new), strict=True))
-    for here, there in layers:  # before the weights, which are listed by it
-        if here.trainable != there.trainable:
-            there.trainable = here.trainable
-    parts = old.distribute_strategy.experimental_local_results
-    for here, there in zip(old.variables, new.variables, strict=True):
-        if here is old.embedding.table:
-            there.assign(moved.placed(here.numpy(), start))
-        elif here.shape == there.shape:
-            # Replica by replica: moving averages differ between them, and read together are their mean.
-            for one, other in zip(parts(here), parts(there), strict=True):
-                other.assign(one)
-        else:
-            raise ValueError(
-                f"The weight {here.name} is {tuple(here.shape)}, and {tuple(there.shape)} with the grown features: "
-                "only the rows of the table can be moved. Train a model of these features from scratch."
-            )
-    for here, there in layers:
-        if here is not old.embedding and type(here).save_own_variables is not keras.layers.Layer.save_own_variables:
-            kept: dict[str, Any] = {}  # beside its weights, as dropout does
-            here.save_own_variables(kept)
-            there.load_own_variables(kept)
-
-
-def _copy_optimizer(old: Any, new: Any, slots: list[bool], moved: MovedRows) -> None:
-    inner, inner_new = inner_optimizer(old.optimizer), inner_optimizer(new.optimizer)
-    pairs = list(zip(old.trainable_variables, new.trainable_variables, strict=True))
-    move_state(inner, inner_new, slots, moved, pairs)
-    for here, there in zip(old.scale_state.values(), new.scale_state.values(), strict=True):
-        there.assign(here)

@@ -1,0 +1,103 @@
+"""A model of other features with all that a model has learnt, bit for bit: weights, optimizer, state of layers."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from nfm_tfrs.embedding.growth import MovedRows, moved_rows
+from nfm_tfrs.features.growth import TableChange
+from nfm_tfrs.features.spec import FeatureSpec
+from nfm_tfrs.keras_compat import keras
+from nfm_tfrs.keras_compat.private import layers_inside
+from nfm_tfrs.models.slots import inner_optimizer, move_state, table_slots
+
+
+def copied(
+    model: Any, features: FeatureSpec, changes: Mapping[str, TableChange], start: Mapping[str, np.ndarray]
+) -> Any:
+    """Returns a model of other features, compiled as a model was, with all that this one has learnt; it stays as it is.
+
+    Args:
+        model: The model, which knows its features.
+        features: What the new one reads.
+        changes: What differs between the vocabularies, by table.
+        start: By table the rows of its new values, `[new ids, width]`, in the order of their ids; else they are zeros.
+
+    Raises:
+        ValueError: The optimizer's state cannot be moved, another weight than the table is of another shape, or rows to
+            start at are not those of the new values.
+    """
+    slots = slots_of(model)
+    with model.distribute_strategy.scope():
+        new = type(model).from_config({**model.get_config(), "features": features.to_dict()})
+        moved = moved_rows(model.embedding, new.embedding, changes)
+        _copy_weights(model, new, moved, _start_table(new, changes, start))
+        if (config := model.get_compile_config()) is not None:
+            # Only now: averages of weights start at the weights.
+            new.compile_from_config(config)
+        if slots is not None:
+            _copy_optimizer(model, new, slots, moved)
+    return new
+
+
+def slots_of(model: Any) -> list[bool] | None:
+    """Returns which variables of a model's optimizer have rows of the table; None for a model that is not compiled.
+
+    Args:
+        model: The model.
+
+    Raises:
+        ValueError: The state of the optimizer cannot be moved; see `table_slots`.
+    """
+    if getattr(model, "optimizer", None) is None:
+        return None
+    return table_slots(inner_optimizer(model.optimizer), model.trainable_variables, model.embedding.table)
+
+
+def _start_table(new: Any, found: Mapping[str, TableChange], start: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Where the rows of the new table start, float32 `[rows, width]`: zeros but for new values."""
+    table: np.ndarray = np.zeros(new.embedding.table.shape, np.float32)
+    for name, rows in start.items():
+        needed = (len(found[name].new), table.shape[1]) if name in found else (0, table.shape[1])
+        if np.shape(rows) != needed:
+            raise ValueError(
+                f"start of table {name!r:.60} must be a row of {needed[1]} for each of its {needed[0]} new values; "
+                f"received shape {np.shape(rows)}. Leave it out for zeros."
+            )
+        table[new.features.tables[name][0] + 1 + found[name].new] = rows
+    return table
+
+
+def _copy_weights(old: Any, new: Any, moved: MovedRows, start: np.ndarray) -> None:
+    """Gives a model the weights, and what else its layers keep, of one that differs in the table alone."""
+    layers = list(zip(layers_inside(old), layers_inside(new), strict=True))
+    for here, there in layers:  # before the weights, which are listed by it
+        if here.trainable != there.trainable:
+            there.trainable = here.trainable
+    parts = old.distribute_strategy.experimental_local_results
+    for here, there in zip(old.variables, new.variables, strict=True):
+        if here is old.embedding.table:
+            there.assign(moved.placed(here.numpy(), start))
+        elif here.shape == there.shape:
+            # Replica by replica: moving averages differ between them, and read together are their mean.
+            for one, other in zip(parts(here), parts(there), strict=True):
+                other.assign(one)
+        else:
+            raise ValueError(
+                f"The weight {here.name} is {tuple(here.shape)}, and {tuple(there.shape)} with the grown features: "
+                "only the rows of the table can be moved. Train a model of these features from scratch."
+            )
+    for here, there in layers:
+        if here is not old.embedding and type(here).save_own_variables is not keras.layers.Layer.save_own_variables:
+            kept: dict[str, Any] = {}  # beside its weights, as dropout does
+            here.save_own_variables(kept)
+            there.load_own_variables(kept)
+
+
+def _copy_optimizer(old: Any, new: Any, slots: list[bool], moved: MovedRows) -> None:
+    inner, inner_new = inner_optimizer(old.optimizer), inner_optimizer(new.optimizer)
+    pairs = list(zip(old.trainable_variables, new.trainable_variables, strict=True))
+    move_state(inner, inner_new, slots, moved, pairs)
+    for here, there in zip(old.scale_state.values(), new.scale_state.values(), strict=True):
+        there.assign(here)
