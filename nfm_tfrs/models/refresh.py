@@ -12,10 +12,10 @@ from nfm_tfrs.arguments import choice, missing_column
 from nfm_tfrs.features.feature import NumericFeature
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import tf
-from nfm_tfrs.keras_compat.private import layers_inside
+from nfm_tfrs.models.copied import copied
 from nfm_tfrs.models.number_weights import NumberWeights
 from nfm_tfrs.models.ranking import RankingModel
-from nfm_tfrs.models.slots import inner_optimizer, unlisted
+from nfm_tfrs.models.slots import inner_optimizer
 
 # What optimizers keep for each weight, by the name that Keras gives it: the power of the gradient that it is of. Steps
 # and averages of weights are of its inverse.
@@ -186,32 +186,10 @@ def _by_kind(model: Any) -> dict[str, list[Any]]:
 
 
 def _copied(model: Any, features: FeatureSpec) -> Any:
-    """A model of features whose tables are as large, with all weights, the optimizer, and what else layers keep."""
-    with model.distribute_strategy.scope():
-        new = type(model).from_config({**model.get_config(), "features": features.to_dict()})
-        parts = list(zip([model, *layers_inside(model)], [new, *layers_inside(new)], strict=True))
-        for here, there in parts:
-            if here.trainable != there.trainable:
-                there.trainable = here.trainable
-        _copy(parts)
-        if (config := model.get_compile_config()) is not None:
-            new.compile_from_config(config)
-            _copy(parts[:1])  # the loss scale
-            old, other = (inner_optimizer(of.optimizer) for of in (model, new))
-            if len(old.variables) == len(other.variables):
-                for one, copy in zip(old.variables, other.variables, strict=True):
-                    copy.assign(one)
-            for name, variable in unlisted(old).items():
-                vars(other)[name].assign(variable)
+    """A model of features whose tables are as large, with all that the model has learnt."""
+    new = copied(model, features, {}, {})
     new.statistics = model.statistics
     return new
-
-
-def _copy(parts: list[tuple[Any, Any]]) -> None:
-    for here, there in parts:
-        kept: dict[str, Any] = {}
-        here.save_own_variables(kept)
-        there.load_own_variables(kept)
 
 
 def _move(place: NumberWeights, scales: np.ndarray, shifts: np.ndarray) -> None:
