@@ -24,7 +24,7 @@ def test_trainings_that_were_killed_ended_as_those_that_were_not():
     assert 2 * len(inside) >= len(kills)
     assert sum(kill["killed"] == "in a write" for kill in kills) >= 3
     assert {kill["pipe"] for kill in kills} == {"memory", "cached", "streamed"}
-    assert results["cost"]["writes"] >= 2
+    assert results["cost"]["writes"] >= 1
     assert results["cost"]["share"] <= 0.02
 
 
