@@ -44,6 +44,10 @@ class Checkpoints:
 
     Raises:
         ValueError: Minutes, steps or a number to keep that are not above 0, or both minutes and steps.
+
+    Example:
+        >>> Checkpoints(folder=Path("checkpoints"), minutes=10).keep
+        2
     """
 
     folder: Path

@@ -46,7 +46,7 @@ def batches(
         start: Where an iterator begins; it then goes on pass after pass without end. None makes each iterator a pass.
 
     Returns:
-        A dataset of known cardinality. Features are a dict of tensors `[b]` or `[b, k]` and ragged tensors
+        A dataset of known cardinality, which is infinite with `start`. Features are a dict of tensors `[b]` or `[b, k]` and ragged tensors
         `[b, None]`; label and weight are float32 `[b]`.
 
     Raises:

@@ -59,7 +59,7 @@ def stream(
         start: Where an iterator begins; it then goes on pass after pass without end. None makes each iterator a pass.
 
     Returns:
-        A dataset of known cardinality, of batches like those of `nfm_tfrs.data.batches`.
+        A dataset of known cardinality, infinite with `start`, of batches like those of `nfm_tfrs.data.batches`.
 
     Raises:
         FileNotFoundError: No such file.
