@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from nfm_tfrs import arguments
 from nfm_tfrs.cli.options import Rows
 from nfm_tfrs.cli.terminal import print_lines
-from nfm_tfrs.data.entry_checks import checksum
 from nfm_tfrs.data.split import Split
 from nfm_tfrs.features.growth import Growth
 from nfm_tfrs.features.spec import FeatureSpec
+from nfm_tfrs.runs.files import files_state
 from nfm_tfrs.runs.folder import read_run
 from nfm_tfrs.runs.record import RunRecord
 from nfm_tfrs.target import Target
@@ -140,9 +140,9 @@ class Base:
         return replace(rows, label=label, weight=weight, task=target.task, split=split)
 
     @property
-    def checksum(self) -> int:
-        """Of the model's file."""
-        return checksum(self.path / "model.keras")
+    def checksum(self) -> str:
+        """A hash of the model's file."""
+        return files_state([self.path / "model.keras"], contents=True)
 
     def grown(
         self,

@@ -46,8 +46,8 @@ def batches(
         start: Where an iterator begins; it then goes on pass after pass without end. None makes each iterator a pass.
 
     Returns:
-        A dataset of known cardinality, which is infinite with `start`. Features are a dict of tensors `[b]` or `[b, k]` and ragged tensors
-        `[b, None]`; label and weight are float32 `[b]`.
+        A dataset of known cardinality, infinite with `start`. Features are a dict of tensors `[b]` or `[b, k]` and
+        ragged tensors `[b, None]`; label and weight are float32 `[b]`.
 
     Raises:
         ValueError: No rows, columns of different length, weights without labels, a batch size below 1, or not a
