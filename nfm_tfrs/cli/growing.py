@@ -8,6 +8,7 @@ from nfm_tfrs import arguments
 from nfm_tfrs.cli.options import Rows
 from nfm_tfrs.cli.terminal import print_lines
 from nfm_tfrs.data.split import Split
+from nfm_tfrs.features.feature import Categories
 from nfm_tfrs.features.growth import Growth
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.runs.files import files_state
@@ -57,7 +58,7 @@ class GrowthOptions:
 
         Raises:
             FileNotFoundError: There is no such run.
-            ValueError: It does not say how its model was made, or its rate has fallen to 0.
+            ValueError: It does not say how its model was made, or it was interrupted.
         """
         if self.from_run is None:
             return None
@@ -197,14 +198,10 @@ def _growth_in_words(before: FeatureSpec, now: FeatureSpec) -> str:
     """How many values each vocabulary has gained and lost."""
     changes = []
     for old, new in zip(before, now, strict=True):
-        known, knows = (_values(feature) for feature in (old, new))
+        if not (isinstance(old, Categories) and isinstance(new, Categories)):
+            continue
+        known, knows = set(old.known_values), set(new.known_values)
         gained, lost = len(knows - known), len(known - knows)
         if gained or lost:
             changes.append(f"{old.name} +{gained:,}" + (f" -{lost:,}" if lost else ""))
     return f"grows: {', '.join(changes)}" if changes else "grows by no value"
-
-
-def _values(feature: Any) -> set[Any]:
-    vocabulary = getattr(feature, "vocabulary", None) or ()
-    free = set(feature.free_ids) if vocabulary else ()
-    return {value for number, value in enumerate(vocabulary) if number not in free}

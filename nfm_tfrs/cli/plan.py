@@ -50,9 +50,9 @@ class Plan:
     @property
     def features(self) -> FeatureSpec | None:
         """The features that options, --config or a base name; None where they are to be inferred."""
-        features = self.rows.given_features()
         if self.base is not None:
             return self.base.features
+        features = self.rows.given_features()
         return self.best.recipe.features if features is None and not self.rows.rules() else features
 
     @property
@@ -92,7 +92,7 @@ class Plan:
 def planned(
     rows: Rows, recipe: RecipeOptions, growing: GrowthOptions, *, groups: str | None, stream: bool, seed: int
 ) -> Plan:
-    """Returns the plan of a training; nothing of the rows is read but the files' sizes and times.
+    """Returns the plan of a training; of the files hashes are taken, and no row is read.
 
     Args:
         rows: The rows, as options say them.

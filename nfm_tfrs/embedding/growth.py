@@ -17,8 +17,9 @@ class MovedRows:
     """Where the rows of a table lie in the grown one: features lie one behind another, and numbers behind them all.
 
     Args:
-        blocks: Of rows that stay together: the first one before and now, and their number.
-        anew: Rows of the grown table that lie in a block and start anew, int64 `[n]`.
+        blocks: Runs of rows that stay together, each as its first row in the old table, its first row in the grown one,
+            and its number of rows.
+        anew: Rows of the grown table that start anew although they lie in such a run, int64 `[n]`.
     """
 
     blocks: tuple[tuple[int, int, int], ...]

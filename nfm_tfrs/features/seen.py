@@ -25,8 +25,8 @@ class Seen:
         values: The distinct values, strings or uint64 `[n]`, none of them missing; the most frequent first, and those
             of one frequency in their own order, as inference puts a vocabulary.
         counts: How often each comes, int64 `[n]`.
-        pairs: Of each value and each group that it is seen in, once: which value `[p]`, which group `[p]`, and in how
-            many places, int64 `[p]`; without groups empty.
+        pairs: Values beside groups, each pair once: position of the value `[p]`, the group `[p]`, and how often they
+            came together, int64 `[p]`; empty without groups.
     """
 
     values: pa.Array
