@@ -139,16 +139,20 @@ class MultiCategoricalFeature(Categories):
         max_length: Number of values of a bag that are used, from its first on. With `combiner=None` the feature is then
             exactly this many fields, the unfilled ones masked; without it their number follows the longest bag of the
             batch.
+        target: Name of the feature that this bag is the history of: what the row is about, where the bag holds what
+            the same user chose before.
     """
 
     _: KW_ONLY
     combiner: Combiner | None = "mean"
     weights: str | None = None
     max_length: int | None = None
+    target: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_text(f"weights of feature {self.name!r}", self.weights)
+        _check_text(f"target of feature {self.name!r}", self.target)
         if self.combiner is not None and self.combiner not in COMBINERS:
             raise ValueError(
                 f"combiner of feature {self.name!r} must be None or one of {', '.join(COMBINERS)}; "

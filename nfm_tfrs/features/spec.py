@@ -34,7 +34,8 @@ class FeatureSpec:
         features: The features, in order.
 
     Raises:
-        ValueError: No feature, a name given twice, or a shared embedding whose categories differ.
+        ValueError: No feature, a name given twice, a shared embedding whose categories differ, or a bag whose target is
+            no single category of the spec.
 
     Example:
         >>> spec = FeatureSpec([CategoricalFeature("user_id", vocabulary_size=10), NumericFeature("price")])
@@ -74,6 +75,13 @@ class FeatureSpec:
                 raise ValueError(
                     f"Features {owner.name!r} and {feature.name!r} share the embedding {feature.table!r} but not their "
                     "categories. Give both the same vocabulary, num_hash_buckets or vocabulary_size."
+                )
+        for bag in self.bags:
+            if bag.target is not None and not isinstance(self._by_name.get(bag.target), CategoricalFeature):
+                single = [feature.name for feature in features if isinstance(feature, CategoricalFeature)]
+                raise ValueError(
+                    f"target of feature {bag.name!r} must be a CategoricalFeature of the same spec; received "
+                    f"{bag.target!r:.60}, and there are {', '.join(single) or 'none'}."
                 )
 
     def __iter__(self) -> Iterator[Feature]:

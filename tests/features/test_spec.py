@@ -103,6 +103,15 @@ def test_printing_shows_known_values_and_how_many_ids_are_free():
             ],
             "'city' and 'home' share the embedding 'city' but not their categories",
         ),
+        (
+            [
+                MultiCategoricalFeature("seen", vocabulary_size=2, target="film"),
+                CategoricalFeature("movie", vocabulary_size=2),
+                NumericFeature("film"),
+            ],
+            "target of feature 'seen' must be a CategoricalFeature of the same spec; received 'film', and there are "
+            "movie",
+        ),
     ],
 )
 def test_specs_that_cannot_be_are_refused(features, message):
