@@ -59,8 +59,12 @@ class Interruption:
         if self.number is not None:
             raise typer.Exit(self.status)
 
-    def callback(self) -> Any:
-        """Returns the Keras callback that ends the training, after the last of all others; imports TensorFlow."""
+    def callback(self, epochs: int | None = None) -> Any:
+        """Returns the Keras callback that ends the training, after the last of all others; imports TensorFlow.
+
+        Args:
+            epochs: Epochs of the training, where it is of several calls of `fit`, which know but their own.
+        """
         from nfm_tfrs.keras_compat import keras
 
         interruption = self
@@ -75,7 +79,7 @@ class Interruption:
                     self._end()
 
             def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-                if epoch + 1 != self.params.get("epochs"):
+                if epoch + 1 != (epochs or self.params.get("epochs")):
                     self._end()
 
             def _end(self) -> None:

@@ -114,7 +114,8 @@ def test_an_interrupted_repeat_keeps_what_was_trained(tuned, clicks, run, monkey
 
     def train_slice(model, *arguments):
         trained.append(model)
-        signal.raise_signal(signal.SIGTERM)
+        if len(trained) == 1:  # a second one would end the tests
+            signal.raise_signal(signal.SIGTERM)
         return tuner.train_slice(model, *arguments)
 
     monkeypatch.setattr(finalists, "train_slice", train_slice)
