@@ -7,8 +7,21 @@ from typing import Annotated
 import pyarrow as pa
 import typer
 
-from nfm_tfrs.cli.options import Data, Format, Overwrite, check_columns, features_given, inference_rules, names_given
+from nfm_tfrs.cli.options import (
+    Data,
+    Earlier,
+    Format,
+    Histories,
+    Overwrite,
+    check_columns,
+    check_histories,
+    features_given,
+    inference_rules,
+    names_given,
+)
 from nfm_tfrs.cli.terminal import console, print_features, print_lines, print_rates
+from nfm_tfrs.data.history import with_histories
+from nfm_tfrs.data.history_parts import checked_histories, rules_with_histories
 from nfm_tfrs.data.labels import label_summary
 from nfm_tfrs.data.readers.table import read_table
 from nfm_tfrs.features.infer import Inference, infer_with_rates
@@ -37,6 +50,8 @@ def describe(
         int | None, typer.Option(help="Values seen less often become unknown; 5 if not given.")
     ] = None,
     features: Annotated[Path | None, typer.Option(help="A features.json to use instead of inferring.")] = None,
+    histories: Histories = None,
+    earlier: Earlier = None,
     out: Annotated[Path | None, typer.Option(help="New features.json, to edit and to give to train.")] = None,
     format: Format = None,
     overwrite: Overwrite = False,
@@ -48,18 +63,22 @@ def describe(
         target = None if label is None else Target.parse(label)
         categories, numbers = names_given(category), names_given(number)
         rules = inference_rules(used, categories, numbers, min_count)
+        made = checked_histories(histories or (), earlier=earlier or None)
+        names = {name for rule in made for name in rule.names}
         spec = None if features is None else features_given(features, beside=rules)
         named: list[tuple[str | None, str]] = [("--exclude", column) for column in excluded]
         named += [] if target is None else [("--label", target.label.column)]
-        named += [(None, column) for column in (used or () if spec is None else spec.columns)]
+        named += [(None, column) for column in (used or () if spec is None else spec.columns) if column not in names]
         named += [("--category", column) for column in categories or ()]
         named += [("--number", column) for column in numbers or ()]
         check_columns(data, named, format=format)
-        table = read_table(data, format=format)
+        check_histories(data, made, format=format)
+        read = [column for rule in made for column in rule.columns]
+        before = [read_table(earlier, read, format=format)] if earlier else []
+        table = with_histories(read_table(data, format=format), made, earlier=before)
         if spec is None:
-            spec, rates = infer_with_rates(
-                table, Inference(exclude=(*excluded, *(target.columns if target else ())), **rules)
-            )
+            told = {**rules, "exclude": [*excluded, *(target.columns if target else ())]}
+            spec, rates = infer_with_rates(table, Inference(**rules_with_histories(told, made)))
         else:
             rates = _rates_of(table, spec)
         if target is not None:

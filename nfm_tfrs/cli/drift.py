@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nfm_tfrs.arguments import share
-from nfm_tfrs.cli.options import Data, Format, ModelFile, Overwrite, Trust, check_columns
+from nfm_tfrs.cli.history_rows import check_rows, files_or_rows
+from nfm_tfrs.cli.options import Data, Earlier, Format, ModelFile, Overwrite, Trust
 from nfm_tfrs.cli.terminal import console, print_lines, print_table
 from nfm_tfrs.runs.claim import claimed
 from nfm_tfrs.runs.folder import open_run, read_run, with_nulls
@@ -27,6 +28,7 @@ def drift(
         float, typer.Option(help="Distance, from 0 to 1, above which a feature may have drifted.")
     ] = 0.1,
     out: Annotated[Path | None, typer.Option(help="New .json file: every feature's distance and shares.")] = None,
+    earlier: Earlier = None,
     format: Format = None,
     trust: Trust = False,
     overwrite: Overwrite = False,
@@ -39,12 +41,13 @@ def drift(
     if out is not None and out.suffix != ".json":
         raise ValueError(f"--out ends in .json; received {out}.")
     with nullcontext() if out is None else claimed(out, overwrite=overwrite, folder=False) as file:
-        _, features = read_run(model)
-        check_columns(data, [(None, column) for column in (features.columns if features else ())], format=format)
+        run, features = read_run(model)
+        check_rows(data, [], run, features, earlier=earlier, format=format)
         opened, _ = open_run(model, trust=trust)
         from nfm_tfrs.data.drift import check_drift
 
-        found = check_drift(opened, data, threshold=threshold, format=format)
+        rows = files_or_rows(data, run, features, earlier=earlier, format=format)
+        found = check_drift(opened, rows, threshold=threshold, format=format)
         if file is not None:
             file.write_text(json.dumps(with_nulls(found.to_json()), indent=2) + "\n", encoding="utf-8")
     _print(found)

@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
+from nfm_tfrs.cli.history_rows import check_rows, read_rows
 from nfm_tfrs.cli.known_rows import warn_of_known_rows
-from nfm_tfrs.cli.options import Data, Format, ModelFile, Trust, check_columns, column_of, named_columns
+from nfm_tfrs.cli.options import Data, Earlier, Format, ModelFile, Trust, column_of, named_columns
 from nfm_tfrs.cli.terminal import print_metrics, print_rates
-from nfm_tfrs.data.readers.table import read_table
 from nfm_tfrs.runs.folder import open_run, read_run
 from nfm_tfrs.target import Target
 
@@ -18,6 +18,7 @@ def evaluate(
     label: Annotated[str | None, typer.Option(help="The label; the run's own if not given.")] = None,
     weight: Annotated[str | None, typer.Option(help="Column of example weights; the run's if not given.")] = None,
     groups: Annotated[str | None, typer.Option(help="Column of users; the run's if not given.")] = None,
+    earlier: Earlier = None,
     format: Format = None,
     trust: Trust = False,
 ) -> None:
@@ -28,11 +29,11 @@ def evaluate(
         given, weight, groups = given or run.target, weight or run.target.weight, groups or run.groups
     if given is None:
         raise ValueError(f"There is no run.json beside {model} that names the label. Pass --label.")
-    read = [(None, column) for column in (features.columns if features else ())]
-    check_columns(data, [*named_columns(Target(given.label, weight), groups), *read], format=format)
+    named = named_columns(Target(given.label, weight), groups)
+    check_rows(data, named, run, features, earlier=earlier, format=format)
     opened, _ = open_run(model, trust=trust)
     target = Target(given.label, weight, "binary" if opened.is_binary else "regression")
-    table = read_table(data, format=format, types=opened.features.column_types)
+    table = read_rows(data, run, opened.features, earlier=earlier, format=format)
     from nfm_tfrs.data.parts import encode_part
     from nfm_tfrs.training import evaluate
 

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from nfm_tfrs.cli.options import ModelFile, Overwrite, Trust, check_columns, named_columns, names_given
+from nfm_tfrs.cli.history_rows import check_rows, files_or_rows
+from nfm_tfrs.cli.options import Earlier, ModelFile, Overwrite, Trust, named_columns, names_given
 from nfm_tfrs.cli.terminal import console, print_metrics
 from nfm_tfrs.runs.folder import read_run
 from nfm_tfrs.target import Target
@@ -30,6 +31,7 @@ def export(
         list[str] | None, typer.Option("--valid", help="Validation rows; those of the run if not given.")
     ] = None,
     label: Annotated[str | None, typer.Option(help="The label of --valid; the run's own if not given.")] = None,
+    earlier: Earlier = None,
     overwrite: Overwrite = False,
     trust: Trust = False,
 ) -> None:
@@ -43,8 +45,9 @@ def export(
     if valid:
         if target is None:
             raise ValueError(f"There is no run.json beside {model} that names the label. Pass --label.")
-        read = [(None, column) for column in (features.columns if features else ())]
-        check_columns(valid, [*named_columns(target), *read])
+        check_rows(valid, named_columns(target), run, features, earlier=earlier)
+    elif earlier:
+        raise ValueError("--earlier is for the histories of --valid. Pass it too, or leave --earlier out.")
     from nfm_tfrs.serving.export import export as write_export
 
     found = write_export(
@@ -57,7 +60,7 @@ def export(
         quantize=quantize,  # type: ignore[arg-type]
         calibrate=calibrate,  # type: ignore[arg-type]
         negatives_kept=negatives_kept,
-        valid=valid or None,
+        valid=files_or_rows(valid, run, features, earlier=earlier) if valid else None,
         target=target,
         overwrite=overwrite,
         trust=trust,

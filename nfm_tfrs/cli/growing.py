@@ -120,6 +120,8 @@ class Base:
                 f"The features are those of {self.path}; received --columns, --category or --number. Leave them "
                 "out, or train anew without --from."
             )
+        if rows.histories:
+            raise ValueError(f"The histories are those of {self.path}; received --history. Leave it out.")
         told = (options.init, options.max_age, options.max_rows, rows.min_count)
         if rows.features is not None and any(value is not None for value in told):
             raise ValueError(
@@ -138,6 +140,7 @@ class Base:
         label = str(target.label) if rows.label is None else rows.label
         weight = target.weight if rows.label is None and rows.weight is None else rows.weight
         split = self.record.split if rows.split is None and not rows.valid else rows.split
+        rows = rows.remembering(self.record.histories)
         return replace(rows, label=label, weight=weight, task=target.task, split=split)
 
     @property

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -12,6 +12,9 @@ import typer
 from nfm_tfrs import arguments
 from nfm_tfrs.arguments import missing_column
 from nfm_tfrs.cli.settings import names_in
+from nfm_tfrs.data.history_events import check_columns as check_columns_of_history
+from nfm_tfrs.data.history_parts import checked_histories
+from nfm_tfrs.data.history_rule import History
 from nfm_tfrs.data.readers.table import column_names, find_files
 from nfm_tfrs.data.split import Split, parse_split
 from nfm_tfrs.features.spec import FeatureSpec
@@ -27,6 +30,17 @@ Data = Annotated[
     list[str], typer.Option("--data", help="Parquet, CSV, libsvm, libffm or TFRecord: a file, a folder or a glob.")
 ]
 ModelFile = Annotated[Path, typer.Option(help="model.keras, or the folder that train wrote.")]
+Histories = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--history",
+        help="What rows hold of what their user did before: user_id,timestamp:movie_id,last=20, with rating=rating>=4 "
+        "(liked values apart, and their share) and name=seen behind it if you like; repeatable.",
+    ),
+]
+Earlier = Annotated[
+    list[str] | None, typer.Option("--earlier", help="Rows of before that histories see, and nothing else does.")
+]
 Format = Annotated[str | None, typer.Option(help="The files' format, where their suffix does not tell.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Trust = Annotated[
@@ -55,6 +69,9 @@ class Rows:
         weight: Column of example weights.
         task: binary (if not given) or regression.
         format: The files' format, where their suffix does not tell.
+        histories: What rows hold of what their user did before: user_id,timestamp:movie_id,last=20, with
+            rating=rating>=4 (liked values apart, and their share) and name=seen behind it if you like; repeatable.
+        earlier: Rows of before that --history sees, and nothing else does.
         cache: Folder for encoded rows: the next run on the same files starts from them.
     """
 
@@ -71,9 +88,12 @@ class Rows:
     weight: str | None = None
     task: str | None = None
     format: str | None = None
+    histories: list[str] = field(default_factory=list)
+    earlier: list[str] = field(default_factory=list)
     cache: Path | None = None
 
     def __post_init__(self) -> None:
+        checked_histories(self.histories)
         if self.task not in (None, *get_args(Task)):
             raise ValueError(f"--task is binary or regression; received {self.task!r}.")
         if self.valid and self.split is not None:
@@ -109,6 +129,18 @@ class Rows:
         """Returns the rules by which features are inferred, as far as options say any."""
         return inference_rules(self.columns, self.category, self.number, self.min_count)
 
+    def remembering(self, histories: Sequence[str]) -> "Rows":
+        """Returns the rows with the histories of a run or a search, where no option says any and the data lacks them.
+
+        Args:
+            histories: The histories, as a person writes them.
+        """
+        if self.histories or not histories:
+            return self
+        there = set(column_names(find_files(self.data, format=self.format), format=self.format) or ())
+        lacking = [text for text in histories if not there.issuperset(History.parse(text).names)]
+        return replace(self, histories=lacking)
+
     def check_columns(
         self,
         target: Target,
@@ -132,7 +164,10 @@ class Rows:
             FileNotFoundError: There are no such files.
         """
         target_columns = named_columns(target, groups)
-        read = [(None, column) for column in (self.columns or () if features is None else features.columns)]
+        histories = checked_histories(self.histories, stream=stream, earlier=self.earlier or None)
+        made = {name for rule in histories for name in rule.names}
+        named = self.columns or () if features is None else features.columns
+        read = [(None, column) for column in named if column not in made]
         kinds = [("--category", column) for column in self.category or ()]
         kinds += [("--number", column) for column in self.number or ()]
         cut = [("--split", column) for column in (() if self.valid else split.columns)]
@@ -140,6 +175,11 @@ class Rows:
         for files in (self.valid, self.test):
             if files:
                 check_columns(files, [*target_columns, *read], format=self.format)
+        for files in (self.data, self.valid, self.test) if histories else ():
+            check_histories(files, histories, format=self.format)
+        if self.earlier:
+            needed = [("--history", column) for rule in histories for column in rule.columns]
+            check_columns(self.earlier, needed, format=self.format)
 
     def prepare(
         self,
@@ -169,6 +209,8 @@ class Rows:
             test=self.test or None,
             stream=stream,
             features=features,
+            histories=self.histories,
+            earlier=self.earlier or None,
             format=self.format,
             cache=self.cache,
             keep=keep,
@@ -200,6 +242,23 @@ def check_columns(data: Sequence[str], named: Iterable[tuple[str | None, str]], 
     for option, column in wanted:
         if there is not None and column not in present:
             raise missing_column(column, there, reader=option)
+
+
+def check_histories(data: Sequence[str], histories: Iterable[History], *, format: str | None = None) -> None:
+    """Checks that files have what histories read, and nothing that they make, where their format says it.
+
+    Args:
+        data: The files; none are in order.
+        histories: The histories.
+        format: The files' format, where their suffix does not tell.
+
+    Raises:
+        ValueError: A column is not there, or is already.
+        FileNotFoundError: There are no such files.
+    """
+    names = column_names(find_files(data, format=format), format=format) if data else None
+    for rule in histories if names is not None else ():
+        check_columns_of_history(names or (), rule)
 
 
 def inference_rules(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nfm_tfrs.cli.growing import Base, GrowthOptions
 from nfm_tfrs.cli.options import Rows, check_arguments
 from nfm_tfrs.cli.recipe_options import RecipeOptions
+from nfm_tfrs.data.history_rule import History
 from nfm_tfrs.data.readers.table import find_files
 from nfm_tfrs.data.split import Split
 from nfm_tfrs.features.spec import FeatureSpec
@@ -110,6 +111,7 @@ def planned(
     if base is None:
         best = recipe.best()
         told = recipe.recipe(best.recipe, rows.task)
+        rows = rows.remembering(best.histories)
     else:
         rows, groups, best = base.rows(rows, growing), groups or base.record.groups, base.best()
         told = recipe.going_on(best.recipe, base.path)
@@ -128,6 +130,7 @@ def planned(
             data=tuple(rows.data),
             valid=tuple(rows.valid),
             test=tuple(rows.test),
+            earlier=tuple(rows.earlier),
             format=rows.format,
             stream=stream,
             state=_state(rows, stream),
@@ -136,6 +139,7 @@ def planned(
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         command=as_command(["nfm-tfrs", *sys.argv[1:]]),
         base=None if base is None else str(base.path),
+        histories=tuple(str(History.parse(text)) for text in rows.histories),
         growth={} if base is None else {**growing.to_json(rows), "checksum": base.checksum},
         rules={**rows.rules(), "features": None if given is None else _hash(given)},
     )
@@ -145,7 +149,7 @@ def planned(
 def _state(rows: Rows, stream: bool) -> dict[str, str]:
     """What is in the files, by what a person named; of streamed ones, which may be of any size, when they changed."""
     found = {}
-    for part in (rows.data, rows.valid, rows.test):
+    for part in (rows.data, rows.valid, rows.test, rows.earlier):
         streamed = stream and part is rows.data
         for named in part:
             files = find_files(named, format="parquet" if streamed else rows.format)

@@ -7,10 +7,10 @@ import pyarrow as pa
 import typer
 from pyarrow import csv, parquet
 
+from nfm_tfrs.cli.history_rows import check_rows, read_rows
 from nfm_tfrs.cli.known_rows import warn_of_known_rows
-from nfm_tfrs.cli.options import Data, Format, ModelFile, Overwrite, Trust, check_columns
+from nfm_tfrs.cli.options import Data, Earlier, Format, ModelFile, Overwrite, Trust
 from nfm_tfrs.cli.terminal import console, print_rates
-from nfm_tfrs.data.readers.table import read_table
 from nfm_tfrs.runs.claim import claimed
 from nfm_tfrs.runs.folder import open_run, read_run
 
@@ -19,6 +19,7 @@ def predict(
     model: ModelFile,
     data: Data,
     out: Annotated[Path, typer.Option(help="New .parquet or .csv file: the rows with a column `prediction`.")],
+    earlier: Earlier = None,
     format: Format = None,
     trust: Trust = False,
     overwrite: Overwrite = False,
@@ -28,9 +29,9 @@ def predict(
         raise ValueError(f"--out ends in .parquet or .csv; received {out}.")
     with claimed(out, overwrite=overwrite, folder=False) as file:
         run, features = read_run(model)
-        check_columns(data, [(None, column) for column in (features.columns if features else ())], format=format)
+        check_rows(data, [], run, features, earlier=earlier, format=format)
         opened, _ = open_run(model, trust=trust)
-        table = read_table(data, format=format, types=opened.features.column_types)
+        table = read_rows(data, run, opened.features, earlier=earlier, format=format)
         if "prediction" in table.schema.names:
             raise ValueError("The data has a column 'prediction' already. Rename it.")
         from nfm_tfrs.data.parts import encode_part

@@ -11,7 +11,13 @@ from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
 
 import typer
 
-_NAMES = {"trials": "--max-trials", "precisions": "--precision", "fixed": "--set", "from_run": "--from"}
+_NAMES = {
+    "trials": "--max-trials",
+    "precisions": "--precision",
+    "fixed": "--set",
+    "from_run": "--from",
+    "histories": "--history",
+}
 _JSON_WORDS = {"true": "True", "false": "False", "null": "None"}  # what --set takes beside Python's own
 _ARGUMENT = re.compile(r"^ {4}(\w+): (.+?)(?=^ {4}\w+: |\Z)", re.MULTILINE | re.DOTALL)
 

@@ -38,7 +38,7 @@ def read_labels(table: pa.Table | pa.RecordBatch, target: Target, *, first_row: 
         >>> read_labels(pa.table({"rating": [3.5, 4.0]}), Target.parse("rating>=4"))
         array([0., 1.], dtype=float32)
     """
-    labels = _values(table, target.label, first_row)
+    labels = label_values(table, target.label, first_row)
     target.check_labels(labels)
     return labels
 
@@ -53,7 +53,7 @@ def label_summary(table: pa.Table, target: Target) -> str:
     Raises:
         ValueError: See `read_labels`, but for labels that are neither 0 nor 1.
     """
-    labels = _values(table, target.label, 0)
+    labels = label_values(table, target.label, 0)
     if np.isin(labels, (0, 1)).all():
         return f"label {target.label}: {labels.mean():.2%} of {len(labels):,} rows are 1"
     wide: np.ndarray = labels.astype(np.float64)
@@ -85,7 +85,17 @@ def read_weights(table: pa.Table | pa.RecordBatch, target: Target, *, first_row:
     return weights.astype(np.float32)
 
 
-def _values(table: pa.Table | pa.RecordBatch, label: Label, first_row: int) -> np.ndarray:
+def label_values(table: pa.Table | pa.RecordBatch, label: Label, first_row: int) -> np.ndarray:
+    """Returns what a label makes of each row, `[n]` float32; a comparison gives 0 and 1.
+
+    Args:
+        table: The data.
+        label: The column, and what it is compared with.
+        first_row: Where the table begins in its file, for the row numbers in messages; they count from 0.
+
+    Raises:
+        ValueError: The column is missing, holds null, NaN or an infinity, or is of a type that the label cannot take.
+    """
     if label.column not in table.schema.names:
         raise missing_column(label.column, table.schema.names)
     array = _decoded(label.column, table.column(label.column))

@@ -80,6 +80,7 @@ class Prepared:
         target: What is predicted; None where the parts have no labels.
         split: How the rows were divided, as a person writes it; None where nobody said it.
         streamed: The Parquet files of the training rows where they are too many for memory.
+        histories: The histories that were made of the rows, as a person writes them.
     """
 
     encoder: FeatureEncoder
@@ -88,6 +89,7 @@ class Prepared:
     target: Target | None = None
     split: str | None = None
     streamed: tuple[Path, ...] = ()
+    histories: tuple[str, ...] = ()
 
     @property
     def features(self) -> FeatureSpec:

@@ -8,6 +8,8 @@ from typing import Any
 import pyarrow as pa
 
 from nfm_tfrs.data.cache import cached
+from nfm_tfrs.data.history_parts import EARLIER, checked_histories, made_in_turn, rules_with_histories
+from nfm_tfrs.data.history_rule import History
 from nfm_tfrs.data.parts import EncodedPart, Prepared, encode_tables
 from nfm_tfrs.data.pipeline.windows import Paths, encode_windows
 from nfm_tfrs.data.readers.table import find_files, iterate_batches, read_table
@@ -69,6 +71,8 @@ def prepare_files(
     test: Paths | None = None,
     stream: bool = False,
     features: FeatureSpec | None = None,
+    histories: Sequence[History | str] = (),
+    earlier: Paths | None = None,
     format: str | None = None,
     cache: str | Path | None = None,
     keep: Sequence[str] = (),
@@ -86,6 +90,11 @@ def prepare_files(
         stream: With `valid`: whether the training rows, Parquet, are too many for memory. They are then among the
             parts only where there is a cache, in the order of the files, for `nfm_tfrs.data.stream` to take.
         features: The features; inferred from the training rows if not given.
+        histories: What rows are to hold of what their user did before, or the texts of it; see
+            `nfm_tfrs.data.History`. They are made before the split, of all rows of `data`. Rows of `valid` see those of
+            `data` too, and rows of `test` both, where these are earlier. Times and ratings that histories read are no
+            features unless the rules name them.
+        earlier: Files of rows of before, which histories see and nothing else does.
         format: The files' format, where their suffix does not tell.
         cache: A folder that keeps the encoded parts; see `nfm_tfrs.data.cache.cached`.
         keep: The columns of the raw tables that a cache keeps.
@@ -94,7 +103,8 @@ def prepare_files(
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: `stream` or `test` without `valid`; see also `nfm_tfrs.data.prepare`, `read_table` and `cached`.
+        ValueError: `stream` or `test` without `valid`, histories of streamed rows, or `earlier` without histories; see
+            also `nfm_tfrs.data.prepare`, `read_table` and `cached`.
 
     Example:
         >>> from pyarrow import csv
@@ -106,7 +116,8 @@ def prepare_files(
     if valid is None and (stream or test is not None):
         raise ValueError("stream and test need the rows to choose on in files of their own. Give valid=.")
     target, split = Target.of(target), Split.of(split or "random", seed)
-    given = {"data": data, "valid": valid, "test": test}
+    made = checked_histories(histories, stream=stream, earlier=earlier, split=split if valid is None else None)
+    given = {EARLIER: earlier, "data": data, "valid": valid, "test": test}
     # Found once, so that the files whose state a cache keeps are those that are read.
     files = {
         role: find_files(paths, format="parquet" if stream and role == "data" else format)
@@ -117,19 +128,20 @@ def prepare_files(
     def read(role: str) -> pa.Table:
         kinds = rules.get("kinds") or {}
         numbers = {name: kind for name, kind in kinds.items() if kind == "number"}
-        return read_table(files[role], format=format, types=features.column_types if features else numbers)
+        columns = [column for rule in made for column in rule.columns] if role == EARLIER else None
+        return read_table(files[role], columns, format=format, types=features.column_types if features else numbers)
 
     def prepared() -> Prepared:
+        tables = {role: read(role) for role in files if not (stream and role == "data")}
+        tables, told = made_in_turn(tables, made), rules_with_histories(rules, made)
         if valid is None:
-            return prepare(read("data"), target, split, features=features, **rules)
-        tables = {role: read(role) for role in files if role != "data"}
-        if not stream:
-            tables["train"] = read("data")
+            return prepare(tables["data"], target, split, features=features, **told)
+        train = None if stream else tables.pop("data")
         spec = features
         if spec is None:
-            batches = iterate_batches(files["data"], format="parquet") if stream else tables["train"].to_batches()
-            spec = FeatureSpec.from_batches(batches, **_rules_beside(target, **rules))
-        return encode_tables(tables, FeatureEncoder(spec), target)
+            batches = iterate_batches(files["data"], format="parquet") if train is None else train.to_batches()
+            spec = FeatureSpec.from_batches(batches, **_rules_beside(target, **told))
+        return encode_tables(tables | ({} if train is None else {"train": train}), FeatureEncoder(spec), target)
 
     def windows(parts: Prepared) -> Iterator[EncodedPart]:
         return encode_windows(files["data"], parts.features, target, parts.encoder.encode_arrays)
@@ -143,11 +155,12 @@ def prepare_files(
             "stream": stream,
             "features": features.to_dict() if features else rules,
             "split": asdict(split) if valid is None else None,
+            **({"histories": list(map(str, made))} if made else {}),
         }
         found = cached(cache, files, settings, prepared, windows=windows if stream else None, keep=keep)
     streamed = tuple(files.get("data", ())) if stream else ()
     split_by = str(split) if valid is None else "files of their own"
-    return replace(found, target=target, split=split_by, streamed=streamed)
+    return replace(found, target=target, split=split_by, streamed=streamed, histories=tuple(map(str, made)))
 
 
 def _rules_beside(target: Target, split_columns: Sequence[str] = (), **rules: Any) -> dict[str, Any]:

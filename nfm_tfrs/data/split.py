@@ -6,11 +6,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyarrow import types
 
-from nfm_tfrs.arguments import missing_column
-from nfm_tfrs.features.check import one_a_row
+from nfm_tfrs.data.order import complete_column, times
 
 FRACTIONS = (0.8, 0.1, 0.1)
 Kind = Literal["random", "time", "user-time"]
@@ -83,10 +81,10 @@ class Split:
             return self._cut(position, np.full(table.num_rows, table.num_rows))
         groups = np.zeros(table.num_rows, np.int64)
         if self.kind == "user-time":
-            users = _complete(table, self.columns[0])
+            users = complete_column(table, self.columns[0], "the split")
             users = users if types.is_dictionary(users.type) else users.dictionary_encode()
             groups = users.unify_dictionaries().combine_chunks().indices.to_numpy() if table.num_rows else groups
-        order = np.lexsort((_times(table, self.columns[-1]), groups))  # stable: ties keep file order
+        order = np.lexsort((times(table, self.columns[-1], "the split"), groups))  # stable: ties keep file order
         counts = np.bincount(groups)
         starts = np.cumsum(counts) - counts
         position = np.empty(table.num_rows, np.int64)
@@ -135,27 +133,3 @@ def _fractions(text: str) -> tuple[float, float, float]:
             f"The fractions of a split are three numbers of sum 1, such as 0.8,0.1,0.1; received {text!r}."
         )
     return fractions[0], fractions[1], fractions[2]
-
-
-def _complete(table: pa.Table, name: str) -> pa.ChunkedArray:
-    if name not in table.schema.names:
-        raise missing_column(name, table.schema.names)
-    column = one_a_row(table.column(name))
-    unknown = np.asarray(pc.is_null(column, nan_is_null=types.is_floating(column.type)))
-    if unknown.any():
-        raise ValueError(
-            f"Column {name!r}, which the split reads, has no value in {unknown.sum()} of {len(unknown)} rows, "
-            f"the first in row {int(np.argmax(unknown))}. Drop these rows, or fill them."
-        )
-    return column
-
-
-def _times(table: pa.Table, name: str) -> np.ndarray:
-    column = _complete(table, name)
-    if types.is_time(column.type):  # of which Arrow makes Python's objects, which know no hour 24
-        column = column.cast(pa.int32() if types.is_time32(column.type) else pa.int64())
-    if types.is_temporal(column.type) or types.is_integer(column.type) or types.is_floating(column.type):
-        return column.to_numpy()
-    raise ValueError(
-        f"Column {name!r}, the time of the split, is {column.type}. Give numbers, dates or times, which have an order."
-    )

@@ -7,6 +7,7 @@ import numpy as np
 INT_MISSING = -1
 UINT64_MISSING = 2**64 - 1  # what -1 becomes in unsigned integers of 64 bits
 WEIGHTS_OF = b"weights_of"  # metadata of an Arrow field: the bag column whose weights a column holds
+HISTORY_OF = b"history_of"  # metadata of an Arrow field: the column whose earlier values a column of lists holds
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,6 +24,7 @@ Kind = Literal["category", "number", "bag"]
 _ID = re.compile(r"(?i:id|uid|.*_id|.*_key)|.*[a-z0-9]I[dD]")  # names of columns that are ids
 _MARK = 1e30  # nothing that is measured is this large: such a number stands for a missing one
 _MOST_MARKS = 8
+_CATEGORIES = ("vocabulary", "vocabulary_size", "num_hash_buckets", "dtype", "free_ids")  # what a shared table shares
 
 
 class ColumnCounts:
@@ -191,6 +192,22 @@ class ColumnCounts:
             return MultiCategoricalFeature(self.field.name, weights=weights, **how)
         return CategoricalFeature(self.field.name, **how)
 
+    def history(self, of: CategoricalFeature) -> MultiCategoricalFeature:
+        """Returns the feature of a column that holds earlier values of another one: a bag that shares its rows.
+
+        Args:
+            of: The other column's feature.
+        """
+        values, counts = self._counted()
+        kept = np.asarray(pc.invert(means_missing(values)).fill_null(False))
+        values, counts = values.filter(pa.array(kept)), counts.filter(pa.array(kept))
+        self.present = self.known = pc.sum(counts).as_py() or 0
+        if of.vocabulary is not None:
+            known = pc.is_in(values, value_set=pa.array(of.known_values, values.type))
+            self.known = pc.sum(counts.filter(known)).as_py() or 0
+        same = {name: getattr(of, name) for name in _CATEGORIES}
+        return MultiCategoricalFeature(self.field.name, embedding_name=of.table, target=of.name, **same)
+
     def rates(self, feature: Feature) -> Rates:
         """Returns how many values of these rows are missing, and how many unknown to the feature that they make."""
         if isinstance(feature, NumericFeature):
@@ -199,7 +216,7 @@ class ColumnCounts:
         unknown = self.present - self.known
         if isinstance(feature, MultiCategoricalFeature):
             empty = self.empty if self.is_list else self.rows - self.present
-            return Rates(feature.name, self.present, empty / self.rows, unknown / self.present)
+            return Rates(feature.name, self.present, empty / self.rows, unknown / max(self.present, 1))
         return Rates(feature.name, self.rows, 1 - self.present / self.rows, unknown / self.rows)
 
     def _numeric(self) -> Feature | str:

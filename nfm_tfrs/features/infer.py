@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nfm_tfrs import arguments
-from nfm_tfrs.features.bag import WEIGHTS_OF
+from nfm_tfrs.features.bag import HISTORY_OF, WEIGHTS_OF
 from nfm_tfrs.features.check import checked_arrays
 from nfm_tfrs.features.column import ColumnCounts, Kind
-from nfm_tfrs.features.feature import Feature, NumericFeature
+from nfm_tfrs.features.feature import CategoricalFeature, Feature, NumericFeature
 from nfm_tfrs.features.frames import as_table
 from nfm_tfrs.features.joined import warn_of_joined_values
 from nfm_tfrs.features.rates import Rates
@@ -100,9 +100,10 @@ def infer_features(
     Strings, integers and booleans are categories (an integer column whose values are mostly unique is a number, with a
     warning, unless its name says that it holds ids: `id`, `uid`, `user_id`, `userId`, `item_key`), floats are
     standardised numbers (logged when non-negative and skewed; categories where they are whole and the name says ids,
-    which pandas stores so where one is missing), lists are mean-pooled bags. A column that cannot be used
-    is left out with a warning. Numbers of 10³⁰ or more, such as the largest float32, are missing ones, with a warning
-    too, unless the column has more than 8 different ones.
+    which pandas stores so where one is missing), lists are mean-pooled bags; those that `nfm_tfrs.data.histories` makes
+    share the rows of their column, whose values alone make the vocabulary. A column that cannot be used is left out
+    with a warning. Numbers of 10³⁰ or more, such as the largest float32, are missing ones, with a warning too, unless
+    the column has more than 8 different ones.
 
     Args:
         source: What `nfm_tfrs.data.read_table` takes (files of any format, a DataFrame, a dict of columns, a list of
@@ -200,7 +201,7 @@ def _features(batches: Iterable[pa.RecordBatch], rules: Inference) -> list[tuple
     for batch in batches:
         if schema is None:
             schema = batch.schema
-            columns = {field.name: ColumnCounts(field, kinds.get(field.name)) for field in _chosen(schema, rules)}
+            columns = _columns(_chosen(schema, rules), kinds)
         positions = {name: position for position, name in enumerate(batch.schema.names)}
         for name, column in columns.items():
             column.update(batch.column(positions[name]))
@@ -217,12 +218,15 @@ def _features(batches: Iterable[pa.RecordBatch], rules: Inference) -> list[tuple
         if (bag := _weights_of(column.field)) in columns and name not in kinds
     }
     features: list[tuple[Feature, Rates]] = []
+    made: dict[str, Feature | str] = {}
+    # Histories last: each shares the rows of the column that it is of.
+    for name in sorted(columns, key=lambda name: _history_of(columns[name].field) is not None):
+        if name not in weights.values():
+            made[name] = _feature(columns[name], rules, weights.get(name), made)
     for name, column in columns.items():
-        if name in weights.values():
+        feature = made.get(name)
+        if feature is None:
             continue
-        feature = column.feature(
-            min_count=rules.min_count, max_vocabulary=rules.max_vocabulary, weights=weights.get(name)
-        )
         if isinstance(feature, str):
             warnings.warn(f"Column {name!r} is left out: {feature}.", stacklevel=2)
             continue
@@ -246,6 +250,31 @@ def _features(batches: Iterable[pa.RecordBatch], rules: Inference) -> list[tuple
     if not features:
         raise ValueError(f"None of the columns {', '.join(columns)} can be used. Give others, or features=.")
     return features
+
+
+def _columns(fields: Iterable[pa.Field], kinds: Mapping[str, Kind]) -> dict[str, ColumnCounts]:
+    """What counts the values of each column; the ids of a history may be floats, as those of its column may."""
+    columns = {field.name: ColumnCounts(field, kinds.get(field.name)) for field in fields}
+    for name, column in columns.items():
+        of = columns.get(_history_of(column.field) or "")
+        if of is not None and (of.is_id or of.kind == "category") and pa.types.is_floating(column.type):
+            columns[name] = ColumnCounts(column.field, "bag")
+    return columns
+
+
+def _feature(
+    column: ColumnCounts, rules: Inference, weights: str | None, made: Mapping[str, Feature | str]
+) -> Feature | str:
+    """The feature of a column, or why it has none; a history is the bag of a category that is a feature too."""
+    of = made.get(_history_of(column.field) or "")
+    if isinstance(of, CategoricalFeature) and column.is_bag and weights is None:
+        return column.history(of)
+    return column.feature(min_count=rules.min_count, max_vocabulary=rules.max_vocabulary, weights=weights)
+
+
+def _history_of(field: pa.Field) -> str | None:
+    """The column whose earlier values a column of lists holds; None for any other."""
+    return (field.metadata or {}).get(HISTORY_OF, b"").decode() or None
 
 
 def _parquet_batches(paths: Sequence[Path], rules: Inference) -> Iterator[pa.RecordBatch]:

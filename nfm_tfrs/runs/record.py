@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nfm_tfrs.configuration import Configuration
+from nfm_tfrs.data.history_rule import read_histories
 from nfm_tfrs.evidence import Winner
 from nfm_tfrs.target import Target
 from nfm_tfrs.written import FORMAT, check_format, read, read_file, read_texts, reason
@@ -25,6 +26,7 @@ class Source:
         data: The files that were trained on, or split.
         valid: Files of the rows that were chosen on; none where `data` was split.
         test: Files of the rows that were judged on.
+        earlier: Files of rows of before, which histories saw.
         format: The files' format, where their suffix does not tell.
         stream: Whether the rows trained on were read batch by batch.
         fingerprint: Hash of the rows trained and chosen on; None where they were streamed.
@@ -35,18 +37,20 @@ class Source:
     data: tuple[str, ...]
     valid: tuple[str, ...] = ()
     test: tuple[str, ...] = ()
+    earlier: tuple[str, ...] = ()
     format: str | None = None
     stream: bool = False
     fingerprint: str | None = None
     state: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for part in ("data", "valid", "test"):
+        for part in ("data", "valid", "test", "earlier"):
             object.__setattr__(self, part, tuple(map(without_credentials, getattr(self, part))))
 
     def to_json(self) -> dict[str, Any]:
         """Returns this as plain JSON types."""
         files = {"paths": list(self.data), "valid": list(self.valid), "test": list(self.test)}
+        files |= {"earlier": list(self.earlier)} if self.earlier else {}
         how = {"format": self.format, "stream": self.stream}
         return {**files, **how, "fingerprint": self.fingerprint, "state": dict(self.state)}
 
@@ -62,6 +66,7 @@ class Source:
             data=read_texts(written, "paths"),
             valid=read_texts(written, "valid", ()),
             test=read_texts(written, "test", ()),
+            earlier=read_texts(written, "earlier", ()),
             format=read(written, "format", str | None, None),
             stream=read(written, "stream", bool, False),
             fingerprint=read(written, "fingerprint", str | None, None),
@@ -91,6 +96,7 @@ class RunRecord:
         resumed: At which training steps it went on from a checkpoint, counted from the first pass on.
         base: The folder of the run whose model went on; None where the training began with a new one.
         growth: How vocabularies grew where a model went on, plain JSON types by name.
+        histories: What rows hold of what their user did before, as a person writes it.
         rules: By which rules the features were inferred, or their hash where they were given, plain JSON types by name.
     """
 
@@ -111,6 +117,7 @@ class RunRecord:
     resumed: tuple[int, ...] = ()
     base: str | None = None
     growth: Mapping[str, Any] = field(default_factory=dict)
+    histories: tuple[str, ...] = ()
     rules: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -134,6 +141,7 @@ class RunRecord:
             "from": self.base,
             "growth": dict(self.growth),
             "rules": dict(self.rules),
+            "histories": list(self.histories),
         }
 
     @property
@@ -177,6 +185,7 @@ class RunRecord:
                 resumed=tuple(read(written, "resumed", list, [])),
                 base=read(written, "from", str | None, None),
                 growth=read(written, "growth", Mapping, {}),
+                histories=read_histories(written),
                 rules=read(written, "rules", Mapping, {}),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:

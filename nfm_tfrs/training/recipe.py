@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from nfm_tfrs import arguments
 from nfm_tfrs.configuration import OPTIMIZERS, ROW_WISE, Configuration, RateSchedule
+from nfm_tfrs.data.history_rule import read_histories
 from nfm_tfrs.evidence import Winner
 from nfm_tfrs.features.feature import feature_to_dict
 from nfm_tfrs.features.spec import FeatureSpec
@@ -321,19 +322,22 @@ class Best:
         winner: How the search's model was made; None in files of version 0.1.0.
         slices: Slices of a whole training of the search.
         fingerprint: Hash of the rows that it trained and chose on.
+        histories: What rows hold of what their user did before, as a person writes it.
     """
 
     recipe: Recipe
     winner: Winner | None = None
     slices: int | None = None
     fingerprint: str | None = None
+    histories: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Returns this as plain JSON types; `get_model(best["model"], **best["config"])` makes the model again."""
         recipe = self.recipe
         made = {} if self.winner is None else {**self.winner.to_json(), "of": self.slices, "data": self.fingerprint}
+        told = {"histories": list(self.histories)} if self.histories else {}
         # The config last: its features are long.
-        return {"model": recipe.model, "training": recipe.training, "winner": made, "config": recipe.arguments}
+        return {"model": recipe.model, "training": recipe.training, "winner": made, **told, "config": recipe.arguments}
 
     @classmethod
     def of_run(cls, record: RunRecord, features: FeatureSpec) -> "Best":
@@ -353,6 +357,7 @@ class Best:
             winner=record.winner,
             slices=record.slices,
             fingerprint=None if record.source is None else record.source.fingerprint,
+            histories=record.histories,
         )
 
     @classmethod
@@ -379,6 +384,7 @@ class Best:
                 winner=Winner.from_json(made) if made else None,
                 slices=read(made, "of", int | None, None),
                 fingerprint=read(made, "data", str | None, None),
+                histories=read_histories(written),
             )
             _ = best.recipe.features  # read once here, while the file's name is known
             return best

@@ -92,6 +92,8 @@ def rows_of_run(record: RunRecord, features: FeatureSpec) -> Prepared:
         valid=list(source.valid) or None,
         stream=source.stream,
         features=features,
+        histories=record.histories,
+        earlier=list(source.earlier) or None,
         format=source.format,
     )
     if "train" in data.encoded and source.fingerprint is not None:

@@ -143,8 +143,7 @@ def conclude(
             model, winner = _refitted(tuner, kept[0])
         except Diverged as error:
             warnings.warn(f"The model is not trained on all rows: {error}", stacklevel=3)
-    test = data.encoded.get("test")
-    test = test if test is not None and len(test) else None
+    test = data.encoded.get("test") or None  # none of no rows
     evidence = Evidence(
         objective=goal,
         seed=tuner.seed,
@@ -169,7 +168,8 @@ def conclude(
     )
     config = {**kept[0].candidate.config, "features": tuner.space.features.to_dict()}  # last: it is long
     recipe = Recipe.of(replace(kept[0].candidate, config=config, passes=tuner.train.passes))
-    return Found(model, Best(recipe=recipe, winner=winner, slices=tuner.train.count, fingerprint=rows), evidence)
+    best = Best(recipe=recipe, winner=winner, slices=tuner.train.count, fingerprint=rows, histories=data.histories)
+    return Found(model, best, evidence)
 
 
 def train_again(best: Best, data: Prepared, callbacks: Sequence[Any] = ()) -> Trained:
