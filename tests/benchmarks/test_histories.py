@@ -2,7 +2,6 @@
 
 import numpy as np
 import pyarrow.parquet as pq
-import pytest
 from quality import histories
 from scipy.stats import ttest_rel
 
@@ -42,12 +41,19 @@ def test_gains_are_of_one_seed_each_and_a_study_goes_on_where_it_stopped():
     assert found["summary"]["defaults"]["gain"] == {}
 
 
-@pytest.mark.slow
-def test_a_quick_run_shows_each_way_and_writes_nothing(tmp_path, capsys):
+def test_each_way_trains_on_its_columns_and_a_quick_run_writes_nothing(tmp_path, capsys, monkeypatch):
     write_ratings(tmp_path / "ratings.parquet")
     before = histories.RESULTS.exists() and histories.RESULTS.read_bytes()
+    told = []
+
+    def trained(data, optimizer, seed, epochs, *, test, **arguments):
+        told.append((data.features.names, seed, arguments))
+        return {"valid_auc": len(data.features) / 10 + seed / 100, "valid_log_loss": 0.5 + seed / 10}
+
+    monkeypatch.setattr(histories, "trained", trained)
     histories.main([str(tmp_path / "ratings.parquet"), "--quick"])
-    shown = capsys.readouterr().out
-    for way in histories.ways():
-        assert shown.count(f"  {way} ") >= 4
+    of_way = [(histories.WAYS[way], histories.ARGUMENTS.get(way, {})) for way in histories.ways()]
+    expected = [({*names}, seed, arguments) for seed in (1, 2) for names, arguments in of_way]
+    assert [({*names}, seed, arguments) for names, seed, arguments in told] == expected * 2  # known and new users
+    assert "counts                           valid_auc       +0.2000" in capsys.readouterr().out
     assert (histories.RESULTS.exists() and histories.RESULTS.read_bytes()) == before

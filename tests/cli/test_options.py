@@ -43,6 +43,8 @@ SLIPS = [
     ([*TRAIN, "--category", "film", "--number", "film"], "--category and --number both name film."),
     ([*TRAIN, "--split", "never"], "received 'never'"),
     ([*TRAIN, "--split", "time:day"], "There is no column 'day', which --split reads."),
+    ([*TRAIN, "--history", "user_id:film"], "A history is user_id,timestamp:movie_id,last=20"),
+    ([*TRAIN, "--history", "person,timestamp:film"], f"{PERSON}, which a history reads."),
     ([*TRAIN, "--features", "person.json"], f"{PERSON}. The data has 'user_id'"),
     ([*TRAIN, "--features", "broken.json"], "broken.json: A feature spec is JSON"),
     ([*TRAIN, "--features", "none.json"], "none.json"),
@@ -118,6 +120,7 @@ SLIPS = [
     ([*DESCRIBE, "--category", "person"], f"{PERSON}, which --category reads."),
     ([*DESCRIBE, "--features", "person.json", "--number", "price"], "Pass it alone, or edit the file."),
     ([*DESCRIBE, "--out", "ratings.csv"], "ratings.csv exists already."),
+    ([*DESCRIBE, "--history", "person,timestamp:film"], f"{PERSON}, which a history reads."),
     (["quickstart", "--out", "old"], "old exists already."),
     # An output that cannot be written, before rows that cannot be read are.
     ([*TRAIN, "--out", "broken.json/run"], "broken.json/run cannot be written: Not a directory. Choose another --out."),
