@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nfm_tfrs.blocks.base import InteractionBlock as InteractionBlock
     from nfm_tfrs.blocks.bi_interaction import BiInteraction as BiInteraction
     from nfm_tfrs.data.drift import check_drift as check_drift
+    from nfm_tfrs.features.attention import Attention as Attention
     from nfm_tfrs.features.encoder import FeatureEncoder as FeatureEncoder
     from nfm_tfrs.features.feature import CategoricalFeature as CategoricalFeature
     from nfm_tfrs.features.feature import MultiCategoricalFeature as MultiCategoricalFeature
@@ -42,6 +43,7 @@ lazy.show(
         "nfm_tfrs.blocks.base": ("InteractionBlock",),
         "nfm_tfrs.blocks.bi_interaction": ("BiInteraction",),
         "nfm_tfrs.data.drift": ("check_drift",),
+        "nfm_tfrs.features.attention": ("Attention",),
         "nfm_tfrs.features.encoder": ("FeatureEncoder",),
         "nfm_tfrs.features.feature": ("CategoricalFeature", "MultiCategoricalFeature", "NumericFeature"),
         "nfm_tfrs.features.growth": ("Growth",),

@@ -100,21 +100,17 @@ def _normalised(inputs: tf.Tensor, gamma: Any, beta: Any, epsilon: float) -> tup
     """
     # Of several replicas one may be left without rows: its gradients are 0, and `models/stop.py` keeps its averages.
     rows = tf.cast(tf.maximum(tf.shape(inputs)[0], 1), tf.float32)
-    on_gpu = bool(tf.config.get_visible_devices("GPU"))  # whose products round to TF32
-
-    def summed(values: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_sum(values, axis=0) if on_gpu else tf.matmul(tf.ones([1, tf.shape(values)[0]]), values)[0]
 
     @tf.custom_gradient
     def normalised(inputs: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> tuple[tuple[tf.Tensor, ...], Any]:
-        mean = summed(inputs) / rows
+        mean = column_sums(inputs) / rows
         centred = inputs - mean
-        variance = summed(centred * centred) / rows
+        variance = column_sums(centred * centred) / rows
         inverse = tf.math.rsqrt(variance + epsilon)
 
         def gradient(upstream: tf.Tensor, *_: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            of_beta = summed(upstream)
-            of_gamma = summed(upstream * centred) * inverse
+            of_beta = column_sums(upstream)
+            of_gamma = column_sums(upstream * centred) * inverse
             scale = gamma * inverse
             of_inputs = upstream * scale - (centred * (scale * inverse * of_gamma / rows) + scale * of_beta / rows)
             return of_inputs, of_gamma, of_beta
@@ -122,3 +118,10 @@ def _normalised(inputs: tf.Tensor, gamma: Any, beta: Any, epsilon: float) -> tup
         return (centred * (gamma * inverse) + beta, mean, variance), gradient
 
     return normalised(inputs, tf.convert_to_tensor(gamma), tf.convert_to_tensor(beta))
+
+
+def column_sums(values: tf.Tensor) -> tf.Tensor:
+    """Returns the sum of each column, `[columns]`, of float32 `[rows, columns]`: by a product, where that is exact."""
+    if tf.config.get_visible_devices("GPU"):  # whose products round to TF32
+        return tf.reduce_sum(values, axis=0)
+    return tf.matmul(tf.ones([1, tf.shape(values)[0]]), values)[0]

@@ -26,6 +26,28 @@ class PaddedBag(NamedTuple):
     weights: tf.Tensor | None
 
 
+class History(NamedTuple):
+    """The rows of a bag that are to be weighed against a target.
+
+    Attributes:
+        rows: float32 `[batch, None, width]`, ragged, or padded to `[batch, length, width]`.
+        there: Which of padded rows there are, bool `[batch, length]`; None of ragged ones.
+        weights: The values' own weights, float32 `[values]` or `[batch, length]`; None where all values count alike.
+    """
+
+    rows: Any
+    there: tf.Tensor | None
+    weights: tf.Tensor | None
+
+    def sized(self, batch: tf.Tensor) -> "History":
+        """Returns this one ragged row, once for each of so many rows."""
+        count = tf.cast(batch, tf.int64)
+        lengths = tf.repeat(self.rows.row_lengths(), count)
+        values = tf.tile(self.rows.values, [count, 1])
+        rows = tf.RaggedTensor.from_row_lengths(values, lengths, validate=False)
+        return History(rows, None, None if self.weights is None else tf.tile(self.weights, [count]))
+
+
 class Fields(NamedTuple):
     """What was looked up for some features, not yet side by side.
 
@@ -34,11 +56,13 @@ class Fields(NamedTuple):
         numbers: Fields of numbers, float32 `[batch, features, width]`; None where numbers are no fields.
         bags: By the bag's name its fields, float32 `[batch, positions, width]`, and which of them are there, bool
             `[batch, positions]`.
+        histories: By the bag's name what attends to a feature that is none of these.
     """
 
     single: tf.Tensor | None
     numbers: tf.Tensor | None
     bags: dict[str, tuple[tf.Tensor, tf.Tensor]]
+    histories: dict[str, History]
 
     @property
     def any(self) -> bool:
@@ -53,7 +77,7 @@ class Fields(NamedTuple):
 
         bags = {name: (repeated(vectors), repeated(mask)) for name, (vectors, mask) in self.bags.items()}
         single, numbers = (None if part is None else repeated(part) for part in (self.single, self.numbers))
-        return Fields(single, numbers, bags)
+        return Fields(single, numbers, bags, {})
 
 
 def looked_up(embedding: FusedEmbedding, encoded: Mapping[str, Any], features: FeatureSpec, look: Look) -> Fields:
@@ -74,15 +98,45 @@ def looked_up(embedding: FusedEmbedding, encoded: Mapping[str, Any], features: F
         missing = tf.math.is_nan(encoded[NUMBERS])
         present = tf.where(missing, 0.0, encoded[NUMBERS])
         numbers = tf.cast(missing, tf.float32)[:, :, None] * rows[:, 0] + present[:, :, None] * rows[:, 1]
-    bags = {}
+    bags, histories = {}, {}
     for bag in features.bags:
         ids = encoded[bag_key(bag.name)]
-        if isinstance(ids, PaddedBag):
-            bags[bag.name] = _padded_fields(bag, ids, look)
+        padded = isinstance(ids, PaddedBag)
+        weights = encoded[weights_key(bag.name)].values if bag.weights and not padded else None
+        if bag.attends:
+            history = _padded_history(bag, ids, look) if padded else _ragged_history(ids, weights, look)
+            if bag.target in features:
+                bags[bag.name] = _attended(embedding, bag, history, _targets(bag, single, features))
+            else:
+                histories[bag.name] = history
         else:
-            weights = encoded[weights_key(bag.name)].values if bag.weights else None
-            bags[bag.name] = _ragged_fields(bag, ids, weights, look)
-    return Fields(single, numbers, bags)
+            bags[bag.name] = _padded_fields(bag, ids, look) if padded else _ragged_fields(bag, ids, weights, look)
+    return Fields(single, numbers, bags, histories)
+
+
+def across(
+    embedding: FusedEmbedding, user: tuple[FeatureSpec, Fields], each: tuple[FeatureSpec, Fields], batch: tf.Tensor
+) -> tuple[Fields, Fields]:
+    """Returns the fields of a user, who is one row, and those of each candidate, with no bag left that waits for its
+    target: what attends to a feature of the other side differs by candidate, and is a field of theirs.
+
+    Args:
+        embedding: The layer.
+        user: The features of the user, and what was looked up for them.
+        each: The other features, and what was looked up for these.
+        batch: Number of candidates.
+    """
+    bags = dict(each[1].bags)
+    for bag in embedding.features.bags:
+        if bag.name in user[1].histories:
+            history, targets = user[1].histories[bag.name].sized(batch), _targets(bag, each[1].single, each[0])
+        elif bag.name in each[1].histories:
+            history = each[1].histories[bag.name]
+            targets = tf.repeat(_targets(bag, user[1].single, user[0]), batch, axis=0)
+        else:
+            continue
+        bags[bag.name] = _attended(embedding, bag, history, targets)
+    return user[1]._replace(histories={}), each[1]._replace(bags=bags, histories={})
 
 
 def side_by_side(sides: Sequence[tuple[FeatureSpec, Fields]], features: FeatureSpec) -> Fields:
@@ -103,6 +157,7 @@ def side_by_side(sides: Sequence[tuple[FeatureSpec, Fields]], features: FeatureS
         joined("single", [fields.single for fields in found]),
         joined("numbers", [fields.numbers for fields in found]),
         {bag.name: bags[bag.name] for bag in features.bags},
+        {},
     )
 
 
@@ -141,6 +196,40 @@ def added(one: FieldSums, other: FieldSums) -> FieldSums:
     return FieldSums(one.total + other.total, one.squares + other.squares, first_order)
 
 
+def _targets(bag: MultiCategoricalFeature, single: tf.Tensor | None, features: FeatureSpec) -> tf.Tensor:
+    """The row of a bag's target, [batch, width], of the rows of these features, [batch, features, width]."""
+    assert single is not None
+    return single[:, [feature.name for feature in features.single].index(str(bag.target))]
+
+
+def _attended(
+    embedding: FusedEmbedding, bag: MultiCategoricalFeature, history: History, targets: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The field of a bag of attention, [batch, 1, width], and whether it has a value, [batch, 1]."""
+    attention, rows = embedding.attention_of(bag), history.rows
+    if history.there is None:
+        pooled = attention(rows, targets, history.weights, training=False)
+        return pooled[:, None, :], (rows.row_lengths() > 0)[:, None]
+    pooled = attention.padded(rows, targets, history.there, history.weights)
+    return pooled[:, None, :], tf.reduce_any(history.there, axis=1, keepdims=True)
+
+
+def _ragged_history(ids: tf.RaggedTensor, weights: tf.Tensor | None, look: Look) -> History:
+    return History(ids.with_values(look(ids.values)), None, weights)
+
+
+def _padded_history(bag: MultiCategoricalFeature, padded: PaddedBag, look: Look) -> History:
+    there, _ = _there(bag, padded)
+    return History(look(tf.maximum(padded.ids, 0)), there, padded.weights)
+
+
+def _there(bag: MultiCategoricalFeature, padded: PaddedBag) -> tuple[tf.Tensor, tf.Tensor]:
+    """Which values of a padded bag are used, and their place, counted from 1 and of values alone; [batch, length]"""
+    there = padded.ids >= 0
+    place = tf.cumsum(tf.cast(there, tf.int32), axis=1)
+    return there if bag.max_length is None else there & (place <= bag.max_length), place
+
+
 def _ragged_fields(
     bag: MultiCategoricalFeature, ids: tf.RaggedTensor, weights: tf.Tensor | None, look: Look
 ) -> tuple[tf.Tensor, tf.Tensor]:
@@ -156,11 +245,8 @@ def _ragged_fields(
 
 def _padded_fields(bag: MultiCategoricalFeature, padded: PaddedBag, look: Look) -> tuple[tf.Tensor, tf.Tensor]:
     """`_ragged_fields` by plain operations: rows of [batch, length], those of no value counted zero times."""
-    there = padded.ids >= 0
+    there, place = _there(bag, padded)
     rows = look(tf.maximum(padded.ids, 0))  # [batch, length, width]
-    place = tf.cumsum(tf.cast(there, tf.int32), axis=1)  # counted from 1, of values alone
-    if bag.max_length is not None:
-        there = there & (place <= bag.max_length)
     filled = tf.cast(there, tf.float32)
     weights = filled if padded.weights is None else tf.where(there, padded.weights, 0.0)
     if bag.combiner is None:

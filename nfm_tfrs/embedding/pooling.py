@@ -24,12 +24,12 @@ class Rows(NamedTuple):
 
 def pooled_rows(looked_up: Rows, bag: tf.RaggedTensor, weights: tf.Tensor | None, combiner: str) -> tf.Tensor:
     """Bags of rows to one row each, [batch, width]; an empty bag is zero."""
-    row_ids, batch = _row_ids(bag), bag.nrows()
+    sums, batch = row_ids(bag.row_splits, tf.size(bag.values)), bag.nrows()
     if combiner == "max":
         rows = looked_up.each() if weights is None else looked_up.each() * weights[:, None]
-        largest = tf.math.unsorted_segment_max(rows, row_ids, batch)
+        largest = tf.math.unsorted_segment_max(rows, sums, batch)
         return tf.where((bag.row_lengths() > 0)[:, None], largest, 0.0)
-    total = row_sums(looked_up.rows, looked_up.entries(row_ids), tf.cast(batch, tf.int32), weights)
+    total = row_sums(looked_up.rows, looked_up.entries(sums), tf.cast(batch, tf.int32), weights)
     if combiner == "sum":
         return total
     if weights is None:
@@ -37,14 +37,17 @@ def pooled_rows(looked_up: Rows, bag: tf.RaggedTensor, weights: tf.Tensor | None
         divisor = size if combiner == "mean" else tf.sqrt(size)
     else:
         measure = weights if combiner == "mean" else tf.square(weights)
-        divisor = tf.math.unsorted_segment_sum(measure, row_ids, batch)
+        divisor = tf.math.unsorted_segment_sum(measure, sums, batch)
         divisor = divisor if combiner == "mean" else tf.sqrt(divisor)
     return tf.math.divide_no_nan(total, divisor[:, None])
 
 
-def _row_ids(bag: tf.RaggedTensor) -> tf.Tensor:
-    """`bag.value_rowids()`, int64 [values], counted instead of masked: a tenth of its time, a sixth of pooling."""
+def row_ids(row_splits: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    """Returns the row of each of so many values, int64 `[values]`, as a ragged tensor's `value_rowids` does.
+
+    They are counted instead of masked: a tenth of the time, a sixth of pooling.
+    """
     # Of all rows but the first; behind the last value where the last rows are empty.
-    starts = tf.cast(bag.row_splits[1:-1], tf.int64)
-    counts = tf.math.unsorted_segment_sum(tf.ones_like(starts), starts, tf.size(bag.values) + 1)
+    starts = tf.cast(row_splits[1:-1], tf.int64)
+    counts = tf.math.unsorted_segment_sum(tf.ones_like(starts), starts, count + 1)
     return tf.cumsum(counts)[:-1]

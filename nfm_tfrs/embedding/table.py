@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from nfm_tfrs.embedding.attention import TargetAttention
 from nfm_tfrs.embedding.pooling import Rows, pooled_rows
 from nfm_tfrs.embedding.row_sums import row_sums
 from nfm_tfrs.features.feature import MultiCategoricalFeature
@@ -57,6 +58,7 @@ class FusedEmbedding(keras.layers.Layer):
 
     Fields come in this order: single-valued features, numbers, positions of bags that are not pooled, pooled bags;
     each group in the order of the spec. A number x is the field x·v; where it is missing, a vector of its own.
+    A bag of attention has a `TargetAttention` of its own, which is part of the layer.
     Rows of unknown and missing values start at zero, and so do the first-order weights.
 
     Args:
@@ -95,6 +97,24 @@ class FusedEmbedding(keras.layers.Layer):
         self.numbers = numbers
         self.stddev = stddev
         self.l2 = l2
+        attending = [bag for bag in self.features.bags if bag.attends]
+        if attending:  # else the layer is what it was before there was attention
+            self._attending = [bag.name for bag in attending]
+            # Numbered: a column may be called as no layer may.
+            self._attentions = [
+                TargetAttention(
+                    embedding_dim, bag.attention, bag.max_length, dtype=self.dtype_policy, name=f"attention_{number}"
+                )
+                for number, bag in enumerate(attending)
+            ]
+
+    def attention_of(self, bag: MultiCategoricalFeature) -> TargetAttention:
+        """Returns what pools a bag of attention.
+
+        Args:
+            bag: The bag, one of the layer's features.
+        """
+        return self._attentions[self._attending.index(bag.name)]
 
     @property
     def num_fields(self) -> int | None:
@@ -119,9 +139,16 @@ class FusedEmbedding(keras.layers.Layer):
             initializer=self._initial_table,
             experimental_autocast=False,
         )
+        for bag in self.features.bags:
+            if bag.attends:
+                attention = self.attention_of(bag)
+                with tf.name_scope(attention.name):
+                    attention.build(tf.TensorShape([None, None, self.width]))
         super().build(input_shape)
 
-    def call(self, encoded: Mapping[str, Any], distinct: bool = False, sums: bool = False) -> Any:
+    def call(
+        self, encoded: Mapping[str, Any], distinct: bool = False, sums: bool = False, training: bool | None = None
+    ) -> Any:
         """Looks a batch up.
 
         Args:
@@ -129,6 +156,7 @@ class FusedEmbedding(keras.layers.Layer):
             distinct: Whether to read each row once, however often the batch holds it: the table's gradient then has
                 it once too. For training; not done under XLA, which would take other rows.
             sums: Whether to return `FieldSums` instead of `FieldEmbeddings`.
+            training: Whether the batch is one of training, for attention's Dice.
 
         Returns:
             The one or the other.
@@ -148,7 +176,7 @@ class FusedEmbedding(keras.layers.Layer):
             once = looked_up if distinct else self._look_up(encoded, True)[0]
             self.add_loss(self.l2 * self._squared_norm(encoded, once[0].rows))
         single, *bags = looked_up
-        pooled, unpooled, masks = self._bag_fields(encoded, bags)
+        pooled, unpooled, masks = self._bag_fields(encoded, single, bags, training)
         if sums:
             return self._sums(encoded, single, number_rows, unpooled + [vector[:, None, :] for vector in pooled])
         batch = tf.shape(encoded[IDS])[0]
@@ -221,7 +249,7 @@ class FusedEmbedding(keras.layers.Layer):
         return looked_up[:-2], [tf.reshape(rows.each(), [count, self.width]) for rows in looked_up[-2:]]
 
     def _bag_fields(
-        self, encoded: Mapping[str, Any], looked_up: list[Rows]
+        self, encoded: Mapping[str, Any], single: Rows, looked_up: list[Rows], training: bool | None
     ) -> tuple[list[tf.Tensor], list[tf.Tensor], list[tf.Tensor]]:
         """Pooled bags, each [batch, width]; positions of the others, each [batch, positions, width]; masks of both."""
         pooled, unpooled, filled, present = [], [], [], []
@@ -233,10 +261,21 @@ class FusedEmbedding(keras.layers.Layer):
                 filled.append(bag.with_values(tf.ones_like(bag.values, tf.bool)).to_tensor(False, shape=shape))
                 vectors = rows.each() if weights is None else rows.each() * weights[:, None]
                 unpooled.append(bag.with_values(vectors).to_tensor(0.0, shape=[*shape, self.width]))
+                continue
+            present.append((bag.row_lengths() > 0)[:, None])
+            if feature.attends:
+                attention, targets = self.attention_of(feature), self._targets(single, str(feature.target))
+                pooled.append(attention(bag.with_values(rows.each()), targets, weights, training=training))
             else:
-                present.append((bag.row_lengths() > 0)[:, None])
                 pooled.append(pooled_rows(rows, bag, weights, str(feature.combiner)))
         return pooled, unpooled, filled + present
+
+    def _targets(self, single: Rows, name: str) -> tf.Tensor:
+        """The row of a single-valued feature in each example, [batch, width]."""
+        names = [feature.name for feature in self.features.single]
+        if single.positions is None:
+            return tf.reshape(single.rows, [-1, len(names), self.width])[:, names.index(name)]
+        return Rows(single.rows, tf.reshape(single.positions, [-1, len(names)])[:, names.index(name)]).each()
 
     def _sums(
         self, encoded: Mapping[str, Any], single: Rows, number_rows: list[tf.Tensor], others: list[tf.Tensor]

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from nfm_tfrs import lazy
 
 if TYPE_CHECKING:
+    from nfm_tfrs.features.attention import Attention as Attention
     from nfm_tfrs.features.encoder import FeatureEncoder as FeatureEncoder
     from nfm_tfrs.features.feature import CategoricalFeature as CategoricalFeature
     from nfm_tfrs.features.feature import MultiCategoricalFeature as MultiCategoricalFeature
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 lazy.show(
     __name__,
     {
+        "nfm_tfrs.features.attention": ("Attention",),
         "nfm_tfrs.features.encoder": ("FeatureEncoder",),
         "nfm_tfrs.features.feature": ("CategoricalFeature", "MultiCategoricalFeature", "NumericFeature"),
         "nfm_tfrs.features.infer": ("infer_features",),

@@ -9,6 +9,7 @@ from numbers import Real
 from typing import Any, Literal
 
 from nfm_tfrs.arguments import naming_the_nearest
+from nfm_tfrs.features.attention import Attention, attention_of
 from nfm_tfrs.features.bag import UINT64_MISSING
 
 RESERVED_PREFIX = "encoded/"  # keys of batches that are encoded already
@@ -19,8 +20,9 @@ FLOAT32_MAX = (2 - 2.0**-23) * 2.0**127
 LARGEST_UNBENT = 1e7
 
 DType = Literal["string", "int64"]
-Combiner = Literal["sum", "mean", "sqrtn", "max"]
-COMBINERS = ("sum", "mean", "sqrtn", "max")
+Combiner = Literal["sum", "mean", "sqrtn", "max", "attention"]
+COMBINERS = ("sum", "mean", "sqrtn", "max", "attention")
+ATTENTION = "attention"
 _LARGEST = 2**63 - 1  # rows of a table are counted in int64
 
 
@@ -132,6 +134,7 @@ class MultiCategoricalFeature(Categories):
     A missing value in a bag is no value; an unknown one is row 0. With weights w and rows v of the bag:
 
         sum: Σ w v      mean: Σ w v / Σ w      sqrtn: Σ w v / √(Σ w²)      max: the largest w v, by dimension
+        attention: Σ a w v, with a = a(v, target), learnt; see `Attention`
 
     Args:
         combiner: How a bag becomes one field. None makes every position a field of its own.
@@ -140,7 +143,17 @@ class MultiCategoricalFeature(Categories):
             exactly this many fields, the unfilled ones masked; without it their number follows the longest bag of the
             batch.
         target: Name of the feature that this bag is the history of: what the row is about, where the bag holds what
-            the same user chose before.
+            the same user chose before. Attention needs it.
+        attention: Settings of `combiner="attention"`; its defaults if not given.
+
+    Raises:
+        ValueError: As for `Categories`; a combiner that there is not, attention without a target, its settings beside
+            another combiner, or a max_length below 1.
+
+    Example:
+        >>> films = {"vocabulary": (10, 20, 30), "embedding_name": "film"}
+        >>> MultiCategoricalFeature("seen", **films, combiner="attention", target="film").target
+        'film'
     """
 
     _: KW_ONLY
@@ -148,6 +161,7 @@ class MultiCategoricalFeature(Categories):
     weights: str | None = None
     max_length: int | None = None
     target: str | None = None
+    attention: Attention | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -160,6 +174,32 @@ class MultiCategoricalFeature(Categories):
             )
         if self.max_length is not None:
             object.__setattr__(self, "max_length", _whole(f"max_length of feature {self.name!r}", self.max_length))
+        object.__setattr__(self, "attention", attention_of(self.name, self.attention))
+        self._check_attention()
+
+    @property
+    def attends(self) -> bool:
+        """Whether the bag is pooled by target attention."""
+        return self.combiner == ATTENTION
+
+    def _check_attention(self) -> None:
+        if self.attends and self.target is None:
+            raise ValueError(
+                f'combiner="attention" of feature {self.name!r} needs a target to attend to; received none. Name the '
+                "feature that the bag is the history of."
+            )
+        if self.attention is None:
+            return
+        if not self.attends:
+            raise ValueError(
+                f'attention of feature {self.name!r} is of combiner="attention"; received combiner='
+                f"{self.combiner!r}. Leave attention out, or change the combiner."
+            )
+        if self.attention.positions and self.max_length is None:
+            raise ValueError(
+                f"attention of feature {self.name!r} has positions, which need a max_length; received none. Say how "
+                "many values of a bag are used."
+            )
 
 
 @naming_the_nearest
@@ -243,7 +283,7 @@ def feature_to_dict(feature: Feature) -> dict[str, Any]:
     """Returns the feature as plain JSON types: its `type` and every argument that is not at its default."""
     kind = next(kind for kind, cls in _TYPES.items() if type(feature) is cls)
     values = {
-        field.name: list(value) if isinstance(value, tuple) else value
+        field.name: _plain(value)
         for field in fields(feature)
         if (value := getattr(feature, field.name)) != field.default
     }
@@ -272,6 +312,13 @@ def feature_from_dict(config: dict[str, Any]) -> Feature:
         )
     feature: Feature = _TYPES[kind](**arguments)
     return feature
+
+
+def _plain(value: Any) -> Any:
+    """A feature's argument as JSON knows it."""
+    if isinstance(value, Attention):
+        return value.to_dict()
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _check_name(name: object) -> None:

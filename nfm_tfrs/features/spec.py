@@ -8,9 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from nfm_tfrs.arguments import choice
 from nfm_tfrs.features.feature import (
+    ATTENTION,
+    COMBINERS,
     RESERVED_PREFIX,
     CategoricalFeature,
+    Combiner,
     DType,
     Feature,
     MultiCategoricalFeature,
@@ -137,6 +141,11 @@ class FeatureSpec:
         return tuple(f for f in self.features if isinstance(f, MultiCategoricalFeature))
 
     @cached_property
+    def histories(self) -> tuple[MultiCategoricalFeature, ...]:
+        """Bags that have a target."""
+        return tuple(bag for bag in self.bags if bag.target is not None)
+
+    @cached_property
     def tables(self) -> dict[str, tuple[int, int]]:
         """First row and number of rows of each table, by its name."""
         tables: dict[str, tuple[int, int]] = {}
@@ -166,6 +175,35 @@ class FeatureSpec:
         if feature.name not in self:
             raise ValueError(f"There is no feature {feature.name!r} to replace; there are {', '.join(self.names)}.")
         return replace(self, features=tuple(feature if f.name == feature.name else f for f in self.features))
+
+    def with_history_combiner(self, combiner: Combiner | None) -> "FeatureSpec":
+        """Returns the spec with every bag that has a target pooled in one way; the spec itself for None.
+
+        Args:
+            combiner: How a bag becomes one field; settings of attention stay where it is attention.
+
+        Raises:
+            ValueError: There is no such combiner, or no bag that has a target.
+
+        Example:
+            >>> film = CategoricalFeature("film", vocabulary_size=5)
+            >>> seen = MultiCategoricalFeature("seen", vocabulary_size=5, embedding_name="film", target="film")
+            >>> FeatureSpec([film, seen]).with_history_combiner("attention").bags[0].combiner
+            'attention'
+        """
+        if combiner is None:
+            return self
+        choice("history_combiner", combiner, COMBINERS)
+        if not self.histories:
+            raise ValueError(
+                f'history_combiner="{combiner}" is of bags that have a target; received features without one: '
+                f"{', '.join(self.names):.200}. Name the target of a bag, or leave history_combiner out."
+            )
+        spec = self
+        for bag in self.histories:
+            kept = bag.attention if combiner == ATTENTION else None
+            spec = spec.replace(replace(bag, combiner=combiner, attention=kept))
+        return spec
 
     def __str__(self) -> str:
         rows = [("feature", "kind", "ids", "how")] + [_described(feature) for feature in self.features]
@@ -302,4 +340,5 @@ def _described(feature: Feature) -> tuple[str, str, str, str]:
     if isinstance(feature, CategoricalFeature):
         return feature.name, "category", str(feature.num_ids), how
     kind = f"bag ({feature.combiner})" if feature.combiner else "positions"
+    kind = f"bag (attention to {feature.target})" if feature.attends else kind
     return feature.name, kind, str(feature.num_ids), how

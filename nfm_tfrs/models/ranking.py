@@ -10,7 +10,7 @@ from nfm_tfrs.blocks.batch_norm import BatchNormalization
 from nfm_tfrs.blocks.dropout import Dropout
 from nfm_tfrs.embedding.table import FieldSums, FusedEmbedding
 from nfm_tfrs.features.encoder import FeatureEncoder, encoded_signature
-from nfm_tfrs.features.feature import Feature
+from nfm_tfrs.features.feature import COMBINERS, Combiner, Feature
 from nfm_tfrs.features.keys import NUMBERS
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import keras, tf
@@ -66,6 +66,8 @@ class RankingModel(FeatureModel):
             the rest of its input; `"bottom_mlp"`, through a network of their own, whose output is one more field and
             goes to the tower as well (DLRM).
         bottom_units: Widths of that network's layers before the last, which has `embedding_dim`.
+        history_combiner: How every bag that has a target is pooled: `"attention"`, `"mean"`, …; as each feature says if
+            not given.
         embedding_stddev: Standard deviation of the initial embeddings.
         embedding_l2: Weight of (1/batch) Σ ‖v‖² over the distinct embeddings v of a batch.
         task: `"binary"`, `"regression"`, or a `tfrs.tasks.Ranking` on logits with reduction NONE.
@@ -109,6 +111,7 @@ class RankingModel(FeatureModel):
         interaction_dropout: float = 0.0,
         numeric: Numeric = "field",
         bottom_units: Sequence[int] = (64,),
+        history_combiner: Combiner | None = None,
         embedding_stddev: float = 0.01,
         embedding_l2: float = 0.0,
         task: Any = "binary",
@@ -130,6 +133,9 @@ class RankingModel(FeatureModel):
         self.interaction_dropout = arguments.share("interaction_dropout", interaction_dropout)
         self.numeric = arguments.choice("numeric", numeric, get_args(Numeric))
         self.bottom_units = arguments.widths("bottom_units", bottom_units)
+        if history_combiner is not None:
+            arguments.choice("history_combiner", history_combiner, COMBINERS)
+        self.history_combiner = history_combiner
         self.embedding_stddev = arguments.not_negative("embedding_stddev", embedding_stddev)
         self.embedding_l2 = arguments.not_negative("embedding_l2", embedding_l2)
         blocks = interaction_blocks(interaction, self.dtype_policy.name)
@@ -150,6 +156,7 @@ class RankingModel(FeatureModel):
         if isinstance(features, dict):
             features = FeatureSpec.from_dict(features)
         spec = features if isinstance(features, FeatureSpec) else FeatureSpec(tuple(features))
+        spec = spec.with_history_combiner(self.history_combiner)
         self.encoder = FeatureEncoder(spec)
         self.embedding = FusedEmbedding(
             spec,
@@ -255,7 +262,7 @@ class RankingModel(FeatureModel):
         # In training each row is read once, but on several replicas, which would pad gradients of different lengths to
         # join them.
         distinct = bool(training) and tf.distribute.get_strategy().num_replicas_in_sync == 1
-        fields = self.embedding(encoded, distinct=distinct, sums=self.takes_sums)
+        fields = self.embedding(encoded, distinct=distinct, sums=self.takes_sums, training=training)
         scored = self._scored if self._scored_by_xla is None else self._scored_by_xla
         return scored(fields, encoded[NUMBERS], training)
 
@@ -422,6 +429,7 @@ class RankingModel(FeatureModel):
             "interaction_dropout": self.interaction_dropout,
             "numeric": self.numeric,
             "bottom_units": list(self.bottom_units),
+            "history_combiner": self.history_combiner,
             "embedding_stddev": self.embedding_stddev,
             "embedding_l2": self.embedding_l2,
             "task": self._task_name or task_config(self.task),

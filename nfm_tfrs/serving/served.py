@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from nfm_tfrs.embedding.inference import added, embedded, looked_up, side_by_side
+from nfm_tfrs.embedding.inference import across, added, embedded, looked_up, side_by_side
 from nfm_tfrs.features.bag import INT_MISSING
 from nfm_tfrs.features.keys import NUMBERS
 from nfm_tfrs.features.lengths import rows_of
@@ -99,6 +99,7 @@ class Served:
         encoded = [model.encoder.encode(part, spec) for part, spec in zip((user, candidates), specs, strict=True)]
         found = [looked_up(model.embedding, part, spec, self.look) for part, spec in zip(encoded, specs, strict=True)]
         rows = tf.shape(encoded[1][NUMBERS])[0]
+        found = list(across(model.embedding, (specs[0], found[0]), (specs[1], found[1]), rows))
         if model.takes_sums:
             sums: list[Any] = [embedded(model.embedding, fields, sums=True) for fields in found if fields.any]
             together: Any = sums[0] if len(sums) == 1 else added(*sums)

@@ -24,13 +24,16 @@ keras_tuner = load_keras_tuner()
 OPEN = "ranking"  # the model whose blocks and structure are searched; every other one has its own
 OPTIMIZERS = {"lazyadagrad": "adagrad", "lazyadam": "adam", "adagrad": "adagrad", "adam": "adam"}
 RATES = {"adagrad": (0.01, 0.3, 0.05), "adam": (3e-4, 1e-2, 3e-3)}  # lowest, highest, default
+DECLARED = "declared"  # the choice of what the features say themselves
+_HISTORIES = ("mean", "attention")
 _TRAINING = tuple(name for name in TRAINING if name != "batch_size")  # which a tuner draws
 
 
 class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
     """A search space of ranking models, for any tuner of KerasTuner.
 
-    The blocks' arguments are those that each block's `search_space` draws: a block of any installed package takes
+    How bags that have a target are pooled is searched where features have such bags: as they say, by their mean, or by
+    target attention. The blocks' arguments are those that each block's `search_space` draws: a block of any installed package takes
     part. What cannot be built is not in the space: blocks that the features are too few for, or whose number differs by
     batch, and structures that need it known.
 
@@ -134,7 +137,7 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
         if OPEN in self.models:
             with self._when(hp, "model", [OPEN]):
                 drawn = self._open(hp) if name == OPEN else {}
-        drawn |= self._sizes(hp) | {"dtype": self._choice(hp, "dtype", self.precisions), "task": self.task}
+        drawn |= self._sizes(hp) | self._histories(hp) | {"dtype": self._choice(hp, "dtype", self.precisions), "task": self.task}
         drawn |= {key: value for key, value in self.fixed.items() if key not in _TRAINING}
         known = _parameters(self._classes[name])
         config = {key: value for key, value in drawn.items() if "**" in known or key in known}
@@ -192,6 +195,17 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
             ),
             "embedding_l2": self._drawn(hp.Choice, "embedding_l2", [0.0, 1e-3, 1e-2, 1e-1], default=0.0),
         }
+
+    def _histories(self, hp: Any) -> dict[str, Any]:
+        """How bags that have a target are pooled, where there are some and each is one field already."""
+        if "history_combiner" in self.fixed or not self.features.histories:
+            return {}
+        declared = {bag.combiner for bag in self.features.histories}
+        if None in declared:  # the number of fields would differ with it
+            return {}
+        others = [combiner for combiner in _HISTORIES if declared != {combiner}]
+        drawn = self._choice(hp, "history_combiner", [DECLARED, *others])
+        return {"history_combiner": None if drawn == DECLARED else drawn}
 
     def _training(self, hp: Any) -> dict[str, Any]:
         optimizer = self._choice(hp, "optimizer", list(OPTIMIZERS))
