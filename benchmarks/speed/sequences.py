@@ -83,7 +83,10 @@ def attended_by_rows(dim: int, batch_size: int) -> Way:
     """This package's attention: its network runs on the values alone."""
     rows = {"vocabulary_size": BAG_VOCABULARY, "embedding_name": "item"}
     spec = FeatureSpec(
-        (CategoricalFeature("item", **rows), MultiCategoricalFeature("bag", **rows, combiner="attention", target="item"))
+        (
+            CategoricalFeature("item", **rows),
+            MultiCategoricalFeature("bag", **rows, combiner="attention", target="item"),
+        )
     )
     layer = FusedEmbedding(spec, dim, linear=False)
 

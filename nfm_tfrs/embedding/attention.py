@@ -45,9 +45,11 @@ class Dice(BatchNormalization):
 
     def call(self, inputs: tf.Tensor, training: Any = None, mask: Any = None) -> tf.Tensor:
         training = keras.backend.learning_phase() if training is None else training
-        if training is not True or not self.trainable:
-            share = tf.sigmoid(super().call(inputs, training=training, mask=mask))
-            return inputs * (self.alpha + (1.0 - self.alpha) * share)
+        if not isinstance(training, bool | int):  # a tensor
+            return self._with_share(inputs, super().call(inputs, training=training, mask=mask))
+        if not training or not self.trainable:
+            scale = tf.math.rsqrt(self.moving_variance + self.epsilon)
+            return self._with_share(inputs, (inputs - self.moving_mean) * scale)
         steps = self._steps()
         outputs, mean, variance = _bent(inputs, self.alpha, self.epsilon)
         some = tf.cast(tf.shape(inputs)[0] > 0, tf.float32)
@@ -56,6 +58,9 @@ class Dice(BatchNormalization):
             average.assign_sub((average - value) * moved)
         self.warmed_steps.assign(steps + some)
         return outputs
+
+    def _with_share(self, inputs: tf.Tensor, normalised: tf.Tensor) -> tf.Tensor:
+        return inputs * (self.alpha + (1.0 - self.alpha) * tf.sigmoid(normalised))
 
 
 def _bent(inputs: tf.Tensor, alpha: Any, epsilon: float) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -157,6 +162,7 @@ class TargetAttention(LaterWeights, keras.layers.Layer):
         for number, (activation, units) in enumerate(zip(self._activations, self.attention.units, strict=True)):
             with tf.name_scope(f"{self.attention.activation}_{number}"):  # old HDF5 files know weights by their names
                 activation.build(tf.TensorShape([None, units]))
+            activation.input_spec = None  # padded bags have an axis more
         if self.attention.positions:  # zeros: at first no place differs from another
             self._positions = self.add_weight("positions", [self.max_length, self.dim], initializer="zeros", **own)
         super().build(input_shape)
@@ -203,15 +209,13 @@ class TargetAttention(LaterWeights, keras.layers.Layer):
             float32 `[batch, width]`.
         """
         seen = rows[:, :, : self.dim]
-        shape = tf.shape(seen)
         if self.attention.positions:
             filled = tf.cast(there, tf.int32)
             # Values behind this one; an unfilled place reads any row.
             places = tf.reduce_sum(filled, axis=1, keepdims=True) - tf.cumsum(filled, axis=1)
             seen += tf.gather(self._positions, self._place(places))
-        beside = tf.broadcast_to(targets[:, None, : self.dim], shape)
-        scores = self._scores(tf.reshape(seen, [-1, self.dim]), tf.reshape(beside, [-1, self.dim]), False)
-        scores = tf.reshape(scores, shape[:2])  # [batch, length]
+        # In three axes: ONNX cannot reshape what has no value.
+        scores = self._scores(seen, tf.zeros_like(seen) + targets[:, None, : self.dim], False)  # [batch, length]
         if self.attention.softmax:
             scores = tf.where(there, scores, _SMALLEST)
             # Of no value at all the length is 0, and the largest of it would be -inf.
@@ -227,17 +231,17 @@ class TargetAttention(LaterWeights, keras.layers.Layer):
         return tf.minimum(places, self._positions.shape[0] - 1)
 
     def _scores(self, seen: tf.Tensor, targets: tf.Tensor, training: bool | None) -> tf.Tensor:
-        """What the network says of values beside their targets, twice [values, dim] → float32 [values]."""
+        """What the network says of values beside their targets, twice [..., dim] → float32 [...]."""
         first, *others = self._kernels
         of_seen, of_target, of_difference, of_product = tf.split(tf.convert_to_tensor(first), 4, axis=0)
         # e_j - e_t is in the span of the two: without it the widest product and its gradient cost a quarter less.
         kernel = tf.concat([of_seen + of_difference, of_target - of_difference, of_product], axis=0)
-        hidden = tf.concat([seen, targets, seen * targets], axis=1)  # [values, 3 dim]
+        hidden = tf.concat([seen, targets, seen * targets], axis=-1)  # [..., 3 dim]
         hidden = half_matmul(hidden, kernel, self.compute_dtype) + self._biases[0]
         for activation, kernel, bias in zip(self._activations, others, self._biases[1:], strict=True):
             takes = {"training": training} if isinstance(activation, Dice) else {}
             hidden = half_matmul(activation(hidden, **takes), kernel, self.compute_dtype) + bias
-        return hidden[:, 0]
+        return tf.squeeze(hidden, axis=-1)
 
     def get_config(self) -> dict[str, Any]:
         return {

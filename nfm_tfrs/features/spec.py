@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -80,9 +80,12 @@ class FeatureSpec:
                     f"Features {owner.name!r} and {feature.name!r} share the embedding {feature.table!r} but not their "
                     "categories. Give both the same vocabulary, num_hash_buckets or vocabulary_size."
                 )
+        self._check_targets()
+
+    def _check_targets(self) -> None:
         for bag in self.bags:
             if bag.target is not None and not isinstance(self._by_name.get(bag.target), CategoricalFeature):
-                single = [feature.name for feature in features if isinstance(feature, CategoricalFeature)]
+                single = [feature.name for feature in self.features if isinstance(feature, CategoricalFeature)]
                 raise ValueError(
                     f"target of feature {bag.name!r} must be a CategoricalFeature of the same spec; received "
                     f"{bag.target!r:.60}, and there are {', '.join(single) or 'none'}."
@@ -175,6 +178,14 @@ class FeatureSpec:
         if feature.name not in self:
             raise ValueError(f"There is no feature {feature.name!r} to replace; there are {', '.join(self.names)}.")
         return replace(self, features=tuple(feature if f.name == feature.name else f for f in self.features))
+
+    def part(self, names: Collection[str]) -> "FeatureSpec":
+        """Returns the features of these names, in their order; the target of a bag may be left out.
+
+        Args:
+            names: Names of some of the features.
+        """
+        return _Part(tuple(feature for feature in self.features if feature.name in names))
 
     def with_history_combiner(self, combiner: Combiner | None) -> "FeatureSpec":
         """Returns the spec with every bag that has a target pooled in one way; the spec itself for None.
@@ -311,6 +322,13 @@ class FeatureSpec:
         if not isinstance(config, dict) or not isinstance(config.get("features"), list):
             raise ValueError(f'A feature spec is an object with a list "features"; received {text[:60]!r}.')
         return cls.from_dict(config)
+
+
+class _Part(FeatureSpec):
+    """Some features of a spec, whose bags may have their targets among the others."""
+
+    def _check_targets(self) -> None:
+        """Accepts any target."""
 
 
 def _categories(feature: Feature) -> tuple[Any, ...]:

@@ -8,7 +8,6 @@ from nfm_tfrs.embedding.inference import across, added, embedded, looked_up, sid
 from nfm_tfrs.features.bag import INT_MISSING
 from nfm_tfrs.features.keys import NUMBERS
 from nfm_tfrs.features.lengths import rows_of
-from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import tf
 from nfm_tfrs.serving.adjustment import Adjustment
 from nfm_tfrs.serving.quantized import Table
@@ -95,7 +94,7 @@ class Served:
 
     def _ranked_logits(self, user: Mapping[str, Any], candidates: Mapping[str, Any]) -> tf.Tensor:
         model, features = self.model, self.model.features
-        specs = [FeatureSpec(tuple(f for f in features if (f.name in self.user) is once)) for once in (True, False)]
+        specs = [features.part([n for n in features.names if (n in self.user) is once]) for once in (True, False)]
         encoded = [model.encoder.encode(part, spec) for part, spec in zip((user, candidates), specs, strict=True)]
         found = [looked_up(model.embedding, part, spec, self.look) for part, spec in zip(encoded, specs, strict=True)]
         rows = tf.shape(encoded[1][NUMBERS])[0]

@@ -137,7 +137,11 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
         if OPEN in self.models:
             with self._when(hp, "model", [OPEN]):
                 drawn = self._open(hp) if name == OPEN else {}
-        drawn |= self._sizes(hp) | self._histories(hp) | {"dtype": self._choice(hp, "dtype", self.precisions), "task": self.task}
+        drawn |= (
+            self._sizes(hp)
+            | self._histories(hp)
+            | {"dtype": self._choice(hp, "dtype", self.precisions), "task": self.task}
+        )
         drawn |= {key: value for key, value in self.fixed.items() if key not in _TRAINING}
         known = _parameters(self._classes[name])
         config = {key: value for key, value in drawn.items() if "**" in known or key in known}

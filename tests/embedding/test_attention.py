@@ -279,7 +279,9 @@ def test_a_bag_of_attention_is_a_field_pooled_by_its_target(sums, distinct):
 
 def test_gradients_through_distinct_rows_are_those_of_all():
     film = CategoricalFeature("film", vocabulary_size=4)
-    seen = MultiCategoricalFeature("seen", vocabulary_size=4, embedding_name="film", combiner="attention", target="film")
+    seen = MultiCategoricalFeature(
+        "seen", vocabulary_size=4, embedding_name="film", combiner="attention", target="film"
+    )
     spec = FeatureSpec([film, seen])
     layer = FusedEmbedding(spec, DIM, stddev=1.0)
     encoded = FeatureEncoder(spec)({"film": [3, 0, 3], "seen": tf.ragged.constant([[0, 2, 2], [], [3]], tf.int64)})

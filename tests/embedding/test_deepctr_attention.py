@@ -95,4 +95,6 @@ def test_an_empty_history_that_is_not_normalised_is_zero_in_both():
     ours, theirs, targets, keys = twins("dice", False)
     none = np.zeros_like(LENGTHS)
     np.testing.assert_array_equal(theirs([targets[:, None], keys, none[:, None]])[:, 0], np.zeros_like(targets))
-    np.testing.assert_array_equal(ours(tf.RaggedTensor.from_tensor(keys, lengths=none), targets), np.zeros_like(targets))
+    np.testing.assert_array_equal(
+        ours(tf.RaggedTensor.from_tensor(keys, lengths=none), targets), np.zeros_like(targets)
+    )

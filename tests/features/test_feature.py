@@ -169,7 +169,10 @@ def test_a_name_is_a_string_that_is_not_empty(make, name):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"combiner": "avg"}, "combiner of feature 'a' must be None or one of sum, mean, sqrtn, max, attention; received 'avg'"),
+        (
+            {"combiner": "avg"},
+            "combiner of feature 'a' must be None or one of sum, mean, sqrtn, max, attention; received 'avg'",
+        ),
         ({"max_length": 0}, "max_length of feature 'a' must be a whole number of 1 or more; received 0"),
         ({"weights": ["w"]}, r"weights of feature 'a' must be a string; received \['w'\]. Name it, or leave it out"),
         ({"target": 3}, "target of feature 'a' must be a string; received 3. Name it, or leave it out"),
