@@ -5,8 +5,8 @@ usage: python benchmarks sequences [--quick] [--rounds 9] [--peers NAME ...]
 "pooling" is the mean of each bag, its gradient and one Adagrad update of the table, in one process: by this package,
 by plain TensorFlow and Keras on ids padded to the longest possible bag ("padded"), and by the same with this package's
 optimizer ("padded, row-wise"). "attention" is the same of DIN's attention to a target, with Dice behind its layers, and
-the update of all its weights: by this package and, padded, by Keras' own layers, with one optimizer. "nfm" is the whole training step of an NFM with five more fields, against DeepCTR's,
-which pads.
+the update of all its weights: by this package and, padded, by Keras' own layers, with one optimizer. "nfm" is the whole
+training step of an NFM with five more fields, against DeepCTR's, which pads.
 """
 
 import itertools

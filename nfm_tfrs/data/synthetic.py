@@ -71,7 +71,7 @@ class ClickLog:
     @cached_property
     def expected_best_auc(self) -> float:
         """Σ p_i (1 − p_j) [i ranks above j] ÷ Σ p_i Σ (1 − p_j): `best_auc` without the luck of the drawn clicks."""
-        likely = _sigmoid(self.true_logits)
+        likely = sigmoid(self.true_logits)
         return auc_of(self.true_logits)(likely, 1 - likely)
 
 
@@ -127,11 +127,11 @@ def click_log(
     shares = np.sqrt(_SHARES[order])
     reference = world.terms(_Rows.draw(for_reference, _REFERENCE_ROWS))
     mean, scale = reference.mean(0), reference.std(0)
-    slope, bias = _noise(((reference - mean) / scale) @ shares, best_auc, click_rate)
+    slope, bias = noise(((reference - mean) / scale) @ shares, best_auc, click_rate)
 
     drawn = _Rows.draw(for_rows, rows)
     true_logits = bias + slope * (((world.terms(drawn) - mean) / scale) @ shares)
-    clicks = for_rows.uniform(size=rows) < _sigmoid(true_logits)
+    clicks = for_rows.uniform(size=rows) < sigmoid(true_logits)
     return ClickLog(drawn.table(clicks), true_logits)
 
 
@@ -147,11 +147,11 @@ class _Rows:
     def draw(cls, rng: np.random.Generator, rows: int) -> "_Rows":
         timestamps = np.sort(_START + rng.integers(0, _SECONDS, rows))
         ids = {
-            field: timestamps // 3600 % 24 if field == "hour" else rng.choice(size, rows, p=_zipf(size, exponent))
+            field: timestamps // 3600 % 24 if field == "hour" else rng.choice(size, rows, p=zipf(size, exponent))
             for field, (size, exponent) in CATEGORICAL.items()
         }
         for field, (size, exponent) in MULTI_CATEGORICAL.items():
-            bags = rng.choice(size, (rows, _MAX_INTERESTS), p=_zipf(size, exponent))
+            bags = rng.choice(size, (rows, _MAX_INTERESTS), p=zipf(size, exponent))
             bags[np.arange(_MAX_INTERESTS) >= rng.integers(0, _MAX_INTERESTS + 1, rows)[:, None]] = -1
             bags.sort(axis=1)
             bags[:, 1:][bags[:, 1:] == bags[:, :-1]] = -1  # a value is in a bag once
@@ -189,7 +189,7 @@ class _World:
         weights = {field: rng.normal(size=(1, 1 + _RANK)) for field in NUMERIC}
         for field, (size, exponent) in (CATEGORICAL | MULTI_CATEGORICAL).items():
             drawn = rng.normal(size=(size, 1 + _RANK))
-            probabilities = _zipf(size, exponent)
+            probabilities = zipf(size, exponent)
             drawn -= probabilities @ drawn
             weights[field] = drawn / np.sqrt(
                 probabilities @ drawn**2
@@ -213,31 +213,39 @@ class _World:
         return np.stack([first, pairs, triples], axis=1)
 
 
-def _noise(scores: np.ndarray, best_auc: float, click_rate: float) -> tuple[float, float]:
-    """Slope and bias for which the expected AUC and click rate of `slope * scores + bias` are those asked for."""
+def noise(scores: np.ndarray, best_auc: float, click_rate: float) -> tuple[float, float]:
+    """Returns the slope and bias for which the expected AUC and click rate of `slope * scores + bias` are those asked.
+
+    Args:
+        scores: `[rows]`, of any scale.
+        best_auc: AUC of the true logits.
+        click_rate: Share of clicks.
+    """
 
     def bias_for(slope: float) -> float:
         low, high = -100.0, 100.0
         for _ in range(20):
             middle = (low + high) / 2
-            low, high = (middle, high) if _sigmoid(slope * scores + middle).mean() < click_rate else (low, middle)
+            low, high = (middle, high) if sigmoid(slope * scores + middle).mean() < click_rate else (low, middle)
         return (low + high) / 2
 
     area = auc_of(scores)
     low, high = 0.0, 50.0  # 50 gives an AUC of 0.999
     for _ in range(16):
         slope = (low + high) / 2
-        likely = _sigmoid(slope * scores + bias_for(slope))
+        likely = sigmoid(slope * scores + bias_for(slope))
         reached = area(likely, 1 - likely)
         low, high = (slope, high) if reached < best_auc else (low, slope)
     return slope, bias_for(slope)
 
 
-def _sigmoid(logits: np.ndarray) -> np.ndarray:
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Returns 1 / (1 + exp(-logits)), without overflow."""
     return 0.5 * (1 + np.tanh(logits / 2))
 
 
-def _zipf(size: int, exponent: float) -> np.ndarray:
+def zipf(size: int, exponent: float) -> np.ndarray:
+    """Returns the probabilities of so many ids by their rank, ∝ 1 / rank^exponent."""
     weights = np.arange(1, size + 1) ** -exponent
     return weights / weights.sum()
 

@@ -1,5 +1,6 @@
 """Target attention: the values of a bag, each weighed by how it fits what the row is about, pooled to one row."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -156,7 +157,7 @@ class TargetAttention(LaterWeights, keras.layers.Layer):
         sizes = [4 * self.dim, *self.attention.units, 1]
         own: Any = {"dtype": tf.float32, "experimental_autocast": False}
         self._kernels, self._biases = [], []
-        for number, (inputs, units) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        for number, (inputs, units) in enumerate(itertools.pairwise(sizes)):
             self._kernels.append(self.add_weight(f"kernel_{number}", [inputs, units], **own))
             self._biases.append(self.add_weight(f"bias_{number}", [units], initializer="zeros", **own))
         for number, (activation, units) in enumerate(zip(self._activations, self.attention.units, strict=True)):

@@ -12,7 +12,7 @@ from nfm_tfrs.arguments import check_names, missing_column
 from nfm_tfrs.features.bag import Bag, Columns
 from nfm_tfrs.features.check import checked_arrays, decoded, is_real, one_a_row, raw_columns
 from nfm_tfrs.features.feature import Feature
-from nfm_tfrs.features.spec import FeatureSpec
+from nfm_tfrs.features.spec import SpecPart
 
 _MAY_HOLD_VIEWS = {
     kind.id
@@ -93,7 +93,7 @@ def batch_columns(table: pa.Table, features: Iterable[Feature]) -> Columns:
     Raises:
         ValueError: A column is missing, or does not fit its feature; see `checked_arrays`.
     """
-    spec = FeatureSpec(tuple(features))
+    spec = SpecPart(tuple(features))
     return raw_columns(checked_arrays(table, spec), spec)
 
 

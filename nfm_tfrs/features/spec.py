@@ -185,7 +185,7 @@ class FeatureSpec:
         Args:
             names: Names of some of the features.
         """
-        return _Part(tuple(feature for feature in self.features if feature.name in names))
+        return SpecPart(tuple(feature for feature in self.features if feature.name in names))
 
     def with_history_combiner(self, combiner: Combiner | None) -> "FeatureSpec":
         """Returns the spec with every bag that has a target pooled in one way; the spec itself for None.
@@ -324,8 +324,8 @@ class FeatureSpec:
         return cls.from_dict(config)
 
 
-class _Part(FeatureSpec):
-    """Some features of a spec, whose bags may have their targets among the others."""
+class SpecPart(FeatureSpec):
+    """Some features of a spec, whose bags may have their targets among the others; see `FeatureSpec`."""
 
     def _check_targets(self) -> None:
         """Accepts any target."""

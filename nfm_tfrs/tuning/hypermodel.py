@@ -32,10 +32,10 @@ _TRAINING = tuple(name for name in TRAINING if name != "batch_size")  # which a 
 class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
     """A search space of ranking models, for any tuner of KerasTuner.
 
-    How bags that have a target are pooled is searched where features have such bags: as they say, by their mean, or by
-    target attention. The blocks' arguments are those that each block's `search_space` draws: a block of any installed package takes
-    part. What cannot be built is not in the space: blocks that the features are too few for, or whose number differs by
-    batch, and structures that need it known.
+    The blocks' arguments are those that each block's `search_space` draws: a block of any installed package takes
+    part. How bags that have a target are pooled is searched where there are such bags: as they say, by their mean, or
+    by target attention. What cannot be built is not in the space: blocks that the features are too few for, or whose
+    number differs by batch, and structures that need it known.
 
     Args:
         features: Features that every model reads.

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from nfm_tfrs.features.attention import Attention
 from nfm_tfrs.features.feature import (
     CategoricalFeature,
     MultiCategoricalFeature,
@@ -22,6 +23,15 @@ FEATURES = [
     CategoricalFeature("film", vocabulary=[7, 3, 9], free_ids=[2, 0]),
     MultiCategoricalFeature("genres", vocabulary=["a"], combiner="max", weights="genre_weights", max_length=3),
     MultiCategoricalFeature("history", vocabulary_size=5, combiner=None),
+    MultiCategoricalFeature("seen", vocabulary_size=5, combiner="attention", target="film"),
+    MultiCategoricalFeature(
+        "liked",
+        vocabulary_size=5,
+        combiner="attention",
+        target="film",
+        max_length=4,
+        attention=Attention(units=(), activation="prelu", softmax=True, positions=True),
+    ),
     NumericFeature("price", mean=2.5, std=0.5, log=True),
     NumericFeature("age", boundaries=(18.0, 65.0)),
 ]
@@ -176,12 +186,65 @@ def test_a_name_is_a_string_that_is_not_empty(make, name):
         ({"max_length": 0}, "max_length of feature 'a' must be a whole number of 1 or more; received 0"),
         ({"weights": ["w"]}, r"weights of feature 'a' must be a string; received \['w'\]. Name it, or leave it out"),
         ({"target": 3}, "target of feature 'a' must be a string; received 3. Name it, or leave it out"),
+        (
+            {"combiner": "attention"},
+            "combiner=\"attention\" of feature 'a' needs a target to attend to; received none. Name the feature",
+        ),
+        (
+            {"attention": Attention(), "target": "b"},
+            "attention of feature 'a' is of combiner=\"attention\"; received combiner='mean'. Leave attention out",
+        ),
+        (
+            {"combiner": "attention", "target": "b", "attention": Attention(positions=True)},
+            "attention of feature 'a' has positions, which need a max_length; received none. Say how many",
+        ),
+        (
+            {"combiner": "attention", "target": "b", "attention": {"unit": [3]}},
+            "attention of feature 'a' does not fit: Attention has no argument 'unit'; did you mean 'units'",
+        ),
+        (
+            {"combiner": "attention", "target": "b", "attention": {"units": [0]}},
+            "attention of feature 'a' does not fit: units of an Attention must be a list of widths of 1 or more",
+        ),
+        (
+            {"combiner": "attention", "target": "b", "attention": "dice"},
+            "attention of feature 'a' must be an Attention, or an object of its arguments; received 'dice'",
+        ),
         ({"max_length": 2.5}, "max_length of feature 'a' must be a whole number of 1 or more; received 2.5"),
     ],
 )
 def test_bags_that_cannot_be_are_refused(arguments, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as raised:
         MultiCategoricalFeature("a", vocabulary_size=3, **arguments)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"softmx": True}, TypeError, "Attention has no argument 'softmx'; did you mean 'softmax'"),
+        ({"units": 80}, ValueError, "units of an Attention must be a list of widths of 1 or more; received 80"),
+        ({"activation": None}, ValueError, '"prelu" or the name of a Keras activation; received None'),
+        ({"softmax": 1}, ValueError, "softmax of an Attention must be True or False; received 1"),
+        ({"positions": "last"}, ValueError, "positions of an Attention must be True or False; received 'last'"),
+    ],
+)
+def test_settings_of_attention_that_cannot_be_are_refused(arguments, error, message):
+    with pytest.raises(error, match=message) as raised:
+        Attention(**arguments)
+    assert "\n" not in str(raised.value)
+
+
+def test_settings_of_attention_are_written_where_they_are_not_the_defaults():
+    bag = MultiCategoricalFeature(
+        "a", vocabulary_size=3, combiner="attention", target="b", attention=Attention(units=[4])
+    )
+    assert feature_to_dict(bag)["attention"] == {"units": [4]}
+    plain = MultiCategoricalFeature("a", vocabulary_size=3, combiner="attention", target="b")
+    assert feature_to_dict(plain) == {
+        "type": "multi_categorical", "name": "a", "vocabulary_size": 3, "dtype": "int64", "combiner": "attention",
+        "target": "b",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

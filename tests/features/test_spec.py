@@ -119,6 +119,14 @@ def test_specs_that_cannot_be_are_refused(features, message):
         FeatureSpec(features)
 
 
+def test_a_part_may_leave_the_target_of_a_bag_out():
+    seen = MultiCategoricalFeature("seen", vocabulary_size=2, combiner="attention", target="film")
+    spec = FeatureSpec([CategoricalFeature("film", vocabulary_size=2), seen, NumericFeature("price")])
+    assert spec.part(["price", "seen"]).names == ("seen", "price")
+    assert "bag (attention to film)" in str(spec)
+    assert spec.histories == (seen,)
+
+
 def test_a_plain_number_has_no_rows_to_share():
     spec = FeatureSpec([NumericFeature("age"), CategoricalFeature("band", vocabulary_size=3, embedding_name="age")])
     assert spec.tables == {"age": (0, 4)}

@@ -170,6 +170,17 @@ def test_xla_compiles_what_stands_behind_attention():
     np.testing.assert_allclose(*losses, rtol=1e-4)
 
 
+def test_histories_may_be_lists_beside_arrays():
+    model, (columns, _) = RankingModel(FEATURES, embedding_dim=4, hidden_units=()), rows(12, seed=2)
+    plain = {
+        name: column.to_list() if isinstance(column, tf.RaggedTensor) else column.numpy()
+        for name, column in columns.items()
+    }
+    texts = {"seen", "liked"}
+    plain |= {name: [[value.decode() for value in bag] for bag in plain[name]] for name in texts}
+    np.testing.assert_allclose(model.predict(plain, verbose=0), model(columns), rtol=1e-5, atol=1e-6)
+
+
 # --- history_combiner
 
 

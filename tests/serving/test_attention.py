@@ -8,8 +8,8 @@ from nfm_tfrs.features.attention import Attention
 from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeature, NumericFeature
 from nfm_tfrs.serving import check_parity, load
 from nfm_tfrs.serving.drawn import drawn_rows
-from nfm_tfrs.training.evaluate import predict
 from nfm_tfrs.target import Target
+from nfm_tfrs.training.evaluate import predict
 
 FILMS = {"vocabulary": tuple(range(0, 60, 3)), "embedding_name": "films"}
 FEATURES = [

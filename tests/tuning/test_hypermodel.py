@@ -111,6 +111,45 @@ def test_every_block_with_its_own_arguments_takes_part():
     assert [condition.name for condition in space["cross/rank"].conditions] == ["interaction", "cross/kind"]
 
 
+def with_histories(*combiners):
+    bags = [
+        MultiCategoricalFeature(f"seen_{n}", vocabulary_size=9, embedding_name="item", target="item", combiner=combiner)
+        for n, combiner in enumerate(combiners)
+    ]
+    return [*FEATURES, *bags]
+
+
+@pytest.mark.parametrize(
+    ("combiners", "choices"),
+    [
+        ([], None),
+        (["mean", "mean"], ["declared", "attention"]),
+        (["attention"], ["declared", "mean"]),
+        (["sum", "mean"], ["declared", "mean", "attention"]),
+        (["mean", None], None),
+    ],
+)
+def test_histories_are_searched_where_there_are_some(combiners, choices):
+    oracle, found = explored(RankingHyperModel(with_histories(*combiners), blocks=["fm"]))
+    space = {space.name: space for space in oracle.hyperparameters.space}
+    assert (list(space["history_combiner"].values) if "history_combiner" in space else None) == choices
+    if choices:
+        assert found[0].config["history_combiner"] is None
+    else:
+        assert "history_combiner" not in found[0].config
+
+
+def test_a_drawn_history_combiner_makes_the_model():
+    hypermodel = RankingHyperModel(with_histories("mean"), blocks=["fm"])
+    hp = keras_tuner.HyperParameters()
+    hp.Fixed("history_combiner", "attention")
+    candidate = hypermodel.candidate(hp)
+    assert candidate.config["history_combiner"] == "attention"
+    assert hypermodel.built(candidate).features["seen_0"].attends
+    fixed = RankingHyperModel(with_histories("mean"), blocks=["fm"], fixed={"history_combiner": "attention"})
+    assert fixed.candidate(keras_tuner.HyperParameters()).config["history_combiner"] == "attention"
+
+
 @pytest.fixture(scope="module")
 def drawn():
     hypermodel = RankingHyperModel(FEATURES, decay_steps=100)
