@@ -29,8 +29,16 @@ MODELS = [("nfm", {}), ("ranking", {"structure": "concat", "interaction": "cross
 SIDES = [["user", "seen", "liked", "w"], ["movie id", "user"], ["user", "liked", "visited", "price"]]
 
 
-@pytest.mark.parametrize(("name", "config"), MODELS)
-@pytest.mark.parametrize("user", SIDES)
+@pytest.mark.parametrize(
+    ("name", "config", "user"),
+    [
+        (*MODELS[0], SIDES[0]),
+        (*MODELS[1], SIDES[2]),
+        pytest.param(*MODELS[0], SIDES[1], marks=pytest.mark.slow),
+        pytest.param(*MODELS[1], SIDES[0], marks=pytest.mark.slow),
+        pytest.param(*MODELS[1], SIDES[1], marks=pytest.mark.slow),
+    ],
+)
 def test_a_saved_model_ranks_with_the_history_on_either_side(make, name, config, user, tmp_path):
     model = make(name, FEATURES, **config)
     rows = drawn_rows(model.features, 9, seed=3).slice(4)
@@ -46,8 +54,14 @@ def test_a_saved_model_ranks_with_the_history_on_either_side(make, name, config,
     np.testing.assert_allclose(ranked, 1 / (1 + np.exp(-logits)), rtol=1e-4)
 
 
-@pytest.mark.parametrize(("name", "config"), MODELS)
-@pytest.mark.parametrize("options", [{}, {"padded": ["seen", "liked"]}])
+@pytest.mark.parametrize(
+    ("name", "config", "options"),
+    [
+        (*MODELS[0], {}),
+        (*MODELS[1], {"padded": ["seen", "liked"]}),
+        pytest.param(*MODELS[1], {}, marks=pytest.mark.slow),
+    ],
+)
 def test_an_onnx_file_answers_as_the_model(make, name, config, options, tmp_path):
     pytest.importorskip("onnxruntime")
     model = make(name, FEATURES, **config)
