@@ -184,7 +184,7 @@ class TargetAttention(LaterWeights, keras.layers.Layer):
             training: Whether Dice takes the moments of these values.
         """
         rows, batch = history.values, history.nrows()
-        of_row = row_ids(history.row_splits, tf.shape(rows)[0])
+        of_row = row_ids(history.with_values(rows[:, 0]))
         seen = rows[:, : self.dim]
         if self.attention.positions:  # counted from the last value, whose place is 0
             places = tf.gather(history.row_splits[1:], of_row) - 1 - tf.range(tf.size(of_row, tf.int64))

@@ -24,7 +24,7 @@ class Rows(NamedTuple):
 
 def pooled_rows(looked_up: Rows, bag: tf.RaggedTensor, weights: tf.Tensor | None, combiner: str) -> tf.Tensor:
     """Bags of rows to one row each, [batch, width]; an empty bag is zero."""
-    sums, batch = row_ids(bag.row_splits, tf.size(bag.values)), bag.nrows()
+    sums, batch = row_ids(bag), bag.nrows()
     if combiner == "max":
         rows = looked_up.each() if weights is None else looked_up.each() * weights[:, None]
         largest = tf.math.unsorted_segment_max(rows, sums, batch)
@@ -42,12 +42,12 @@ def pooled_rows(looked_up: Rows, bag: tf.RaggedTensor, weights: tf.Tensor | None
     return tf.math.divide_no_nan(total, divisor[:, None])
 
 
-def row_ids(row_splits: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-    """Returns the row of each of so many values, int64 `[values]`, as a ragged tensor's `value_rowids` does.
+def row_ids(bag: tf.RaggedTensor) -> tf.Tensor:
+    """Returns `bag.value_rowids()`, int64 `[values]`, of a bag of single values.
 
-    They are counted instead of masked: a tenth of the time, a sixth of pooling.
+    They are counted instead of masked: a tenth of its time, a sixth of pooling.
     """
     # Of all rows but the first; behind the last value where the last rows are empty.
-    starts = tf.cast(row_splits[1:-1], tf.int64)
-    counts = tf.math.unsorted_segment_sum(tf.ones_like(starts), starts, count + 1)
+    starts = tf.cast(bag.row_splits[1:-1], tf.int64)
+    counts = tf.math.unsorted_segment_sum(tf.ones_like(starts), starts, tf.size(bag.values) + 1)
     return tf.cumsum(counts)[:-1]
