@@ -50,6 +50,7 @@ MODEL_ARGUMENTS = (
     "interaction_dropout",
     "numeric",
     "bottom_units",
+    "history_combiner",
     "embedding_stddev",
     "embedding_l2",
     "task",

@@ -186,8 +186,9 @@ class TargetAttention(LaterWeights, keras.layers.Layer):
         rows, batch = history.values, history.nrows()
         of_row = row_ids(history.with_values(rows[:, 0]))
         seen = rows[:, : self.dim]
-        if self.attention.positions:  # counted from the last value, whose place is 0
-            places = tf.gather(history.row_splits[1:], of_row) - 1 - tf.range(tf.size(of_row, tf.int64))
+        if self.attention.positions:  # counted from the first value, in a history the newest, whose place is 0
+            starts = tf.cast(tf.gather(history.row_splits, of_row), tf.int64)
+            places = tf.range(tf.size(of_row, tf.int64)) - starts
             seen += copied_rows(tf.convert_to_tensor(self._positions), self._place(places))
         # Read once for each value; the gradients of a target's values are added up at once.
         scores = self._scores(seen, copied_rows(targets[:, : self.dim], of_row), training)
@@ -211,9 +212,8 @@ class TargetAttention(LaterWeights, keras.layers.Layer):
         """
         seen = rows[:, :, : self.dim]
         if self.attention.positions:
-            filled = tf.cast(there, tf.int32)
-            # Values behind this one; an unfilled place reads any row.
-            places = tf.reduce_sum(filled, axis=1, keepdims=True) - tf.cumsum(filled, axis=1)
+            # Values before this one; an unfilled place reads any row.
+            places = tf.cumsum(tf.cast(there, tf.int32), axis=1, exclusive=True)
             seen += tf.gather(self._positions, self._place(places))
         # In three axes: ONNX cannot reshape what has no value.
         scores = self._scores(seen, tf.zeros_like(seen) + targets[:, None, : self.dim], False)  # [batch, length]

@@ -23,8 +23,8 @@ class Attention:
         softmax: Whether the a_j of a bag are made positive numbers that add up to 1. The paper leaves them as they are,
             so that a bag of much that fits counts more than one of little.
         positions: Whether the network is told where in the bag a value stands, by a learnt vector that is added to its
-            e_j. Places are counted from the last value of the bag, which in a history is the newest: how long ago a
-            value came means the same in histories of any length. The bag needs a `max_length`.
+            e_j. Places are counted from the first value of the bag, as `max_length` counts: histories begin with the
+            newest, so that a place means the same in those of any length. The bag needs a `max_length`.
 
     Raises:
         TypeError: An argument that there is not.

@@ -49,7 +49,7 @@ def looped(layer, rows, targets, weights=None, parts=seen_by_the_network):
         bag, target = rows[starts[row] : starts[row] + length].astype(np.float64), targets[row, :DIM].astype(np.float64)
         scores = []
         for place, value in enumerate(bag):
-            seen = value[:DIM] + (layer._positions.numpy()[length - 1 - place] if layer.attention.positions else 0.0)
+            seen = value[:DIM] + (layer._positions.numpy()[place] if layer.attention.positions else 0.0)
             hidden = parts(seen, target)
             for number, (kernel, bias) in enumerate(zip(kernels, biases, strict=True)):
                 hidden = hidden @ kernel + bias
@@ -141,11 +141,11 @@ def test_softmax_is_stable_at_scores_that_float32_cannot_raise():
         np.testing.assert_allclose(pooled, looped(layer, rows, targets), rtol=1e-3, atol=1e-4)
 
 
-def test_positions_are_counted_from_the_last_value():
+def test_positions_are_counted_from_the_first_value():
     layer = made("sigmoid", positions=True)
     rows, targets, _ = drawn(layer)
     before = layer(ragged(rows), targets).numpy()
-    layer._positions.assign(layer._positions.numpy() + np.eye(MOST, 1, -(MOST - 1)))  # the place of the oldest of five
+    layer._positions.assign(layer._positions.numpy() + np.eye(MOST, 1, -(MOST - 1)))  # the fifth place
     moved = np.abs(layer(ragged(rows), targets) - before).sum(axis=1) > 0
     assert moved.tolist() == [length == MOST for length in LENGTHS]
 
@@ -223,8 +223,7 @@ def test_dice_keeps_its_averages_in_a_batch_without_values():
         np.testing.assert_array_equal(weight, value)
 
 
-@pytest.mark.parametrize("scale", [1e-2, 1.0, 30.0])
-@pytest.mark.parametrize("softmax", [False, True])
+@pytest.mark.parametrize(("scale", "softmax"), [(1e-2, False), (1e-2, True), (1.0, False), (1.0, True), (300.0, False)])
 @pytest.mark.parametrize("activation", ["dice", "prelu"])
 @pytest.mark.parametrize("policy", BOUNDS)
 def test_half_precision_gives_what_float32_does(policy, activation, softmax, scale):
@@ -234,8 +233,8 @@ def test_half_precision_gives_what_float32_does(policy, activation, softmax, sca
     rows, targets = rows * scale, targets * scale
     wanted, found = full(ragged(rows), targets), half(ragged(rows), targets)
     assert found.dtype == tf.float32
-    # Three products lie one behind another, and an exponential may be behind them.
-    assert np.linalg.norm(found - wanted) <= (8 if scale == 30.0 else 3) * BOUNDS[policy] * np.linalg.norm(wanted)
+    # Three products lie one behind another; at 300 those of the embeddings are beyond float16.
+    assert np.linalg.norm(found - wanted) <= 3 * BOUNDS[policy] * np.linalg.norm(wanted)
     assert {weight.dtype for weight in half.weights} == {tf.float32}
 
 
