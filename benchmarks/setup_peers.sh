@@ -39,7 +39,8 @@ setup() { # ENVIRONMENT
         install torch torch==2.13.0
         # What the three import, then these alone: what they would ask for besides is other versions of torch.
         install torch numpy pandas pyyaml scikit-learn h5py tqdm pyarrow polars pydantic "ray[data]==2.60.0" requests
-        install torch --no-deps deepctr-torch==0.3.0 fuxictr==2.3.10 torchfm==0.7.0 fbgemm-gpu-cpu==1.8.0
+        install torch --no-deps deepctr-torch==0.3.0 fuxictr==2.3.10 torchfm==0.7.0 fbgemm-gpu-cpu==1.8.0 \
+            rtdl-num-embeddings==0.0.12
         ;;
     esac
     touch ".venvs/$environment/complete"
@@ -55,9 +56,9 @@ for name in "${names[@]}"; do
     tensorflow | deepctr | tutorial | tfrs_cross) environments+=(tensorflow) ;;
     version_0_1_0) environments+=(version_0_1_0) ;;
     keras_rs) environments+=(keras_rs) ;;
-    torch | deepctr_torch | fuxictr | torchfm | fbgemm) environments+=(torch) ;;
+    torch | deepctr_torch | fuxictr | torchfm | fbgemm | rtdl) environments+=(torch) ;;
     *)
-        echo "Unknown name $name; known: version_0_1_0 deepctr tutorial tfrs_cross keras_rs deepctr_torch fuxictr torchfm fbgemm." >&2
+        echo "Unknown name $name; known: version_0_1_0 deepctr tutorial tfrs_cross keras_rs deepctr_torch fuxictr torchfm fbgemm rtdl." >&2
         exit 2
         ;;
     esac

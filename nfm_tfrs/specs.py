@@ -51,6 +51,7 @@ MODEL_ARGUMENTS = (
     "numeric",
     "bottom_units",
     "history_combiner",
+    "number_encoder",
     "embedding_stddev",
     "embedding_l2",
     "task",

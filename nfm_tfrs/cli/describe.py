@@ -12,6 +12,7 @@ from nfm_tfrs.cli.options import (
     Earlier,
     Format,
     Histories,
+    NumberEncoder,
     Overwrite,
     check_columns,
     check_histories,
@@ -49,6 +50,7 @@ def describe(
     min_count: Annotated[
         int | None, typer.Option(help="Values seen less often become unknown; 5 if not given.")
     ] = None,
+    number_encoder: NumberEncoder = None,
     features: Annotated[Path | None, typer.Option(help="A features.json to use instead of inferring.")] = None,
     histories: Histories = None,
     earlier: Earlier = None,
@@ -62,7 +64,7 @@ def describe(
         used, excluded = names_given(columns), names_given(exclude) or ()
         target = None if label is None else Target.parse(label)
         categories, numbers = names_given(category), names_given(number)
-        rules = inference_rules(used, categories, numbers, min_count)
+        rules = inference_rules(used, categories, numbers, min_count, number_encoder)
         made = checked_histories(histories or (), earlier=earlier or None)
         names = {name for rule in made for name in rule.names}
         spec = None if features is None else features_given(features, beside=rules)

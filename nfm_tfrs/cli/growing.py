@@ -115,10 +115,10 @@ class Base:
         Raises:
             ValueError: Options say what is the run's.
         """
-        if rows.columns or rows.category or rows.number:
+        if rows.columns or rows.category or rows.number or rows.number_encoder:
             raise ValueError(
-                f"The features are those of {self.path}; received --columns, --category or --number. Leave them "
-                "out, or train anew without --from."
+                f"The features are those of {self.path}; received --columns, --category, --number or --number-encoder. "
+                "Leave them out, or train anew without --from."
             )
         if rows.histories:
             raise ValueError(f"The histories are those of {self.path}; received --history. Leave it out.")

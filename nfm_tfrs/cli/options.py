@@ -17,6 +17,7 @@ from nfm_tfrs.data.history_parts import checked_histories
 from nfm_tfrs.data.history_rule import History
 from nfm_tfrs.data.readers.table import column_names, find_files
 from nfm_tfrs.data.split import Split, parse_split
+from nfm_tfrs.features.number_encoders import NUMBER_ENCODERS
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.runs.folder import read_features
 from nfm_tfrs.specs import MODEL_ARGUMENTS
@@ -42,6 +43,12 @@ Earlier = Annotated[
     list[str] | None, typer.Option("--earlier", help="Rows of before that histories see, and nothing else does.")
 ]
 Format = Annotated[str | None, typer.Option(help="The files' format, where their suffix does not tell.")]
+NumberEncoder = Annotated[
+    str | None,
+    typer.Option(
+        help="How numbers are embedded: linear (with limits for a search), buckets, piecewise, periodic or autodis."
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Trust = Annotated[
     bool, typer.Option("--trust", help="Import and run whatever the file names. Only for files of your own.")
@@ -65,6 +72,8 @@ class Rows:
         category: Columns that are categories whatever their values, separated by commas.
         number: Columns that are numbers whatever their values, separated by commas.
         min_count: Values seen less often become unknown; 5 if not given.
+        number_encoder: How numbers are embedded: linear (with limits for a search), buckets, piecewise, periodic or
+            autodis; linear if not given.
         features: A features.json to use instead of inferring.
         weight: Column of example weights.
         task: binary (if not given) or regression.
@@ -84,6 +93,7 @@ class Rows:
     category: tuple[str, ...] | None = None
     number: tuple[str, ...] | None = None
     min_count: int | None = None
+    number_encoder: str | None = None
     features: Path | None = None
     weight: str | None = None
     task: str | None = None
@@ -127,7 +137,7 @@ class Rows:
 
     def rules(self) -> dict[str, Any]:
         """Returns the rules by which features are inferred, as far as options say any."""
-        return inference_rules(self.columns, self.category, self.number, self.min_count)
+        return inference_rules(self.columns, self.category, self.number, self.min_count, self.number_encoder)
 
     def remembering(self, histories: Sequence[str]) -> "Rows":
         """Returns the rows with the histories of a run or a search, where no option says any and the data lacks them.
@@ -262,7 +272,11 @@ def check_histories(data: Sequence[str], histories: Iterable[History], *, format
 
 
 def inference_rules(
-    columns: Sequence[str] | None, category: Sequence[str] | None, number: Sequence[str] | None, min_count: int | None
+    columns: Sequence[str] | None,
+    category: Sequence[str] | None,
+    number: Sequence[str] | None,
+    min_count: int | None,
+    number_encoder: str | None = None,
 ) -> dict[str, Any]:
     """Returns the rules of `infer_features` that options say; none where none does."""
     kinds = dict.fromkeys(category or (), "category") | dict.fromkeys(number or (), "number")
@@ -271,6 +285,9 @@ def inference_rules(
         raise ValueError(f"--category and --number both name {', '.join(both)}. Leave it out of one of them.")
     found: dict[str, Any] = {} if columns is None else {"columns": list(columns)}
     found |= {"kinds": kinds} if kinds else {}
+    if number_encoder not in (None, *NUMBER_ENCODERS):
+        raise ValueError(f"--number-encoder is one of {', '.join(NUMBER_ENCODERS)}; received {number_encoder!r:.60}.")
+    found |= {} if number_encoder is None else {"number_encoder": number_encoder}
     return found | ({} if min_count is None else {"min_count": min_count})
 
 
@@ -282,8 +299,8 @@ def features_given(path: Path, *, beside: Mapping[str, Any]) -> FeatureSpec:
     """
     if beside:
         raise ValueError(
-            "--features says what --columns, --category, --number and --min-count would infer. Pass it alone, or edit "
-            "the file."
+            "--features says what --columns, --category, --number, --min-count and --number-encoder would infer. Pass "
+            "it alone, or edit the file."
         )
     return read_features(path)
 

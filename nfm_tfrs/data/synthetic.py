@@ -1,5 +1,6 @@
 """A seeded click log whose true logits are known, so that a model can be measured against the best there is."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -7,6 +8,7 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
+from nfm_tfrs.arguments import choice
 from nfm_tfrs.metrics.exact import auc_of
 
 # Number of ids of a field and the exponent of its Zipf law: P(id of rank r) ∝ 1 / r^exponent. Sizes, pairs and shares
@@ -76,7 +78,13 @@ class ClickLog:
 
 
 def click_log(
-    rows: int, *, seed: int, order: Literal[2, 3] = 2, best_auc: float = 0.8, click_rate: float = 0.25
+    rows: int,
+    *,
+    seed: int,
+    order: Literal[2, 3] = 2,
+    best_auc: float = 0.8,
+    click_rate: float = 0.25,
+    numbers: Literal["linear", "waves"] = "linear",
 ) -> ClickLog:
     """Draws a click log with planted interactions.
 
@@ -84,8 +92,9 @@ def click_log(
 
     Each id has a first-order weight w and a latent vector u, each of the `PAIRS` its own random matrix W, each of the
     `TRIPLES` (with `order=3`) its own random vector A. Weight and vector of a number are multiplied by its
-    standardised value (price: by that of its logarithm), those of a bag are means over its values, and those of
-    a missing value are zero. Over its field's ids u has mean zero, so no part of a pair can be had from its two
+    standardised value z (price: by that of its logarithm), or with `numbers="waves"` by √2 cos(3z), which rises and
+    falls again; those of a bag are means over its values, and those of a missing
+    value are zero. Over its field's ids u has mean zero, so no part of a pair can be had from its two
     fields alone. Each of the three sums is scaled to variance 1; a, b and c, which add up to 1, share the variance out.
     A click is one Bernoulli draw, that is, `logit + logistic noise > 0`, and 1 / s the size of the noise;
     s and the bias are found by bisection.
@@ -100,6 +109,7 @@ def click_log(
         order: Highest order of the planted interactions.
         best_auc: Expected AUC of the true logits, above 0.5 and at most 0.99.
         click_rate: Expected share of clicks, between 0 and 1.
+        numbers: What a number counts as: `"linear"` or `"waves"`. The columns are the same, the clicks are not.
 
     Returns:
         The table and its true logits.
@@ -120,17 +130,19 @@ def click_log(
         raise ValueError(f"best_auc must be above 0.5 and at most 0.99; received {best_auc}.")
     if not 0 < click_rate < 1:
         raise ValueError(f"click_rate must be above 0 and below 1; received {click_rate}.")
+    choice("numbers", numbers, ("linear", "waves"))
 
     # Streams of their own: the weights do not depend on the number of rows.
     for_world, for_reference, for_rows = (np.random.default_rng(part) for part in np.random.SeedSequence(seed).spawn(3))
     world = _World.draw(for_world)
     shares = np.sqrt(_SHARES[order])
-    reference = world.terms(_Rows.draw(for_reference, _REFERENCE_ROWS))
+    waves = numbers == "waves"
+    reference = world.terms(_Rows.draw(for_reference, _REFERENCE_ROWS), waves)
     mean, scale = reference.mean(0), reference.std(0)
     slope, bias = noise(((reference - mean) / scale) @ shares, best_auc, click_rate)
 
     drawn = _Rows.draw(for_rows, rows)
-    true_logits = bias + slope * (((world.terms(drawn) - mean) / scale) @ shares)
+    true_logits = bias + slope * (((world.terms(drawn, waves) - mean) / scale) @ shares)
     clicks = for_rows.uniform(size=rows) < sigmoid(true_logits)
     return ClickLog(drawn.table(clicks), true_logits)
 
@@ -169,6 +181,11 @@ class _Rows:
         values = self.numbers[field]
         return np.nan_to_num(np.log(values) - 3 if field == "price" else (values - 40) / 12)
 
+    def waves(self, field: str) -> np.ndarray:
+        """[rows], of variance 1 or so, 0 where missing."""
+        there = ~np.isnan(self.numbers[field])
+        return there * math.sqrt(2) * np.cos(3 * self.standardised(field))
+
     def table(self, clicks: np.ndarray) -> pa.Table:
         columns = {field: _column(field, ids) for field, ids in self.ids.items()}
         columns |= {field: pa.array(values, mask=np.isnan(values)) for field, values in self.numbers.items()}
@@ -196,10 +213,11 @@ class _World:
             )  # else three popular ids decide on a field's part
         return cls(weights, rng.normal(size=(len(PAIRS), _RANK, _RANK)), rng.normal(size=(len(TRIPLES), _RANK)))
 
-    def terms(self, rows: _Rows) -> np.ndarray:
+    def terms(self, rows: _Rows, waves: bool = False) -> np.ndarray:
         """[rows, 3]: first-order, pair and triple sums, not yet scaled."""
         of = {field: self.weights[field][rows.ids[field]] for field in CATEGORICAL}
-        of |= {field: self.weights[field] * rows.standardised(field)[:, None] for field in NUMERIC}
+        values_of = rows.waves if waves else rows.standardised
+        of |= {field: self.weights[field] * values_of(field)[:, None] for field in NUMERIC}
         for field in MULTI_CATEGORICAL:
             bags = rows.ids[field]
             total = sum(self.weights[field][bags[:, k]] * (bags[:, k, None] >= 0) for k in range(bags.shape[1]))

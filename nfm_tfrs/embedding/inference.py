@@ -97,7 +97,7 @@ def looked_up(embedding: FusedEmbedding, encoded: Mapping[str, Any], features: F
         rows = look(tf.constant([[row, row + 1] for row in first], tf.int64))  # [numbers, 2, width]
         missing = tf.math.is_nan(encoded[NUMBERS])
         present = tf.where(missing, 0.0, encoded[NUMBERS])
-        numbers = tf.cast(missing, tf.float32)[:, :, None] * rows[:, 0] + present[:, :, None] * rows[:, 1]
+        numbers = embedding.number_fields(tf.cast(missing, tf.float32), present, [rows[:, 0], rows[:, 1]], places)
     bags, histories = {}, {}
     for bag in features.bags:
         ids = encoded[bag_key(bag.name)]

@@ -1,10 +1,11 @@
 """One table for all features: ids to field embeddings and the first-order term, with one gather."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from nfm_tfrs.embedding.attention import TargetAttention
+from nfm_tfrs.embedding.numbers import NumberFields
 from nfm_tfrs.embedding.pooling import Rows, pooled_rows
 from nfm_tfrs.embedding.row_sums import row_sums
 from nfm_tfrs.features.feature import MultiCategoricalFeature
@@ -57,9 +58,10 @@ class FusedEmbedding(keras.layers.Layer):
     """Embeds an encoded batch. Each row of the table is an embedding and, behind it, a first-order weight.
 
     Fields come in this order: single-valued features, numbers, positions of bags that are not pooled, pooled bags;
-    each group in the order of the spec. A number x is the field x·v; where it is missing, a vector of its own.
-    A bag of attention has a `TargetAttention` of its own, which is part of the layer.
-    Rows of unknown and missing values start at zero, and so do the first-order weights.
+    each group in the order of the spec. A number x is the field x·v, or what its encoder makes of it, the embedding of
+    its second row being the bias; where it is missing, a vector of its own. A bag of attention has a `TargetAttention`
+    of its own, which is part of the layer. Rows of unknown and missing values start at zero, and so do the first-order
+    weights.
 
     Args:
         features: The `FeatureSpec`, or what its `to_dict` returned.
@@ -68,7 +70,8 @@ class FusedEmbedding(keras.layers.Layer):
         numbers: Whether numbers are fields; each then has two rows, missing and present, behind the features'.
         stddev: Standard deviation of the normal initial embeddings. Far below 1e-2 the products of embeddings drown
             in the epsilon of a BatchNormalization behind the interaction.
-        l2: Weight of (1/batch) Σ ‖v‖² over the distinct rows v of a batch, which is added to the layer's losses.
+        l2: Weight of (1/batch) Σ ‖v‖² over the distinct rows v of a batch, and over the vectors of encoders of its
+            numbers, which is added to the layer's losses.
 
     Raises:
         ValueError: embedding_dim below 1, or a negative l2 or stddev.
@@ -107,6 +110,9 @@ class FusedEmbedding(keras.layers.Layer):
                 )
                 for number, bag in enumerate(attending)
             ]
+        self._encoders: NumberFields | None = None  # only where there are any: a model without has nothing of them
+        if self.has_number_fields and any(number.encoding is not None for number in self.features.numbers):
+            self._encoders = NumberFields(self.features.numbers, embedding_dim, linear=linear, stddev=stddev)
 
     def attention_of(self, bag: MultiCategoricalFeature) -> TargetAttention:
         """Returns what pools a bag of attention.
@@ -144,7 +150,12 @@ class FusedEmbedding(keras.layers.Layer):
                 attention = self.attention_of(bag)
                 with tf.name_scope(attention.name):
                     attention.build(tf.TensorShape([None, None, self.width]))
+        if self._encoders is not None:
+            self._encoders.build(self._add_float32)
         super().build(input_shape)
+
+    def _add_float32(self, name: str, shape: list[int], initializer: Any) -> Any:
+        return self.add_weight(name, shape, tf.float32, initializer=initializer, experimental_autocast=False)
 
     def call(
         self, encoded: Mapping[str, Any], distinct: bool = False, sums: bool = False, training: bool | None = None
@@ -184,9 +195,7 @@ class FusedEmbedding(keras.layers.Layer):
         if self.features.single:
             fields.append(tf.reshape(single.each(), [batch, len(self.features.single), self.width]))
         if self.has_number_fields:
-            missing, present = self._number_scales(encoded)
-            # [batch, numbers, dim + linear]
-            fields.append(missing[:, :, None] * number_rows[0] + present[:, :, None] * number_rows[1])
+            fields.append(self.number_fields(*self._number_scales(encoded), number_rows))
         fields += unpooled + [vector[:, None, :] for vector in pooled]
         together = tf.concat(fields, axis=1) if len(fields) > 1 else fields[0]
         mask = None
@@ -277,6 +286,14 @@ class FusedEmbedding(keras.layers.Layer):
             return tf.reshape(single.rows, [-1, len(names), self.width])[:, names.index(name)]
         return Rows(single.rows, tf.reshape(single.positions, [-1, len(names)])[:, names.index(name)]).each()
 
+    def number_fields(
+        self, missing: tf.Tensor, present: tf.Tensor, rows: Sequence[tf.Tensor], places: Sequence[int] | None = None
+    ) -> tf.Tensor:
+        """Returns the fields of numbers, float32 `[batch, numbers, width]`; see `NumberFields` for the arguments."""
+        if self._encoders is not None:
+            return tf.transpose(self._encoders(missing, present, rows, places), [1, 0, 2])
+        return missing[:, :, None] * rows[0] + present[:, :, None] * rows[1]  # [batch, numbers, dim + linear]
+
     def _sums(
         self, encoded: Mapping[str, Any], single: Rows, number_rows: list[tf.Tensor], others: list[tf.Tensor]
     ) -> FieldSums:
@@ -288,7 +305,11 @@ class FusedEmbedding(keras.layers.Layer):
             entries = single.entries(tf.repeat(tf.range(tf.cast(batch, tf.int64)), count))
             total = row_sums(single.rows, entries, batch)  # [batch, dim + linear]
             squares = row_sums(single.rows * single.rows, entries, batch)
-        if self.has_number_fields:
+        if self._encoders is not None:
+            fields = self._encoders(*self._number_scales(encoded), number_rows)  # [numbers, batch, width]
+            total += tf.reduce_sum(fields, axis=0)
+            squares += tf.reduce_sum(fields * fields, axis=0)
+        elif self.has_number_fields:
             for scale, rows in zip(self._number_scales(encoded), number_rows, strict=True):
                 total += _weighed_sum(scale, rows)
                 squares += _weighed_sum(scale * scale, rows * rows)
@@ -315,6 +336,9 @@ class FusedEmbedding(keras.layers.Layer):
             used = tf.concat([tf.reduce_any(missing, axis=0), tf.reduce_any(~missing, axis=0)], axis=0)
             others = tf.ones([tf.size(norms) - tf.size(used)])
             norms *= tf.concat([others, tf.cast(used, tf.float32)], axis=0)
+            if self._encoders is not None:
+                there = tf.cast(used[tf.size(used) // 2 :], tf.float32)
+                norms = tf.concat([norms, there * self._encoders.squared_norms()], axis=0)
         batch = tf.cast(tf.maximum(tf.shape(encoded[IDS])[0], 1), tf.float32)
         return tf.reduce_sum(norms) / batch
 

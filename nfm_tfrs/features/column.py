@@ -18,6 +18,8 @@ from nfm_tfrs.features.feature import (
 )
 from nfm_tfrs.features.host import means_missing
 from nfm_tfrs.features.moments import Moments
+from nfm_tfrs.features.number_encoders import WITH_LIMITS
+from nfm_tfrs.features.percentiles import Percentiles
 from nfm_tfrs.features.rates import Rates
 
 Kind = Literal["category", "number", "bag"]
@@ -25,6 +27,7 @@ _ID = re.compile(r"(?i:id|uid|.*_id|.*_key)|.*[a-z0-9]I[dD]")  # names of column
 _MARK = 1e30  # nothing that is measured is this large: such a number stands for a missing one
 _MOST_MARKS = 8
 _CATEGORIES = ("vocabulary", "vocabulary_size", "num_hash_buckets", "dtype", "free_ids")  # what a shared table shares
+_LIMITS = slice(1, None, 2)  # of percentiles: 1, 3, …, 99, so that the outermost buckets hold a hundredth each
 
 
 class ColumnCounts:
@@ -33,13 +36,15 @@ class ColumnCounts:
     Args:
         field: The column's name and type.
         kind: What the user says the column is: `"category"`, `"number"` or `"bag"`; None to go by its type.
+        encoder: The encoder of a number, where not the feature's own default; limits are its percentiles.
 
     Raises:
         ValueError: A column of this type cannot be of that kind.
     """
 
-    def __init__(self, field: pa.Field, kind: Kind | None = None) -> None:
-        self.field, self.kind = field, kind
+    def __init__(self, field: pa.Field, kind: Kind | None = None, encoder: str | None = None) -> None:
+        self.field, self.kind, self.encoder = field, kind, encoder
+        self.percentiles = Percentiles() if encoder in WITH_LIMITS else None
         self.rows = 0
         whole = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
         one_value = pa.types.is_fixed_size_list(whole) and whole.list_size == 1 and kind != "bag"
@@ -122,6 +127,8 @@ class ColumnCounts:
             numbers, logged = numbers[~marked], logged[~marked]
         self.raw.update(numbers)
         self.logged.update(logged)
+        if self.percentiles is not None:
+            self.percentiles.update(numbers)
 
     @property
     def _counted_type(self) -> pa.DataType:
@@ -222,12 +229,21 @@ class ColumnCounts:
     def _numeric(self) -> Feature | str:
         if len(self.marks) > _MOST_MARKS:  # too many different ones: numbers of this size are what the column holds
             moments = self.logged_with_marks
-            return NumericFeature(self.field.name, mean=moments.mean, std=moments.std, log=True)
+            encoder = None if self.encoder in WITH_LIMITS else self.encoder  # limits leave such numbers out
+            return NumericFeature(self.field.name, mean=moments.mean, std=moments.std, log=True, encoder=encoder)
         if not self.raw.count or self.raw.std == 0:
             return "every value is missing" if not self.raw.count else "every value is the same"
         log = self.raw.low >= 0 and self.raw.std > 2 * self.raw.mean
         moments, marks = self.logged if log else self.raw, tuple(sorted(self.marks))
-        return NumericFeature(self.field.name, mean=moments.mean, std=moments.std, log=log, missing_values=marks)
+        told: dict[str, Any] = {"encoder": self.encoder}
+        if self.percentiles is not None:
+            found: np.ndarray = self.percentiles.found().astype(np.float32)  # as numbers are read
+            limits = np.unique(found[_LIMITS])  # fewer where percentiles repeat
+            limits = limits if len(limits) > 1 else np.unique(found[[0, -1]])
+            told |= {"boundaries": limits.tolist()} if len(limits) > 1 else {"encoder": None}
+        return NumericFeature(
+            self.field.name, mean=moments.mean, std=moments.std, log=log, missing_values=marks, **told
+        )
 
     def _counted(self) -> tuple[pa.Array, pa.Array]:
         """The distinct values and how often each comes."""

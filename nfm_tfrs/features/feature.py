@@ -11,6 +11,16 @@ from typing import Any, Literal
 from nfm_tfrs.arguments import naming_the_nearest
 from nfm_tfrs.features.attention import Attention, attention_of
 from nfm_tfrs.features.bag import UINT64_MISSING
+from nfm_tfrs.features.number_encoders import (
+    AutoDis,
+    Buckets,
+    Encoding,
+    Periodic,
+    Piecewise,
+    encoding_of,
+    named_encoder,
+    written_encoder,
+)
 
 RESERVED_PREFIX = "encoded/"  # keys of batches that are encoded already
 
@@ -208,21 +218,32 @@ class NumericFeature:
     """One number an example, `[batch]` or `[batch, 1]`, any real dtype; NaN and null are missing.
 
     x ← sign(x)·ln(1 + |x|) if `log`, then (x - mean) / std; beyond ±10⁷ this grows ever more slowly, up to ±2·10⁷.
-    With `boundaries` the number becomes a category: id i for boundaries[i-1] ≤ x < boundaries[i], taken from the raw
-    number.
+    What becomes of it, where numbers are fields of the interaction, with a vector v of its own for a missing one:
+
+        None: with `boundaries` a category, id i for boundaries[i-1] ≤ x < boundaries[i], taken from the raw number,
+            with rows of the table as any other category; without them as "linear".
+        "linear": x v.
+        "buckets": the vector of the number's bucket. As the category, but rows hold the number itself, so that those
+            encoded once are right for every encoder.
+        "piecewise", "periodic", "autodis": see `Piecewise`, `Periodic` and `AutoDis` in
+            `nfm_tfrs.features.number_encoders`, which are given in the place of the name where settings are others.
+
+    The first-order term is w x with each encoder, but with "buckets", where every bucket has a weight.
 
     Args:
         name: Name of the input column.
         mean: Mean of the (logged) column.
         std: Standard deviation of the (logged) column, above 0.
         log: Whether to take the signed logarithm first.
-        boundaries: Increasing bucket limits; one id more than there are limits.
+        boundaries: Increasing limits in the column's own unit, one bucket more than there are limits; of "piecewise"
+            the ends of the pieces, two at least.
         missing_values: Numbers that stand for a missing one, such as the largest float32.
         fill: What a missing number counts as, standardised, in models whose numbers are no fields; 0 is the mean.
+        encoder: How the number becomes a field: a name, or settings of `nfm_tfrs.features.number_encoders`.
 
     Raises:
-        ValueError: A mean, std, fill, limit or missing value that is not finite, a std of 0 or less, or limits that do
-            not increase.
+        ValueError: A mean, std, fill, limit or missing value that is not finite, a std of 0 or less, limits that do
+            not increase, an encoder that there is not, or one that lacks its limits.
     """
 
     name: str
@@ -233,6 +254,7 @@ class NumericFeature:
     boundaries: tuple[float, ...] | None = None
     missing_values: tuple[float, ...] = ()
     fill: float = 0.0
+    encoder: str | Buckets | Piecewise | Periodic | AutoDis | None = None
 
     def __post_init__(self) -> None:
         _check_name(self.name)
@@ -259,11 +281,23 @@ class NumericFeature:
                     f"received {self.boundaries!r:.60}."
                 )
             object.__setattr__(self, "boundaries", boundaries)
+        object.__setattr__(self, "encoder", named_encoder(f"encoder of feature {self.name!r}", self.encoder))
+        least = 0 if self.encoding is None else self.encoding.least_boundaries
+        if len(self.boundaries or ()) < least:
+            raise ValueError(
+                f"The encoder {self.encoding.name!r} of feature {self.name!r} needs {least} or more boundaries; "  # type: ignore[union-attr]
+                f"received {self.boundaries!r:.60}. Give the limits, or infer the features with number_encoder=."
+            )
+
+    @property
+    def encoding(self) -> Encoding | None:
+        """The encoder with its settings; None of a linear number and of a category."""
+        return encoding_of(self.encoder)
 
     @property
     def num_ids(self) -> int:
-        """Number of ids of a bucketised number, 0 for a plain one."""
-        return 0 if self.boundaries is None else len(self.boundaries) + 1
+        """Number of ids of a bucketised number, which is a category; 0 for one that stays a number."""
+        return 0 if self.boundaries is None or self.encoder is not None else len(self.boundaries) + 1
 
     @property
     def table(self) -> str:
@@ -318,6 +352,8 @@ def _plain(value: Any) -> Any:
     """A feature's argument as JSON knows it."""
     if isinstance(value, Attention):
         return value.to_dict()
+    if isinstance(value, Encoding):
+        return written_encoder(value)
     return list(value) if isinstance(value, tuple) else value
 
 

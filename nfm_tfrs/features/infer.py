@@ -17,6 +17,7 @@ from nfm_tfrs.features.column import ColumnCounts, Kind
 from nfm_tfrs.features.feature import CategoricalFeature, Feature, NumericFeature
 from nfm_tfrs.features.frames import as_table
 from nfm_tfrs.features.joined import warn_of_joined_values
+from nfm_tfrs.features.number_encoders import NUMBER_ENCODERS
 from nfm_tfrs.features.rates import Rates
 from nfm_tfrs.features.spec import FeatureSpec
 
@@ -37,6 +38,10 @@ class Inference:
         kinds: `"category"`, `"number"` or `"bag"` by column, where the column's type does not tell what it means: a
             year may be a category, an id that is unique in most rows as well. A bag of scalars has one value a row.
         label: The column that is the label; left out.
+        number_encoder: The encoder of every number; see `NumericFeature`. The limits of `"buckets"` and `"piecewise"`
+            are the percentiles 1, 3, …, 99 of the column, fewer where they repeat, and the smallest and the largest
+            number where they are all one; `"linear"` keeps them for a model that takes another encoder. Numbers that
+            are mostly huge, of which some mean a missing one elsewhere, stay linear.
 
     Raises:
         ValueError: A rule that cannot be.
@@ -48,6 +53,7 @@ class Inference:
     max_vocabulary: int = MAX_VOCABULARY
     kinds: Mapping[str, Kind] | None = None
     label: str | None = None
+    number_encoder: str | None = None
 
     def __post_init__(self) -> None:
         for argument in ("columns", "exclude"):
@@ -59,6 +65,8 @@ class Inference:
             raise ValueError(f'kinds must be a dict such as {{"year": "category"}}; received {self.kinds!r}.')
         for name, kind in (self.kinds or {}).items():
             arguments.choice(f"The kind of column {name!r}", kind, get_args(Kind))
+        if self.number_encoder is not None:
+            arguments.choice("number_encoder", self.number_encoder, NUMBER_ENCODERS)
 
     def uses(self, name: str) -> bool:
         """Whether a column is to be a feature."""
@@ -93,6 +101,7 @@ def infer_features(
     max_vocabulary: int = MAX_VOCABULARY,
     kinds: Mapping[str, Kind] | None = None,
     label: str | None = None,
+    number_encoder: str | None = None,
     format: str | None = None,
 ) -> FeatureSpec:
     """Returns the features of any data, found in one pass over it.
@@ -116,6 +125,8 @@ def infer_features(
         max_vocabulary: A column with more kept values than this is hashed into twice as many buckets.
         kinds: `"category"`, `"number"` or `"bag"` by column, where the column's type does not tell what it means.
         label: The column that is the label; left out.
+        number_encoder: The encoder of every number: `"linear"`, `"buckets"`, `"piecewise"`, `"periodic"` or
+            `"autodis"`; with the first three, limits of buckets at the percentiles 1, 3, …, 99 of the column.
         format: The files' format, where their suffix does not tell.
 
     Raises:
@@ -128,7 +139,7 @@ def infer_features(
         >>> spec["year"].vocabulary
         (1999, 2001)
     """
-    rules = Inference(columns, exclude, min_count, max_vocabulary, kinds, label)
+    rules = Inference(columns, exclude, min_count, max_vocabulary, kinds, label, number_encoder)
     return FeatureSpec(tuple(feature for feature, _ in _features(row_batches(source, rules, format=format), rules)))
 
 
@@ -201,7 +212,7 @@ def _features(batches: Iterable[pa.RecordBatch], rules: Inference) -> list[tuple
     for batch in batches:
         if schema is None:
             schema = batch.schema
-            columns = _columns(_chosen(schema, rules), kinds)
+            columns = _columns(_chosen(schema, rules), kinds, rules.number_encoder)
         positions = {name: position for position, name in enumerate(batch.schema.names)}
         for name, column in columns.items():
             column.update(batch.column(positions[name]))
@@ -252,9 +263,11 @@ def _features(batches: Iterable[pa.RecordBatch], rules: Inference) -> list[tuple
     return features
 
 
-def _columns(fields: Iterable[pa.Field], kinds: Mapping[str, Kind]) -> dict[str, ColumnCounts]:
+def _columns(
+    fields: Iterable[pa.Field], kinds: Mapping[str, Kind], number_encoder: str | None
+) -> dict[str, ColumnCounts]:
     """What counts the values of each column; the ids of a history may be floats, as those of its column may."""
-    columns = {field.name: ColumnCounts(field, kinds.get(field.name)) for field in fields}
+    columns = {field.name: ColumnCounts(field, kinds.get(field.name), number_encoder) for field in fields}
     for name, column in columns.items():
         of = columns.get(_history_of(column.field) or "")
         if of is not None and (of.is_id or of.kind == "category") and pa.types.is_floating(column.type):

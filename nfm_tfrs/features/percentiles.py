@@ -7,6 +7,7 @@ import numpy as np
 from nfm_tfrs.features.feature import FLOAT32_MAX, LARGEST_UNBENT, NumericFeature
 
 LEVELS = 101  # the smallest and the largest value among them
+_WINDOW = 1 << 18  # 2 MB a column
 _LARGEST = np.finfo(np.float64).max
 
 
@@ -53,6 +54,38 @@ def merged_percentiles(curves: Sequence[tuple[int, np.ndarray]]) -> np.ndarray:
     # The nearest that came: one between two would be a value that may be of no row.
     nearer = levels - upto[under] < below[above] - levels
     return values[np.where(nearer, under, above)]
+
+
+class Percentiles:
+    """Percentiles of numbers that come batch by batch: the same ones however the rows are cut into batches.
+
+    Of up to 2¹⁸ numbers they are exact; of more they are those of windows of so many, merged.
+
+    Example:
+        >>> percentiles = Percentiles()
+        >>> for batch in ([3.0, 1.0], [2.0]):
+        ...     percentiles.update(np.array(batch))
+        >>> percentiles.found()[[0, 50, 100]].tolist()
+        [1.0, 2.0, 3.0]
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[np.ndarray] = []
+        self._curves: list[tuple[int, np.ndarray]] = []
+
+    def update(self, numbers: np.ndarray) -> None:
+        """Takes more numbers, `[n]`, none missing."""
+        self._waiting.append(np.array(numbers, np.float64))
+        if sum(map(len, self._waiting)) >= _WINDOW:
+            together = np.concatenate(self._waiting)
+            whole = len(together) // _WINDOW * _WINDOW
+            self._curves += [percentiles(window) for window in np.split(together[:whole], whole // _WINDOW)]
+            self._waiting = [together[whole:]]
+
+    def found(self) -> np.ndarray:
+        """Returns the percentiles `[101]`, the smallest number first; NaN without any."""
+        last = percentiles(np.concatenate(self._waiting)) if self._waiting else (0, np.full(LEVELS, np.nan))
+        return merged_percentiles([*self._curves, last]) if self._curves else last[1]
 
 
 def raw_numbers(feature: NumericFeature, standardised: np.ndarray) -> np.ndarray:

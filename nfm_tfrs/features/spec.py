@@ -22,6 +22,7 @@ from nfm_tfrs.features.feature import (
     feature_from_dict,
     feature_to_dict,
 )
+from nfm_tfrs.features.number_encoders import LINEAR
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -216,6 +217,20 @@ class FeatureSpec:
             spec = spec.replace(replace(bag, combiner=combiner, attention=kept))
         return spec
 
+    def with_number_encoder(self, encoder: str | None) -> "FeatureSpec":
+        """Returns the spec with an encoder for every number that is linear; itself where it is None or "linear".
+
+        Args:
+            encoder: One of `NUMBER_ENCODERS`, or None.
+
+        Raises:
+            ValueError: A linear number lacks the limits that the encoder needs.
+        """
+        if encoder is None or encoder == LINEAR:
+            return self
+        changed = {number.name: replace(number, encoder=encoder) for number in self.numbers if number.encoding is None}
+        return replace(self, features=tuple(changed.get(feature.name, feature) for feature in self.features))
+
     def __str__(self) -> str:
         rows = [("feature", "kind", "ids", "how")] + [_described(feature) for feature in self.features]
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
@@ -338,8 +353,10 @@ def _categories(feature: Feature) -> tuple[Any, ...]:
 
 
 def _described(feature: Feature) -> tuple[str, str, str, str]:
-    if isinstance(feature, NumericFeature) and feature.boundaries is None:
+    if isinstance(feature, NumericFeature) and not feature.num_ids:
         how = f"{'log, ' if feature.log else ''}mean {feature.mean:.6g}, std {feature.std:.6g}"
+        how += f", {feature.encoding.name}" if feature.encoding is not None else ""
+        how += f", {len(feature.boundaries)} boundaries" if feature.boundaries else ""
         return feature.name, "number", "-", how
     if isinstance(feature, NumericFeature):
         return (

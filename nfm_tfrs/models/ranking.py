@@ -12,6 +12,7 @@ from nfm_tfrs.embedding.table import FieldSums, FusedEmbedding
 from nfm_tfrs.features.encoder import FeatureEncoder, encoded_signature
 from nfm_tfrs.features.feature import COMBINERS, Combiner, Feature
 from nfm_tfrs.features.keys import NUMBERS
+from nfm_tfrs.features.number_encoders import NUMBER_ENCODERS
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.keras_compat.private import clear_losses, has_losses, untracked
@@ -68,6 +69,8 @@ class RankingModel(FeatureModel):
         bottom_units: Widths of that network's layers before the last, which has `embedding_dim`.
         history_combiner: How every bag that has a target is pooled: `"attention"`, `"mean"`, …; as each feature says if
             not given.
+        number_encoder: How numbers that are fields are embedded where their feature leaves them linear: `"linear"`,
+            `"buckets"`, `"piecewise"`, `"periodic"` or `"autodis"`, see `NumericFeature`; as each feature says if None.
         embedding_stddev: Standard deviation of the initial embeddings.
         embedding_l2: Weight of (1/batch) Σ ‖v‖² over the distinct embeddings v of a batch.
         task: `"binary"`, `"regression"`, or a `tfrs.tasks.Ranking` on logits with reduction NONE.
@@ -112,6 +115,7 @@ class RankingModel(FeatureModel):
         numeric: Numeric = "field",
         bottom_units: Sequence[int] = (64,),
         history_combiner: Combiner | None = None,
+        number_encoder: str | None = None,
         embedding_stddev: float = 0.01,
         embedding_l2: float = 0.0,
         task: Any = "binary",
@@ -136,6 +140,9 @@ class RankingModel(FeatureModel):
         if history_combiner is not None:
             arguments.choice("history_combiner", history_combiner, COMBINERS)
         self.history_combiner = history_combiner
+        if number_encoder is not None:
+            arguments.choice("number_encoder", number_encoder, NUMBER_ENCODERS)
+        self.number_encoder = number_encoder
         self.embedding_stddev = arguments.not_negative("embedding_stddev", embedding_stddev)
         self.embedding_l2 = arguments.not_negative("embedding_l2", embedding_l2)
         blocks = interaction_blocks(interaction, self.dtype_policy.name)
@@ -157,6 +164,8 @@ class RankingModel(FeatureModel):
             features = FeatureSpec.from_dict(features)
         spec = features if isinstance(features, FeatureSpec) else FeatureSpec(tuple(features))
         spec = spec.with_history_combiner(self.history_combiner)
+        spec = spec.with_number_encoder(self.number_encoder)
+        self._check_number_encoders(spec)
         self.encoder = FeatureEncoder(spec)
         self.embedding = FusedEmbedding(
             spec,
@@ -188,6 +197,14 @@ class RankingModel(FeatureModel):
         clear_losses(self)  # of the trace: a tensor of its graph
         self._check_fields(self._scored_by_xla is not None)
         self.built = True
+
+    def _check_number_encoders(self, spec: FeatureSpec) -> None:
+        encoded = [number.name for number in spec.numbers if number.encoding is not None]
+        if encoded and self.numeric != "field":
+            raise ValueError(
+                f'numeric="{self.numeric}" takes numbers as they are; received an encoder for '
+                f'{", ".join(encoded):.200}. Leave it out, or set numeric="field".'
+            )
 
     def _check_memory(self) -> None:
         """Refuses a table that no memory of this machine can hold: Linux would give it, and end the process later."""
@@ -339,7 +356,7 @@ class RankingModel(FeatureModel):
         return self.call(encoded, training=False)
 
     def number_weights(self) -> list[NumberWeights]:
-        """Returns the weights that standardised numbers are multiplied by, wherever numbers go."""
+        """Returns the weights that standardised numbers are multiplied by, wherever numbers go; all are linear."""
         numbers = self._known_features().numbers
         if not numbers:
             return []
@@ -430,6 +447,7 @@ class RankingModel(FeatureModel):
             "numeric": self.numeric,
             "bottom_units": list(self.bottom_units),
             "history_combiner": self.history_combiner,
+            "number_encoder": self.number_encoder,
             "embedding_stddev": self.embedding_stddev,
             "embedding_l2": self.embedding_l2,
             "task": self._task_name or task_config(self.task),

@@ -56,6 +56,9 @@ def refreshed(
     vector that is always there, for which an interaction has no place; their deviation is taken from the mean that
     stays.
 
+    An encoder of numbers that is not linear has no weights to move into another unit: with one the weights can be kept,
+    and its limits, which are in the column's own unit, and not the predictions.
+
     Numbers of more than 10⁷ deviations, before or afterwards, are bent otherwise, and predicted otherwise. A mean that
     moves by many deviations costs float32 as many units in its last place.
 
@@ -70,8 +73,8 @@ def refreshed(
 
     Raises:
         ValueError: The model knows no features or has no numbers, it computes its output in its own way, a name is none
-            of a plain number, a mean or deviation is none, the optimizer keeps what cannot follow, or `keep` is none of
-            the two.
+            of a plain number, a mean or deviation is none, the optimizer keeps what cannot follow, a number whose
+            predictions are to be kept has an encoder that is not linear, or `keep` is none of the two.
 
     Example:
         >>> from nfm_tfrs import NFM, NumericFeature
@@ -88,6 +91,7 @@ def refreshed(
     _check_names(features, moments)
     if keep == "weights":
         return _copied(model, _with(features, [_named(number, moments) for number in features.numbers]))
+    _check_linear(features)
     slots = _slots_of(model)
     keeps_mean = model.embedding.has_number_fields
     renewed = [_renewed(number, _named(number, moments), keeps_mean=keeps_mean) for number in features.numbers]
@@ -139,6 +143,15 @@ def _check_names(features: FeatureSpec, moments: Mapping[str, tuple[float, float
             raise missing_column(name, names, reader="moments")
         if not isinstance(pair, tuple | list) or len(pair) != 2 or not all(isinstance(one, Real) for one in pair):
             raise ValueError(f"moments of {name!r} are a mean and a standard deviation; received {pair!r:.60}.")
+
+
+def _check_linear(features: FeatureSpec) -> None:
+    for number in features.numbers:
+        if number.encoding is not None:
+            raise ValueError(
+                f"Predictions are kept where numbers are linear; the encoder of {number.name!r} is "
+                f"{number.encoding.name!r}. Keep the weights, or train the model on the new rows."
+            )
 
 
 def _named(number: NumericFeature, moments: Mapping[str, tuple[float, float]]) -> NumericFeature:

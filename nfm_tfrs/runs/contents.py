@@ -147,6 +147,8 @@ def _rows(features: Any) -> int:
     for feature in listed if isinstance(listed, list) else ():
         if isinstance(feature, Mapping):
             sizes = [feature.get(name) for name in ("vocabulary_size", "num_hash_buckets")]
+            encoder = feature.get("encoder")
+            sizes += encoder.values() if isinstance(encoder, Mapping) else ()  # as many vectors, or twice as many
             known = feature.get("vocabulary")
             most = len(known) if isinstance(known, list) else 0
             rows = max([size for size in sizes if isinstance(size, int)], default=most)

@@ -11,6 +11,7 @@ from nfm_tfrs.blocks.base import misfit
 from nfm_tfrs.configuration import Configuration
 from nfm_tfrs.embedding.table import FusedEmbedding
 from nfm_tfrs.features.feature import Feature
+from nfm_tfrs.features.number_encoders import LINEAR, NUMBER_ENCODERS, least_boundaries
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import forgotten_gradients, load_keras_tuner
 from nfm_tfrs.models.ranking import RankingModel, Structure
@@ -34,8 +35,9 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
 
     The blocks' arguments are those that each block's `search_space` draws: a block of any installed package takes
     part. How bags that have a target are pooled is searched where there are such bags: as they say, by their mean, or
-    by target attention. What cannot be built is not in the space: blocks that the features are too few for, or whose
-    number differs by batch, and structures that need it known.
+    by target attention. The encoder of numbers is searched where features leave numbers linear, `"buckets"` and
+    `"piecewise"` where each of these has limits. What cannot be built is not in the space: blocks that the features are
+    too few for, or whose number differs by batch, and structures that need it known.
 
     Args:
         features: Features that every model reads.
@@ -107,6 +109,7 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
                 f"{', '.join(self.models)}. Leave blocks out."
             )
         self.blocks = self._fitting(blocks) if searched else {}
+        self.number_encoders = number_encoders(self.features)
 
     # --- what a tuner calls
 
@@ -138,7 +141,8 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
             with self._when(hp, "model", [OPEN]):
                 drawn = self._open(hp) if name == OPEN else {}
         drawn |= (
-            self._sizes(hp)
+            self._numbers(hp, name)
+            | self._sizes(hp)
             | self._histories(hp)
             | {"dtype": self._choice(hp, "dtype", self.precisions), "task": self.task}
         )
@@ -190,6 +194,20 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
                     "dropout": self._drawn(hp.Choice, "dropout", [0.0, 0.1, 0.2, 0.3, 0.5], default=0.2),
                 }
         return drawn | {"interaction_batch_norm": self._drawn(hp.Boolean, "interaction_batch_norm", default=True)}
+
+    def _numbers(self, hp: Any, model: str) -> dict[str, Any]:
+        """The encoder of numbers, of models whose numbers are fields and where there is one to choose."""
+        takers = [name for name in self.models if self._has_number_fields(name)]
+        if "number_encoder" in self.fixed or len(self.number_encoders) < 2 or not takers:
+            return {}
+        with self._when(hp, "model", takers):
+            encoder = self._choice(hp, "number_encoder", self.number_encoders) if model in takers else LINEAR
+        return {} if encoder == LINEAR else {"number_encoder": encoder}
+
+    def _has_number_fields(self, model: str) -> bool:
+        parameters = _parameters(self._classes[model])
+        own = getattr(parameters.get("numeric"), "default", "field")
+        return bool(self.fixed.get("numeric", own) == "field") and bool({"number_encoder", "**"} & set(parameters))
 
     def _sizes(self, hp: Any) -> dict[str, Any]:
         return {
@@ -294,6 +312,19 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
 
     def _misfit(self, cls: Any) -> str | None:
         return None if (problem := misfit(cls, self.num_fields)) is None else f"it {problem}"
+
+
+def number_encoders(features: FeatureSpec) -> tuple[str, ...]:
+    """Returns the encoders that every linear number of some features can take, the linear one first; that one alone
+    where there is no such number.
+
+    Args:
+        features: What models read.
+    """
+    limits = [len(number.boundaries or ()) for number in features.numbers if number.encoding is None]
+    if not limits:
+        return (LINEAR,)
+    return tuple(name for name in NUMBER_ENCODERS if min(limits) >= least_boundaries(name))
 
 
 class BrokenSpaceError(ValueError):

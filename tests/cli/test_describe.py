@@ -32,6 +32,16 @@ def test_describe_infers_a_category_and_a_number_where_options_say_so(ratings, d
     assert found == {"user_id": "numeric", "weight": "numeric", "timestamp": "categorical"}
 
 
+def test_describe_embeds_numbers_and_finds_their_limits_where_an_option_says_so(ratings, done, tmp_path):
+    spec = tmp_path / "features.json"
+    rules = ("--columns", "film,weight", "--number", "weight", "--number-encoder", "piecewise")
+    output = done("describe", "--data", ratings, *rules, "--out", spec)
+    (number,) = [entry for entry in json.loads(spec.read_text())["features"] if entry["type"] == "numeric"]
+    assert number["encoder"] == "piecewise"
+    assert number["boundaries"] == sorted(set(number["boundaries"]))
+    assert f"piecewise, {len(number['boundaries'])} boundaries" in " ".join(output.split())
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -141,7 +141,7 @@ def test_the_rate_can_be_another_and_a_schedule_that_has_ended_needs_one(base, t
         (("--optimizer", "adam"), "received --optimizer. Leave it out, or train anew without --from."),
         (
             ("--columns", "film"),
-            "received --columns, --category or --number. Leave them out, or train anew without --f",
+            "received --columns, --category, --number or --number-encoder. Leave them out, or train anew without --f",
         ),
         (
             ("--cache", "cache"),

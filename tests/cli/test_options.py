@@ -177,6 +177,9 @@ def test_kinds_and_rules_of_the_inference_are_those_that_options_say():
         "kinds": {"b": "category", "c": "category", "d": "number"},
         "min_count": 2,
     }
+    assert inference_rules(None, None, None, None, "piecewise") == {"number_encoder": "piecewise"}
+    with pytest.raises(ValueError, match=r"--number-encoder is one of linear, buckets, .*, autodis; received 'spline'"):
+        inference_rules(None, None, None, None, "spline")
 
 
 def test_columns_are_not_asked_for_where_a_format_does_not_tell_them(tmp_path):

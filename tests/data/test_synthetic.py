@@ -55,6 +55,20 @@ def test_clicks_follow_the_true_logits(log):
     assert result.predicted_to_actual == pytest.approx(1, abs=0.02)
 
 
+def test_with_waves_the_truth_rises_and_falls_with_numbers():
+    linear, waves = (click_log(20_000, seed=7, numbers=numbers) for numbers in ("linear", "waves"))
+    for field, standardised in (("price", lambda x: np.log(x) - 3), ("age", lambda x: (x - 40) / 12)):
+        z = standardised(linear.table[field].to_numpy())
+        there = ~np.isnan(z)
+        planted = np.sqrt(2) * np.cos(3 * z[there])
+        seen = [abs(np.corrcoef(log.true_logits[there], planted)[0, 1]) for log in (linear, waves)]
+        assert seen[0] < 0.03 < 0.06 < seen[1]
+    assert waves.expected_best_auc == pytest.approx(0.8, abs=0.008)
+    assert linear.table.drop(["click"]).equals(waves.table.drop(["click"]))
+    with pytest.raises(ValueError, match='numbers must be "linear" or "waves"; received \'steps\''):
+        click_log(10, seed=0, numbers="steps")
+
+
 def test_the_same_seed_gives_the_same_log_and_another_seed_another():
     one, same, other = click_log(500, seed=5), click_log(500, seed=5), click_log(500, seed=6)
     assert one.table.equals(same.table)

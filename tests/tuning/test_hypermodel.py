@@ -222,6 +222,7 @@ def test_other_models_keep_their_own_interaction_and_structure():
     oracle, _ = explored(hypermodel)
     names = {space.name for space in oracle.hyperparameters.space}
     assert names == {"model", "embedding_dim", "interaction_dropout", "embedding_l2", "optimizer"} | {
+        "number_encoder",
         "adagrad/learning_rate",
         "adam/learning_rate",
     }
@@ -253,7 +254,8 @@ def test_what_is_fixed_is_not_searched():
     hypermodel = RankingHyperModel(FEATURES, fixed=fixed)
     oracle, _ = explored(hypermodel)
     assert {space.name for space in oracle.hyperparameters.space} == {
-        *("structure", "batch_norm", "dropout", "interaction_batch_norm", "interaction_dropout", "embedding_l2")
+        *("structure", "batch_norm", "dropout", "interaction_batch_norm", "interaction_dropout", "embedding_l2"),
+        "number_encoder",
     }
     candidate = hypermodel.candidate(keras_tuner.HyperParameters())
     model = hypermodel.built(candidate)
