@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from nfm_tfrs.blocks.bi_interaction import BiInteraction as BiInteraction
     from nfm_tfrs.data.drift import check_drift as check_drift
     from nfm_tfrs.features.attention import Attention as Attention
+    from nfm_tfrs.features.compression import MultiHash as MultiHash
+    from nfm_tfrs.features.compression import QuotientRemainder as QuotientRemainder
     from nfm_tfrs.features.encoder import FeatureEncoder as FeatureEncoder
     from nfm_tfrs.features.feature import CategoricalFeature as CategoricalFeature
     from nfm_tfrs.features.feature import MultiCategoricalFeature as MultiCategoricalFeature
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from nfm_tfrs.features.spec import FeatureSpec as FeatureSpec
     from nfm_tfrs.models.grow import grow as grow
     from nfm_tfrs.models.nfm import NFM as NFM
+    from nfm_tfrs.models.pretrained import load_pretrained as load_pretrained
     from nfm_tfrs.models.ranking import RankingModel as RankingModel
     from nfm_tfrs.models.refresh import refreshed as refreshed
     from nfm_tfrs.optimizers import LazyAdagrad as LazyAdagrad
@@ -44,6 +47,7 @@ lazy.show(
         "nfm_tfrs.blocks.bi_interaction": ("BiInteraction",),
         "nfm_tfrs.data.drift": ("check_drift",),
         "nfm_tfrs.features.attention": ("Attention",),
+        "nfm_tfrs.features.compression": ("MultiHash", "QuotientRemainder"),
         "nfm_tfrs.features.encoder": ("FeatureEncoder",),
         "nfm_tfrs.features.feature": ("CategoricalFeature", "MultiCategoricalFeature", "NumericFeature"),
         "nfm_tfrs.features.growth": ("Growth",),
@@ -51,6 +55,7 @@ lazy.show(
         "nfm_tfrs.features.spec": ("FeatureSpec",),
         "nfm_tfrs.models.grow": ("grow",),
         "nfm_tfrs.models.nfm": ("NFM",),
+        "nfm_tfrs.models.pretrained": ("load_pretrained",),
         "nfm_tfrs.models.ranking": ("RankingModel",),
         "nfm_tfrs.models.refresh": ("refreshed",),
         "nfm_tfrs.optimizers": ("LazyAdagrad", "LazyAdam"),

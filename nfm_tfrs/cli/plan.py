@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nfm_tfrs.cli.growing import Base, GrowthOptions
 from nfm_tfrs.cli.options import Rows, check_arguments
+from nfm_tfrs.cli.pretrained import PretrainedOptions
 from nfm_tfrs.cli.recipe_options import RecipeOptions
 from nfm_tfrs.data.history_rule import History
 from nfm_tfrs.data.readers.table import find_files
@@ -32,6 +33,7 @@ class Plan:
         rows: The rows.
         options: The model and its training, as options say them.
         growing: How a run's model grows.
+        pretrained: Vectors that rows begin at.
         base: The run that is gone on from; None where a new model is trained.
         best: What --config names, or the base's recipe.
         told: The recipe.
@@ -42,6 +44,7 @@ class Plan:
     rows: Rows
     options: RecipeOptions
     growing: GrowthOptions
+    pretrained: PretrainedOptions
     base: Base | None
     best: Best
     told: Recipe
@@ -73,6 +76,7 @@ class Plan:
             self.record.target, self.split, self.features, groups=self.record.groups, stream=self.stream
         )
         if self.base is None:
+            self.pretrained.check(self.features)
             self.options.check_arguments(self.told, self.best.recipe)
 
     def prepared(self, trust: bool, day: int) -> tuple[Any, "Prepared"]:
@@ -84,14 +88,22 @@ class Plan:
         """
         told: Any = {"keep": self.keep, "stream": self.stream}
         if self.base is None:
-            return None, self.rows.prepare(self.record.target, self.split, self.features, **told)
+            data = self.rows.prepare(self.record.target, self.split, self.features, **told)
+            return None, self.pretrained.applied(data)
         told |= {"rate": self.options.learning_rate, "trust": trust}
         growing = replace(self.growing, day=self.growing.day or str(date(1970, 1, 1) + timedelta(days=day)))
         return self.base.grown(self.rows, self.record.target, self.split, growing, **told)
 
 
 def planned(
-    rows: Rows, recipe: RecipeOptions, growing: GrowthOptions, *, groups: str | None, stream: bool, seed: int
+    rows: Rows,
+    recipe: RecipeOptions,
+    growing: GrowthOptions,
+    pretrained: PretrainedOptions,
+    *,
+    groups: str | None,
+    stream: bool,
+    seed: int,
 ) -> Plan:
     """Returns the plan of a training; of the files hashes are taken, and no row is read.
 
@@ -99,6 +111,7 @@ def planned(
         rows: The rows, as options say them.
         recipe: The model and its training, as options say them.
         growing: The run to go on from, and how its model grows.
+        pretrained: Vectors that rows begin at.
         groups: The column of users; None without, or for that of the run that is gone on from.
         stream: Whether the rows to train on are read batch by batch.
         seed: Seed of the split, of the weights, of dropout and of the order of rows.
@@ -108,6 +121,10 @@ def planned(
         ValueError: Options that do not fit each other, or the run.
     """
     base = growing.base()
+    if pretrained.pretrained and (base is not None or recipe.repeat):
+        raise ValueError(
+            "--pretrained says where the rows of a new model begin; --from and --repeat say it too. Pass one of them."
+        )
     if base is None:
         best = recipe.best()
         told = recipe.recipe(best.recipe, rows.task)
@@ -141,9 +158,10 @@ def planned(
         base=None if base is None else str(base.path),
         histories=tuple(str(History.parse(text)) for text in rows.histories),
         growth={} if base is None else {**growing.to_json(rows), "checksum": base.checksum},
+        pretrained=pretrained.to_json(),
         rules={**rows.rules(), "features": None if given is None else _hash(given)},
     )
-    return Plan(rows, recipe, growing, base, best, told, record, split)
+    return Plan(rows, recipe, growing, pretrained, base, best, told, record, split)
 
 
 def _state(rows: Rows, stream: bool) -> dict[str, str]:

@@ -12,6 +12,7 @@ from nfm_tfrs.cli.growing import GrowthOptions
 from nfm_tfrs.cli.interruption import Interruption, interrupted_run
 from nfm_tfrs.cli.options import Overwrite, Rows, Seed, Trust, column_of
 from nfm_tfrs.cli.plan import Plan, planned
+from nfm_tfrs.cli.pretrained import PretrainedOptions
 from nfm_tfrs.cli.recipe_options import RecipeOptions
 from nfm_tfrs.cli.resuming import ResumeOptions, first_day
 from nfm_tfrs.cli.settings import with_options
@@ -43,6 +44,7 @@ def train(
     recipe: RecipeOptions,
     resuming: ResumeOptions,
     growing: GrowthOptions,
+    pretrained: PretrainedOptions,
     out: Annotated[Path, typer.Option(help="New folder for the model, features, metrics and curves.")],
     groups: Annotated[str | None, typer.Option(help="Column of users, for the grouped AUC.")] = None,
     stream: Annotated[
@@ -61,7 +63,7 @@ def train(
             raise ValueError(
                 "--repeat trains as a search did, in one go, in memory and without logs. Leave out the other option."
             )
-        plan = planned(rows, recipe, growing, groups=groups, stream=stream, seed=seed)
+        plan = planned(rows, recipe, growing, pretrained, groups=groups, stream=stream, seed=seed)
         if resuming.finished(out, plan.record, overwrite=overwrite):
             print_lines([f"{out} is finished: there is nothing left to train."])
             return
@@ -177,7 +179,9 @@ class _Training:
                 callbacks=[progress.callback(), self.interruption.callback()],
                 tensorboard=aside or logs,
                 checkpoints=self.checkpoints,
+                pretrained=plan.pretrained.vectors,
             )
+        print_lines([str(coverage) for coverage in trained.pretrained])
         if aside is not None and logs is not None:
             shutil.copytree(aside, logs)
         return trained

@@ -39,39 +39,59 @@ class MovedRows:
         return placed
 
 
-def moved_rows(old: FusedEmbedding, new: FusedEmbedding, changes: Mapping[str, TableChange]) -> MovedRows:
+def moved_rows(
+    old: FusedEmbedding, new: FusedEmbedding, changes: Mapping[str, TableChange], place: int = 0
+) -> MovedRows:
     """Returns where the rows of a table lie in the grown one.
 
     Args:
         old: The layer of before.
         new: That of the grown features.
         changes: What differs between the vocabularies, by table.
+        place: Which of the layers' variables, in the order of their `layouts`.
     """
     blocks: list[tuple[int, int, int]] = []
     anew: list[np.ndarray] = [np.empty(0, np.int64)]
-    for table, (before, count) in old.features.tables.items():
-        now = new.features.tables[table][0]
+    before_all, now_all = old.layouts[place], new.layouts[place]
+    if before_all.compression is not None:
+        # The rows of quotients lie last and are alone in being more; no row is one value's, to be started anew.
+        return MovedRows(((0, 0, before_all.num_rows),), anew[0])
+    for table, (before, count) in before_all.tables.items():
+        now, _ = now_all.tables[table]
         blocks.append((before, now, count))
         if table in changes:
             ids = np.concatenate([changes[table].new, changes[table].free])
             anew.append(now + 1 + ids[ids < count - 1])
-    numbers = old.num_rows - old.features.num_rows
-    blocks.append((old.features.num_rows, new.features.num_rows, numbers))
+    blocks.append((before_all.first_number, now_all.first_number, before_all.numbers))
     return MovedRows(tuple(blocks), np.concatenate(anew))
 
 
-def random_rows(embedding: FusedEmbedding, values: Sequence[Any]) -> np.ndarray:
+def rows_of_values(embedding: FusedEmbedding, table: str) -> tuple[Any, slice] | None:
+    """Returns the variable that the rows of a table's values lie in, and where; None for a compressed table.
+
+    Args:
+        embedding: The layer.
+        table: The table's name.
+    """
+    for variable, layout in zip(embedding.tables, embedding.layouts, strict=True):
+        if table in layout.tables and layout.compression is None:
+            first, count = layout.tables[table]
+            return variable, slice(first + 1, first + count)
+    return None
+
+
+def random_rows(embedding: FusedEmbedding, values: Sequence[Any], dim: int | None = None) -> np.ndarray:
     """Returns rows for new values as those of a new table are, float32 `[values, width]`; equal ones for equal values.
 
     Args:
         embedding: The layer.
         values: The values, in order.
+        dim: Length of their embeddings; that of the layer's fields if not given.
     """
+    dim = embedding.embedding_dim if dim is None else dim
     # The values are the seed: of one night the rows are always the same, and of two nights never.
     seed = hashlib.sha256(repr(list(values)).encode()).digest()
-    drawn = np.random.default_rng(list(seed)).normal(
-        scale=embedding.stddev, size=[len(values), embedding.embedding_dim]
-    )
+    drawn = np.random.default_rng(list(seed)).normal(scale=embedding.stddev, size=[len(values), dim])
     return np.pad(drawn.astype(np.float32), [(0, 0), (0, int(embedding.linear))])
 
 

@@ -1,6 +1,7 @@
 """The embeddings of a batch put together from parts: of some of its features, or with bags padded to one length."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from nfm_tfrs.embedding.pooling import Rows, pooled_rows
@@ -10,7 +11,8 @@ from nfm_tfrs.features.keys import IDS, NUMBERS, bag_key, weights_key
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import tf
 
-Look = Callable[[tf.Tensor], tf.Tensor]
+# Of ids and the features that they are of, one a column; of numbers' rows without features.
+Look = Callable[..., tf.Tensor]
 _SMALLEST = -3e38
 
 
@@ -87,9 +89,9 @@ def looked_up(embedding: FusedEmbedding, encoded: Mapping[str, Any], features: F
         embedding: The layer whose table it is.
         encoded: What `FeatureEncoder.encode` returns of these features; bags may be a `PaddedBag` each.
         features: The features.
-        look: Gives the rows, `[..., width]`, of ids of any shape.
+        look: Gives rows as `FusedEmbedding.rows` does.
     """
-    single = look(encoded[IDS]) if features.single else None
+    single = look(encoded[IDS], features.single) if features.single else None
     numbers = None
     if embedding.has_number_fields and features.numbers:
         places = [embedding.features.numbers.index(number) for number in features.numbers]
@@ -100,17 +102,19 @@ def looked_up(embedding: FusedEmbedding, encoded: Mapping[str, Any], features: F
         numbers = embedding.number_fields(tf.cast(missing, tf.float32), present, [rows[:, 0], rows[:, 1]], places)
     bags, histories = {}, {}
     for bag in features.bags:
-        ids = encoded[bag_key(bag.name)]
+        ids, look_bag = encoded[bag_key(bag.name)], partial(look, features=(bag,))
         padded = isinstance(ids, PaddedBag)
         weights = encoded[weights_key(bag.name)].values if bag.weights and not padded else None
         if bag.attends:
-            history = _padded_history(bag, ids, look) if padded else _ragged_history(ids, weights, look)
+            history = _padded_history(bag, ids, look_bag) if padded else _ragged_history(ids, weights, look_bag)
             if bag.target in features:
                 bags[bag.name] = _attended(embedding, bag, history, _targets(bag, single, features))
             else:
                 histories[bag.name] = history
         else:
-            bags[bag.name] = _padded_fields(bag, ids, look) if padded else _ragged_fields(bag, ids, weights, look)
+            bags[bag.name] = (
+                _padded_fields(bag, ids, look_bag) if padded else _ragged_fields(bag, ids, weights, look_bag)
+            )
     return Fields(single, numbers, bags, histories)
 
 

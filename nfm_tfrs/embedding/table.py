@@ -2,13 +2,17 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
+from nfm_tfrs.embedding.apart import SeveralTables
 from nfm_tfrs.embedding.attention import TargetAttention
+from nfm_tfrs.embedding.layout import Layout, layouts_of
 from nfm_tfrs.embedding.numbers import NumberFields
 from nfm_tfrs.embedding.pooling import Rows, pooled_rows
 from nfm_tfrs.embedding.row_sums import row_sums
-from nfm_tfrs.features.feature import MultiCategoricalFeature
+from nfm_tfrs.features.compression import QuotientRemainder
+from nfm_tfrs.features.feature import Feature, MultiCategoricalFeature
 from nfm_tfrs.features.keys import IDS, NUMBERS, bag_key, weights_key
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import in_xla, keras, tf
@@ -63,6 +67,9 @@ class FusedEmbedding(keras.layers.Layer):
     of its own, which is part of the layer. Rows of unknown and missing values start at zero, and so do the first-order
     weights.
 
+    Rows of another length, frozen rows and compressed tables lie in variables of their own. A learned matrix for each
+    such table makes fields of its rows, but for compressed ones that have the fields' length already.
+
     Args:
         features: The `FeatureSpec`, or what its `to_dict` returned.
         embedding_dim: Length of an embedding.
@@ -71,7 +78,7 @@ class FusedEmbedding(keras.layers.Layer):
         stddev: Standard deviation of the normal initial embeddings. Far below 1e-2 the products of embeddings drown
             in the epsilon of a BatchNormalization behind the interaction.
         l2: Weight of (1/batch) Σ ‖v‖² over the distinct rows v of a batch, and over the vectors of encoders of its
-            numbers, which is added to the layer's losses.
+            numbers, which is added to the layer's losses; each row as it lies in its table, frozen ones left out.
 
     Raises:
         ValueError: embedding_dim below 1, or a negative l2 or stddev.
@@ -133,18 +140,22 @@ class FusedEmbedding(keras.layers.Layer):
 
     @property
     def num_rows(self) -> int:
-        """Rows of the table."""
+        """Rows of the table; where there are several, ids of an encoded batch and rows of numbers."""
         return self.features.num_rows + (2 * len(self.features.numbers) if self.numbers else 0)
 
     def build(self, input_shape: Any) -> None:
         # float32 whatever the policy: half precision would lose small updates.
-        self.table = self.add_weight(
-            "table",
-            [self.num_rows, self.embedding_dim + self.linear],
-            tf.float32,
-            initializer=self._initial_table,
-            experimental_autocast=False,
-        )
+        exact: Any = {"dtype": tf.float32, "experimental_autocast": False}
+        self.table = self._add_table("table", self.layouts[0], exact)
+        if not self.has_one_table:
+            # Attributes that a layer with one table does not have: its files list none.
+            self.other_tables = [
+                self._add_table(f"table_{number}", layout, exact)
+                for number, layout in enumerate(self.layouts[1:], start=1)
+            ]
+            self.projections = [
+                self._add_matrix(f"projection_{number}", table, exact) for number, table in enumerate(self.projected)
+            ]
         for bag in self.features.bags:
             if bag.attends:
                 attention = self.attention_of(bag)
@@ -184,8 +195,7 @@ class FusedEmbedding(keras.layers.Layer):
             )
         looked_up, number_rows = self._look_up(encoded, distinct)
         if self.l2:
-            once = looked_up if distinct else self._look_up(encoded, True)[0]
-            self.add_loss(self.l2 * self._squared_norm(encoded, once[0].rows))
+            self.add_loss(self.l2 * self._squared_norm_read(encoded, looked_up if distinct else None))
         single, *bags = looked_up
         pooled, unpooled, masks = self._bag_fields(encoded, single, bags, training)
         if sums:
@@ -220,13 +230,91 @@ class FusedEmbedding(keras.layers.Layer):
             "l2": self.l2,
         }
 
-    def _initial_table(self, shape: Any, dtype: Any = None, **_: Any) -> tf.Tensor:
-        first_rows = [[offset] for offset, _ in self.features.tables.values()]
-        first_rows += [[row] for row in range(self.features.num_rows, self.num_rows, 2)]
-        table = tf.random.normal([shape[0], self.embedding_dim], stddev=self.stddev, dtype=dtype)
+    # Not in `__init__`: Keras would list what is assigned there among what a file holds.
+    @cached_property
+    def layouts(self) -> tuple[Layout, ...]:
+        """The variables that rows lie in; the first holds those of numbers."""
+        return layouts_of(self.features, self.embedding_dim, numbers=self.numbers)
+
+    @cached_property
+    def projected(self) -> list[str]:
+        """The tables that have a matrix, in the order of `projections`."""
+        return [table for layout in self.layouts if layout.projected for table in layout.tables]
+
+    @property
+    def has_one_table(self) -> bool:
+        """Whether all rows lie in one variable and are fields as they are."""
+        return len(self.layouts) == 1 and self.layouts[0].is_plain
+
+    @property
+    def tables(self) -> list[Any]:
+        """The variables that rows lie in, in the order of `layouts`."""
+        return [self.table, *getattr(self, "other_tables", ())]
+
+    @property
+    def first_number_row(self) -> int:
+        """The row of `table` that the rows of numbers begin at."""
+        return self.layouts[0].first_number
+
+    @property
+    def several(self) -> SeveralTables:
+        """The tables, where they are not one."""
+        return SeveralTables(self)
+
+    def read(self, place: int, rows: tf.Tensor) -> tf.Tensor:
+        """Returns rows of a variable as they lie in it, `[..., its width]`, by its number and theirs."""
+        return tf.gather(self.tables[place], rows)
+
+    def rows(
+        self, ids: tf.Tensor, features: Sequence[Feature] | None, tables: Sequence[Any] | None = None
+    ) -> tf.Tensor:
+        """Returns rows as fields are, float32 `[..., width]`.
+
+        Args:
+            ids: Ids of an encoded batch, int64 `[..., features]` or, of one feature, of any shape; without features
+                those of numbers' rows, which lie behind the features' ids.
+            features: The features that the ids are of, one a column.
+            tables: What gives rows by `rows` instead of the variables, in the order of `layouts`.
+        """
+        read = self.read if tables is None else (lambda place, rows: tables[place].rows(rows))
+        return read(0, ids) if self.has_one_table else self.several.rows(ids, features, read)
+
+    def _add_table(self, name: str, layout: Layout, exact: Mapping[str, Any]) -> Any:
+        def initial(shape: Any, dtype: Any = None, **_: Any) -> tf.Tensor:
+            return self._initial_table(layout, dtype)
+
+        shape = [layout.num_rows, layout.width(linear=self.linear)]
+        return self.add_weight(name, shape, initializer=initial, trainable=not layout.frozen, **exact)
+
+    def _initial_table(self, layout: Layout, dtype: Any) -> tf.Tensor:
+        if layout.frozen:
+            return tf.zeros([layout.num_rows, layout.dim], dtype)
+        first_rows = [[first] for first, _ in layout.tables.values()]
+        first_rows += [[row] for row in range(layout.first_number, layout.num_rows, 2)]
+        rows, compression = layout.num_rows, layout.compression
+        stddev = self.stddev
+        if isinstance(compression, QuotientRemainder):
+            rows = (compression.num_rows or 0) + 1
+        elif compression is not None:
+            stddev /= compression.num_hashes**0.5  # of the sum of the rows
+        table = tf.random.normal([rows, layout.dim], stddev=stddev, dtype=dtype)
         if first_rows:
-            table = tf.tensor_scatter_nd_update(table, first_rows, tf.zeros([len(first_rows), self.embedding_dim]))
+            table = tf.tensor_scatter_nd_update(table, first_rows, tf.zeros([len(first_rows), layout.dim]))
+        if isinstance(compression, QuotientRemainder):  # the rows of quotients leave those of remainders as they are
+            neutral = float(compression.operation == "product")
+            table = tf.concat([table, tf.fill([layout.num_rows - rows, layout.dim], neutral)], axis=0)
         return tf.pad(table, [[0, 0], [0, int(self.linear)]])
+
+    def _add_matrix(self, name: str, table: str, exact: Mapping[str, Any]) -> Any:
+        layout = next(layout for layout in self.layouts if table in layout.tables)
+        first_order = self.linear and layout.frozen  # of frozen rows, which hold none, a column of the matrix is it
+
+        def initial(shape: Any, dtype: Any = None, **_: Any) -> tf.Tensor:
+            # Fields start as large as rows.
+            matrix = tf.random.normal([layout.dim, self.embedding_dim], stddev=layout.dim**-0.5, dtype=dtype)
+            return tf.pad(matrix, [[0, 0], [0, int(first_order)]])
+
+        return self.add_weight(name, [layout.dim, self.embedding_dim + first_order], initializer=initial, **exact)
 
     @property
     def width(self) -> int:
@@ -240,6 +328,8 @@ class FusedEmbedding(keras.layers.Layer):
 
     def _look_up(self, encoded: Mapping[str, Any], distinct: bool) -> tuple[list[Rows], list[tf.Tensor]]:
         """Rows of the single-valued features, of each bag, and, [numbers, width], of missing and present numbers."""
+        if not self.has_one_table:
+            return self.several.look_up(encoded, distinct=distinct)
         parts = [tf.reshape(encoded[IDS], [-1]), *(encoded[bag_key(bag.name)].values for bag in self.features.bags)]
         if self.has_number_fields:  # of every number the row for a missing value, then the one for a present value
             numbers = range(self.features.num_rows, self.num_rows, 2)
@@ -328,10 +418,18 @@ class FusedEmbedding(keras.layers.Layer):
         missing = tf.math.is_nan(encoded[NUMBERS])
         return tf.cast(missing, tf.float32), tf.where(missing, 0.0, encoded[NUMBERS])
 
-    def _squared_norm(self, encoded: Mapping[str, Any], rows: tf.Tensor) -> tf.Tensor:
-        """(1/batch) Σ ‖v‖² over the distinct rows, [distinct, width], of a batch."""
-        norms = tf.reduce_sum(tf.square(rows[:, : self.embedding_dim]), axis=1)
-        if self.has_number_fields:  # their rows come last, looked up whether the batch has such a value or not
+    def _squared_norm_read(self, encoded: Mapping[str, Any], looked_up: list[Rows] | None) -> tf.Tensor:
+        """(1/batch) Σ ‖v‖² over the distinct rows of a batch, which may have been looked up already."""
+        if self.has_one_table:
+            once = self._look_up(encoded, True)[0] if looked_up is None else looked_up
+            return self._squared_norm(encoded, once[0].rows, self.layouts[0])
+        read = self.several.distinct_rows(encoded)
+        return tf.add_n([self._squared_norm(encoded, rows, layout) for layout, rows in read] or [tf.constant(0.0)])
+
+    def _squared_norm(self, encoded: Mapping[str, Any], rows: tf.Tensor, layout: Layout) -> tf.Tensor:
+        """(1/batch) Σ ‖v‖² over distinct rows of a batch, [distinct, width], of one variable."""
+        norms = tf.reduce_sum(tf.square(rows[:, : layout.dim]), axis=1)
+        if layout.numbers:  # their rows come last, looked up whether the batch has such a value or not
             missing = tf.math.is_nan(encoded[NUMBERS])
             used = tf.concat([tf.reduce_any(missing, axis=0), tf.reduce_any(~missing, axis=0)], axis=0)
             others = tf.ones([tf.size(norms) - tf.size(used)])

@@ -6,6 +6,8 @@ from nfm_tfrs import lazy
 
 if TYPE_CHECKING:
     from nfm_tfrs.features.attention import Attention as Attention
+    from nfm_tfrs.features.compression import MultiHash as MultiHash
+    from nfm_tfrs.features.compression import QuotientRemainder as QuotientRemainder
     from nfm_tfrs.features.encoder import FeatureEncoder as FeatureEncoder
     from nfm_tfrs.features.feature import CategoricalFeature as CategoricalFeature
     from nfm_tfrs.features.feature import MultiCategoricalFeature as MultiCategoricalFeature
@@ -19,6 +21,7 @@ lazy.show(
     __name__,
     {
         "nfm_tfrs.features.attention": ("Attention",),
+        "nfm_tfrs.features.compression": ("MultiHash", "QuotientRemainder"),
         "nfm_tfrs.features.encoder": ("FeatureEncoder",),
         "nfm_tfrs.features.feature": ("CategoricalFeature", "MultiCategoricalFeature", "NumericFeature"),
         "nfm_tfrs.features.infer": ("infer_features",),

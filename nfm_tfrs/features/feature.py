@@ -11,6 +11,7 @@ from typing import Any, Literal
 from nfm_tfrs.arguments import naming_the_nearest
 from nfm_tfrs.features.attention import Attention, attention_of
 from nfm_tfrs.features.bag import UINT64_MISSING
+from nfm_tfrs.features.compression import Compression, compression_of, compression_to_dict
 from nfm_tfrs.features.number_encoders import (
     AutoDis,
     Buckets,
@@ -55,10 +56,16 @@ class Categories:
             the same categories.
         free_ids: Ids whose value has lost its row: it stays in the vocabulary, so that every other value keeps its
             place, and is unknown until the place is taken anew, by itself or by another value (`nfm_tfrs.grow`).
+        embedding_dim: Length of this feature's own rows. Where it is another than the model's, a learned matrix
+            `[embedding_dim, the model's]` makes fields of them, value by value, before a bag is pooled.
+        frozen: Whether training leaves the rows as they are: zero, or what `nfm_tfrs.load_pretrained` sets. A learned
+            matrix makes fields and first-order weights of them, also where they are as long as the model's.
+        compression: A `QuotientRemainder` or `MultiHash`, for fewer rows than ids; a dict of its type and arguments
+            stands for it.
 
     Raises:
-        ValueError: Not exactly one of the three, an empty or repeated vocabulary, a size below 1, or free ids that the
-            vocabulary does not have.
+        ValueError: Not exactly one of the three, an empty or repeated vocabulary, a size below 1, free ids that the
+            vocabulary does not have, or a compression of frozen rows or to as many rows as there are ids.
     """
 
     name: str
@@ -69,6 +76,9 @@ class Categories:
     dtype: DType | None = None
     embedding_name: str | None = None
     free_ids: tuple[int, ...] = ()
+    embedding_dim: int | None = None
+    frozen: bool = False
+    compression: Compression | None = None
 
     def __post_init__(self) -> None:
         _check_name(self.name)
@@ -101,6 +111,14 @@ class Categories:
             )
         object.__setattr__(self, "dtype", inferred)
         object.__setattr__(self, "free_ids", _free_ids(self.name, self.free_ids, self.vocabulary))
+        if self.embedding_dim is not None:
+            object.__setattr__(
+                self, "embedding_dim", _whole(f"embedding_dim of feature {self.name!r}", self.embedding_dim)
+            )
+        if not isinstance(self.frozen, bool):
+            raise ValueError(f"frozen of feature {self.name!r} must be true or false; received {self.frozen!r:.60}.")
+        if self.compression is not None:
+            object.__setattr__(self, "compression", _compression(self))
 
     @property
     def known_ids(self) -> Sequence[int]:
@@ -324,6 +342,12 @@ def feature_to_dict(feature: Feature) -> dict[str, Any]:
     return {"type": kind, **values}
 
 
+def _plain(value: Any) -> Any:
+    if isinstance(value, Compression):
+        return compression_to_dict(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
 def feature_from_dict(config: dict[str, Any]) -> Feature:
     """Returns the feature that `feature_to_dict` wrote.
 
@@ -409,6 +433,26 @@ def _free_ids(name: str, given: Any, vocabulary: tuple[Any, ...] | None) -> tupl
             f"received {wrong[0] if wrong else listed!r:.60}."
         )
     return tuple(sorted(operator.index(one) for one in listed))
+
+
+def _compression(feature: Categories) -> Compression:
+    """The feature's compression with its number of rows said."""
+    what = f"compression of feature {feature.name!r}"
+    given = compression_of(what, feature.compression)
+    assert given is not None
+    if feature.frozen:
+        raise ValueError(
+            f"Feature {feature.name!r} has frozen rows, which stand for one value each, and a compression, whose rows "
+            "several values share. Leave out one of them."
+        )
+    given = given.of(feature.num_ids)
+    rows = sum(given.sizes(feature.num_ids))
+    if rows >= feature.num_ids:
+        raise ValueError(
+            f"{what} gives {rows:,} rows for {feature.num_ids:,} ids, which saves none. Leave it out, or lower its "
+            "num_rows."
+        )
+    return given
 
 
 def _vocabulary_dtype(name: str, vocabulary: tuple[Any, ...]) -> DType:

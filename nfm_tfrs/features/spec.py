@@ -14,6 +14,7 @@ from nfm_tfrs.features.feature import (
     COMBINERS,
     RESERVED_PREFIX,
     CategoricalFeature,
+    Categories,
     Combiner,
     DType,
     Feature,
@@ -39,8 +40,8 @@ class FeatureSpec:
         features: The features, in order.
 
     Raises:
-        ValueError: No feature, a name given twice, a shared embedding whose categories differ, or a bag whose target is
-            no single category of the spec.
+        ValueError: No feature, a name given twice, a shared embedding whose categories or rows differ, or a bag whose
+            target is no single category of the spec.
 
     Example:
         >>> spec = FeatureSpec([CategoricalFeature("user_id", vocabulary_size=10), NumericFeature("price")])
@@ -80,6 +81,11 @@ class FeatureSpec:
                 raise ValueError(
                     f"Features {owner.name!r} and {feature.name!r} share the embedding {feature.table!r} but not their "
                     "categories. Give both the same vocabulary, num_hash_buckets or vocabulary_size."
+                )
+            if _rows_of(owner) != _rows_of(feature):
+                raise ValueError(
+                    f"Features {owner.name!r} and {feature.name!r} share the embedding {feature.table!r} but not what "
+                    "its rows are. Give both the same embedding_dim, frozen and compression."
                 )
         self._check_targets()
 
@@ -159,6 +165,15 @@ class FeatureSpec:
                 tables[feature.table] = (offset, feature.num_ids + 1)
                 offset += feature.num_ids + 1
         return tables
+
+    @cached_property
+    def owners(self) -> dict[str, Feature]:
+        """The first feature of each table, by the table's name."""
+        owners: dict[str, Feature] = {}
+        for feature in self.features:
+            if feature.num_ids:
+                owners.setdefault(feature.table, feature)
+        return owners
 
     @cached_property
     def offsets(self) -> dict[str, int]:
@@ -352,6 +367,22 @@ def _categories(feature: Feature) -> tuple[Any, ...]:
     return (feature.vocabulary, feature.free_ids, feature.num_hash_buckets, feature.vocabulary_size)
 
 
+def _rows_of(feature: Feature) -> tuple[Any, ...]:
+    if isinstance(feature, NumericFeature):
+        return ()
+    return (feature.embedding_dim, feature.frozen, feature.compression)
+
+
+def _own_rows(feature: Categories) -> Iterator[str]:
+    """What is of its own in a feature's rows."""
+    if feature.embedding_dim is not None:
+        yield f"embedding_dim {feature.embedding_dim}"
+    if feature.frozen:
+        yield "frozen"
+    if feature.compression is not None:
+        yield f"{feature.compression.kind} to {sum(feature.compression.sizes(feature.num_ids)):,} rows"
+
+
 def _described(feature: Feature) -> tuple[str, str, str, str]:
     if isinstance(feature, NumericFeature) and not feature.num_ids:
         how = f"{'log, ' if feature.log else ''}mean {feature.mean:.6g}, std {feature.std:.6g}"
@@ -372,6 +403,7 @@ def _described(feature: Feature) -> tuple[str, str, str, str]:
         how += f" ({len(feature.free_ids)} free)" if feature.free_ids else ""
     else:
         how = "hashed" if feature.num_hash_buckets else "ids"
+    how += "".join(f"; {part}" for part in _own_rows(feature))
     if isinstance(feature, CategoricalFeature):
         return feature.name, "category", str(feature.num_ids), how
     kind = f"bag ({feature.combiner})" if feature.combiner else "positions"

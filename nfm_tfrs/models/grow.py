@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from nfm_tfrs.data.parts import rates_of
 from nfm_tfrs.data.readers.table import is_files
-from nfm_tfrs.embedding.growth import mean_rows, random_rows
+from nfm_tfrs.embedding.growth import mean_rows, random_rows, rows_of_values
 from nfm_tfrs.features.admission import check_limits, grown_features
 from nfm_tfrs.features.carried import carried
 from nfm_tfrs.features.check import checked_arrays
@@ -38,7 +38,9 @@ def grow(model: _Model, data: Any, growth: Growth | None = None, *, format: str 
 
     A value in a vocabulary whose row was freed is unknown. Rows that were encoded before, also in caches and
     datasets, are those of the old model: encode them anew. Features of hash buckets, which take any value, and of ids
-    (`vocabulary_size`), whose number is fixed, have nothing to grow and stay as they are.
+    (`vocabulary_size`), whose number is fixed, have nothing to grow and stay as they are. New values of a compressed
+    table start where the rows that they share stand, and those of a frozen one at zero, or at the mean that
+    `Growth.init` names.
 
     Args:
         model: A model of this package, trained or not, compiled or not.
@@ -176,12 +178,12 @@ def _starts(
     for table, old in vocabularies(model.features).items():
         vocabulary = new_features[table][0].vocabulary or ()
         values = [vocabulary[number] for number in found[table].new.tolist()]
-        if not values:
+        if not values or (held := rows_of_values(model.embedding, table)) is None:
             continue
-        if growth.init == "random":
-            starts[table] = random_rows(model.embedding, values)
+        variable, place = held
+        if growth.init == "random" and not old[0].frozen:
+            starts[table] = random_rows(model.embedding, values, old[0].embedding_dim)
         elif growth.group is not None:
-            first, count = model.features.tables[table]
-            rows = model.embedding.table[first + 1 : first + count].numpy()
+            rows = variable[place].numpy()
             starts[table] = mean_rows(rows, grouped(seen[table], old[0], values), len(values))
     return starts

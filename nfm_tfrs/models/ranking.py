@@ -208,10 +208,13 @@ class RankingModel(FeatureModel):
 
     def _check_memory(self) -> None:
         """Refuses a table that no memory of this machine can hold: Linux would give it, and end the process later."""
-        needed, memory = 4 * self.embedding.num_rows * (self.embedding_dim + self.linear), memory_bytes()
+        layouts = self.embedding.layouts
+        numbers = sum(layout.num_rows * layout.width(linear=self.linear) for layout in layouts)
+        needed, memory = 4 * numbers, memory_bytes()
         if memory is not None and needed > memory and not tf.distribute.has_strategy():  # which may spread it
+            rows = sum(layout.num_rows for layout in layouts)
             raise _too_large(
-                f"A table of {self.embedding.num_rows:,} rows and embedding_dim={self.embedding_dim} takes "
+                f"A table of {rows:,} rows and embedding_dim={self.embedding_dim} takes "
                 f"{needed / 1e9:,.0f} GB, and this machine has {memory / 1e9:,.0f}"
             )
 
@@ -361,8 +364,8 @@ class RankingModel(FeatureModel):
         if not numbers:
             return []
         if self.embedding.has_number_fields:  # of a number's two rows the second is that of a present value
-            first = self.embedding.features.num_rows + 1
-            return [NumberWeights(self.embedding.table, range(first, self.embedding.num_rows, 2), None)]
+            first = self.embedding.first_number_row + 1
+            return [NumberWeights(self.embedding.table, range(first, first + 2 * len(numbers), 2), None)]
         found = []
         if self._number_weights is not None:
             found.append(NumberWeights(self._number_weights.kernel, range(len(numbers)), self._bias))

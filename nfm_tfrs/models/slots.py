@@ -63,14 +63,16 @@ def table_slots(optimizer: Any, variables: Sequence[Any], table: Any) -> list[bo
     return follows
 
 
-def move_state(old: Any, new: Any, slots: Sequence[bool], moved: MovedRows, pairs: Sequence[tuple[Any, Any]]) -> None:
+def move_state(
+    old: Any, new: Any, slots: Sequence[int | None], moved: Sequence[MovedRows], pairs: Sequence[tuple[Any, Any]]
+) -> None:
     """Puts the state of an optimizer into one that was made for the grown table; new rows keep the slot's start.
 
     Args:
         old: The optimizer.
         new: The other one, which has been built.
-        slots: What `table_slots` returned.
-        moved: Where the rows of the table lie.
+        slots: The table that each variable of the optimizer has rows of, by its number; None for none.
+        moved: Where the rows of each table lie.
         pairs: What `old` trains, each with what `new` trains in its place.
     """
     if old.weight_decay:
@@ -80,8 +82,8 @@ def move_state(old: Any, new: Any, slots: Sequence[bool], moved: MovedRows, pair
     if len(old.variables) != len(slots):  # it has not trained yet
         new.iterations.assign(old.iterations)
         return
-    for one, other, is_slot in zip(old.variables, new.variables, slots, strict=True):
-        other.assign(moved.placed(one.numpy(), other.numpy()) if is_slot else one)
+    for one, other, table in zip(old.variables, new.variables, slots, strict=True):
+        other.assign(one if table is None else moved[table].placed(one.numpy(), other.numpy()))
 
 
 def _slot_shapes(optimizer: Any, variables: Sequence[Any], table: Any, rows: int) -> list[tuple[int, ...]]:

@@ -9,6 +9,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from nfm_tfrs.features.compression import QuotientRemainder
 from nfm_tfrs.keras_compat import tf
 from nfm_tfrs.keras_compat.private import saved_model_metadata
 from nfm_tfrs.written import first_line
@@ -18,6 +19,7 @@ _DEEPEST = 50  # layers, or blocks: each takes a tenth of a second to make, what
 _LAYERS = 64  # times its weights that the two largest numbers beside the features, as widths of one layer, may give
 _SMALL = 2**20  # numbers that any model may hold, whatever its file does
 _DATA = ("vocabulary", "free_ids", "boundaries")  # values and places, not sizes
+_IDS = ("vocabulary_size", "num_hash_buckets")
 _WEIGHTS = "model.weights.h5"
 
 
@@ -128,7 +130,7 @@ def _check_declared(config: Mapping[str, Any], most: int, path: Path) -> None:
             )
     declared = list(_sizes(config))
     if isinstance(config.get("embedding_dim"), int):
-        declared.append(("features", _rows(config.get("features")) * config["embedding_dim"]))
+        declared.append(("features", _table_weights(config.get("features"), config["embedding_dim"])))
     widths = sorted(_numbers([value for name, value in config.items() if name != "features"]))[-2:]
     if len(widths) == 2 and prod(widths) > _LAYERS * most:
         declared.append(("a layer", prod(widths)))
@@ -140,21 +142,33 @@ def _check_declared(config: Mapping[str, Any], most: int, path: Path) -> None:
             )
 
 
-def _rows(features: Any) -> int:
-    """Rows of all tables that features declare, a shared one once; 0 of what is no features."""
+def _table_weights(features: Any, embedding_dim: int) -> int:
+    """Weights of all tables that features declare, a shared one once; 0 of what is no features."""
     listed = features.get("features") if isinstance(features, Mapping) else None
     tables: dict[Any, int] = {}
     for feature in listed if isinstance(listed, list) else ():
         if isinstance(feature, Mapping):
-            sizes = [feature.get(name) for name in ("vocabulary_size", "num_hash_buckets")]
-            encoder = feature.get("encoder")
-            sizes += encoder.values() if isinstance(encoder, Mapping) else ()  # as many vectors, or twice as many
-            known = feature.get("vocabulary")
-            most = len(known) if isinstance(known, list) else 0
-            rows = max([size for size in sizes if isinstance(size, int)], default=most)
+            own = feature.get("embedding_dim")
             name = str(feature.get("embedding_name") or feature.get("name"))
-            tables[name] = max(tables.get(name, 0), rows)
+            weights = _rows(feature) * (own if isinstance(own, int) else embedding_dim)
+            tables[name] = max(tables.get(name, 0), weights)
     return sum(tables.values())
+
+
+def _rows(feature: Mapping[str, Any]) -> int:
+    """Rows that a feature declares, fewer than ids where it says how they are shared."""
+    sizes = [feature.get(name) for name in _IDS]
+    encoder = feature.get("encoder")
+    sizes += encoder.values() if isinstance(encoder, Mapping) else ()  # as many vectors, or twice as many
+    known = feature.get("vocabulary")
+    most = len(known) if isinstance(known, list) else 0
+    ids = max([size for size in sizes if isinstance(size, int)], default=most)
+    compression = feature.get("compression")
+    told = compression if isinstance(compression, Mapping) else {}
+    rows = told.get("num_rows")
+    if not isinstance(rows, int) or rows < 1:
+        return ids
+    return rows + (-(-ids // rows) if told.get("type") == QuotientRemainder.kind else 0)
 
 
 def _numbers(written: Any, name: str = "") -> Iterator[int]:
@@ -176,8 +190,12 @@ def _sizes(written: Any, name: str = "") -> Iterator[tuple[str, int]]:
     if isinstance(written, int):
         yield name, written
     elif isinstance(written, Mapping):
+        shared = isinstance(written.get("compression"), Mapping)
+        if shared:
+            yield name, _rows(written)
         for key, value in written.items():
-            yield from _sizes(value, str(key))
+            if not (shared and key in _IDS):
+                yield from _sizes(value, str(key))
     elif isinstance(written, list | tuple):
         numbers = [value for value in written if isinstance(value, int)]
         yield from ((name, one * following) for one, following in pairwise(numbers))

@@ -97,6 +97,7 @@ class RunRecord:
         base: The folder of the run whose model went on; None where the training began with a new one.
         growth: How vocabularies grew where a model went on, plain JSON types by name.
         histories: What rows hold of what their user did before, as a person writes it.
+        pretrained: The files that rows began at, whether these were frozen, and a hash of each file, by feature.
         rules: By which rules the features were inferred, or their hash where they were given, plain JSON types by name.
     """
 
@@ -119,6 +120,7 @@ class RunRecord:
     growth: Mapping[str, Any] = field(default_factory=dict)
     histories: tuple[str, ...] = ()
     rules: Mapping[str, Any] = field(default_factory=dict)
+    pretrained: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the record as plain JSON types."""
@@ -142,6 +144,7 @@ class RunRecord:
             "growth": dict(self.growth),
             "rules": dict(self.rules),
             "histories": list(self.histories),
+            **({"pretrained": dict(self.pretrained)} if self.pretrained else {}),
         }
 
     @property
@@ -153,6 +156,7 @@ class RunRecord:
             told["data"] = {**self.source.to_json(), "fingerprint": None, "state": None}
         if self.source is not None and self.source.state:  # runs of before know neither
             told |= {"files": dict(self.source.state), "rules": dict(self.rules)}
+        told["pretrained"] = dict(self.pretrained)  # in runs without any too: with some they are other trainings
         settings: dict[str, Any] = json.loads(json.dumps(told))  # tuples as they come back
         return settings
 
@@ -187,6 +191,7 @@ class RunRecord:
                 growth=read(written, "growth", Mapping, {}),
                 histories=read_histories(written),
                 rules=read(written, "rules", Mapping, {}),
+                pretrained=read(written, "pretrained", Mapping, {}),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             why = reason(error)

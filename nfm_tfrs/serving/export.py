@@ -24,7 +24,7 @@ from nfm_tfrs.serving.adjustment import METHODS, Adjustment, Method, check_negat
 from nfm_tfrs.serving.card import CARD, card
 from nfm_tfrs.serving.drawn import drawn_rows
 from nfm_tfrs.serving.parity import LARGEST, Parity, check_parity, float32_twin, stood_for
-from nfm_tfrs.serving.quantized import QUANTIZATIONS, Quantization, quantized
+from nfm_tfrs.serving.quantized import QUANTIZATIONS, Quantization, quantized_tables
 from nfm_tfrs.serving.rows import arrays_of
 from nfm_tfrs.serving.runtime import check_installed
 from nfm_tfrs.serving.saved_model import check_names, signatures_of, write_saved_model
@@ -302,8 +302,9 @@ def _write(model: Any, signature: Signature, folder: Path) -> None:
         return
     served = Served(model, signature.inputs, signature.adjustment, user=signature.user)
     if signature.table is not None:
-        held = quantized(model.embedding.table.numpy(), signature.table, embedding_dim=model.embedding_dim)
-        served = replace(served, table=held.mapped(lambda array: tf.Variable(array, trainable=False)))
+        held = quantized_tables(model.embedding, signature.table)
+        variables = [table.mapped(lambda array: tf.Variable(array, trainable=False)) for table in held]
+        served = replace(served, tables=variables)
     write_saved_model(served, folder, signatures_of(served, signature.names))
 
 

@@ -1,6 +1,7 @@
 """Writes a model as one ONNX file: its encoder in ONNX's own nodes, its dense part by tf2onnx."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from nfm_tfrs.serving.onnx_encoder import (
     weights_name,
 )
 from nfm_tfrs.serving.onnx_encoder import NUMBERS as ENCODED_NUMBERS
-from nfm_tfrs.serving.quantized import Table, quantized
+from nfm_tfrs.serving.quantized import Table, quantized_tables
 from nfm_tfrs.serving.runtime import MODEL
 from nfm_tfrs.serving.served import Served
 from nfm_tfrs.serving.signature import Signature
@@ -38,8 +39,8 @@ def write_onnx(model: Any, signature: Signature, folder: Path) -> None:
         signature: What the export takes and gives.
         folder: The export's folder.
     """
-    table = quantized(model.embedding.table.numpy(), signature.table, embedding_dim=model.embedding_dim)
-    dense, names, constants = _dense(model, signature, table)
+    tables = quantized_tables(model.embedding, signature.table)
+    dense, names, constants = _dense(model, signature, tables)
     encoder = encoder_model(model.features, signature.inputs)
     links = [(output.name, names[output.name]) for output in encoder.graph.output if output.name in names]
     whole = compose.merge_models(encoder, dense, io_map=links)
@@ -56,13 +57,15 @@ def write_onnx(model: Any, signature: Signature, folder: Path) -> None:
     for output in whole.graph.output:
         output.type.tensor_type.shape.dim[0].dim_param = "rows"
     path = folder / MODEL
-    large = sum(array.nbytes for array in table if array is not None) > _MOST_BYTES
+    large = sum(array.nbytes for table in tables for array in table if array is not None) > _MOST_BYTES
     if not large:
         onnx.checker.check_model(whole)
     onnx.save(whole, str(path), save_as_external_data=large, location=f"{MODEL}.data" if large else None)
 
 
-def _dense(model: Any, signature: Signature, table: Table) -> tuple[Any, dict[str, str], dict[str, np.ndarray]]:
+def _dense(
+    model: Any, signature: Signature, tables: Sequence[Table]
+) -> tuple[Any, dict[str, str], dict[str, np.ndarray]]:
     """The dense part, the names of its inputs by those of the encoder's outputs, and what other inputs are to hold."""
     features = model.features
     specs = {}
@@ -76,12 +79,20 @@ def _dense(model: Any, signature: Signature, table: Table) -> tuple[Any, dict[st
             specs[weights_name(bag)] = tf.TensorSpec([None, None], tf.float32)
     encoded = list(specs)
     # Inputs of the traced function, whose constants may be no larger than 2 GB together; made constants below.
-    held = {f"table/{name}": array for name, array in table._asdict().items() if array is not None}
+    held = {
+        f"table_{number}/{name}": array
+        for number, table in enumerate(tables)
+        for name, array in table._asdict().items()
+        if array is not None
+    }
     specs |= {name: tf.TensorSpec(array.shape, tf.as_dtype(array.dtype)) for name, array in held.items()}
 
     def compute(*tensors: tf.Tensor) -> dict[str, tf.Tensor]:
         given = dict(zip(specs, tensors, strict=True))
-        arrays = Table(**{name.removeprefix("table/"): given[name] for name in held})
+        arrays = [
+            Table(**{name: given.get(f"table_{number}/{name}") for name in Table._fields})
+            for number in range(len(tables))
+        ]
         there = next(given[name] for name in encoded)
         batch: dict[str, Any] = {
             IDS: given.get(ENCODED_IDS),
@@ -89,7 +100,7 @@ def _dense(model: Any, signature: Signature, table: Table) -> tuple[Any, dict[st
         }
         for bag in features.bags:
             batch[bag_key(bag.name)] = PaddedBag(given[bag_name(bag)], given.get(weights_name(bag)))
-        served = Served(model, signature.inputs, signature.adjustment, table=arrays)
+        served = Served(model, signature.inputs, signature.adjustment, tables=arrays)
         return served.outputs(served.scored(batch))
 
     signatures = [tf.TensorSpec(spec.shape, spec.dtype, f"x{at}") for at, spec in enumerate(specs.values())]

@@ -13,7 +13,7 @@ from nfm_tfrs.features.bag import UINT64_MISSING, Bag, splits_of
 from nfm_tfrs.features.frames import batch_columns, read_columns
 from nfm_tfrs.keras_compat import tf
 from nfm_tfrs.serving.drawn import drawn_rows
-from nfm_tfrs.serving.quantized import quantized
+from nfm_tfrs.serving.quantized import quantized_tables
 from nfm_tfrs.serving.rows import arrays_of
 from nfm_tfrs.serving.runtime import Onnx, SavedModel, as_tensor, opened
 from nfm_tfrs.serving.signature import Input, Signature
@@ -87,13 +87,15 @@ def stood_for(model: Any, signature: Signature) -> Iterator[Any]:
     if signature.table is None:
         yield model
         return
-    variable = model.embedding.table
-    own = variable.numpy()
-    variable.assign(quantized(own, signature.table, embedding_dim=model.embedding_dim).dense())
+    variables = model.embedding.tables
+    own = [variable.numpy() for variable in variables]
+    for variable, table in zip(variables, quantized_tables(model.embedding, signature.table), strict=True):
+        variable.assign(table.dense())
     try:
         yield model
     finally:
-        variable.assign(own)
+        for variable, values in zip(variables, own, strict=True):
+            variable.assign(values)
 
 
 def float32_twin(model: Any) -> Any:

@@ -5,6 +5,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
+from nfm_tfrs.embedding.table import FusedEmbedding
 from nfm_tfrs.keras_compat import tf
 
 Quantization = Literal["int8", "float16"]
@@ -81,3 +82,17 @@ def quantized(table: np.ndarray, how: str | None, *, embedding_dim: int) -> Tabl
     steps = np.rint(vectors / np.where(scale > 0, scale, 1)[:, None]).astype(np.int8)
     first_order: Any = table[:, embedding_dim].astype(np.float16) if table.shape[1] > embedding_dim else None
     return Table(steps, scale.astype(np.float32), first_order)
+
+
+def quantized_tables(embedding: FusedEmbedding, how: str | None) -> list[Table]:
+    """Returns the tables of a model as an export holds them, in the order of the embedding's `layouts`.
+
+    Args:
+        embedding: The layer.
+        how: As `quantized` takes it.
+
+    Raises:
+        ValueError: As `quantized` raises.
+    """
+    pairs = zip(embedding.tables, embedding.layouts, strict=True)
+    return [quantized(table.numpy(), how, embedding_dim=layout.dim) for table, layout in pairs]

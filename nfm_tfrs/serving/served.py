@@ -6,6 +6,7 @@ from typing import Any
 
 from nfm_tfrs.embedding.inference import across, added, embedded, looked_up, side_by_side
 from nfm_tfrs.features.bag import INT_MISSING
+from nfm_tfrs.features.feature import Feature
 from nfm_tfrs.features.keys import NUMBERS
 from nfm_tfrs.features.lengths import rows_of
 from nfm_tfrs.keras_compat import tf
@@ -25,14 +26,15 @@ class Served:
         model: A model with features.
         inputs: What the export takes.
         adjustment: What is done to the model's logit.
-        table: The embedding table, tensors or variables, where it is not the model's own.
+        tables: What the rows lie in, tensors or variables, where these are not the model's own; in the order of its
+            embedding's `layouts`.
         user: Columns that `rank` takes once.
     """
 
     model: Any
     inputs: Sequence[Input]
     adjustment: Adjustment = field(default_factory=Adjustment)
-    table: Table | None = None
+    tables: Sequence[Table] | None = None
     user: Sequence[str] = ()
 
     def default(self, given: Tensors) -> dict[str, tf.Tensor]:
@@ -74,11 +76,10 @@ class Served:
         """Whether inference is this package's own, and can be put together from its parts."""
         return bool(getattr(self.model, "calls_directly", False))
 
-    def look(self, ids: tf.Tensor) -> tf.Tensor:
-        """Returns rows of the table, float32 `[..., width]`, of ids of any shape."""
-        if self.table is None:
-            return tf.gather(self.model.embedding.table, ids)
-        return self.table.rows(ids)
+    def look(self, ids: tf.Tensor, features: Sequence[Feature] | None = None) -> tf.Tensor:
+        """Returns rows, float32 `[..., width]`, of ids; see `FusedEmbedding.rows`."""
+        rows: tf.Tensor = self.model.embedding.rows(ids, features, self.tables)
+        return rows
 
     def scored(self, encoded: Mapping[str, Any]) -> tf.Tensor:
         """Returns the outputs' logit, `[rows]`, of an encoded batch, whose bags may be padded."""
@@ -88,7 +89,7 @@ class Served:
         return tf.reshape(self.model.score(together, encoded[NUMBERS]), [-1])
 
     def _logits(self, columns: Mapping[str, Any]) -> tf.Tensor:
-        if self.table is None or not self.computes_fields:
+        if self.tables is None or not self.computes_fields:
             return tf.reshape(self.model.call(columns, training=False), [-1])
         return self.scored(self.model.encoder.encode(columns, self.model.features))
 

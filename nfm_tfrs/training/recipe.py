@@ -24,6 +24,7 @@ from tfrs_registry import get_model, models
 if TYPE_CHECKING:
     from nfm_tfrs.data.parts import Prepared
     from nfm_tfrs.data.pipeline.position import Position
+    from nfm_tfrs.models.pretrained import Coverage
     from nfm_tfrs.training.resume import Course
 
 # Chosen on validation: benchmarks/quality/movielens.py
@@ -41,11 +42,13 @@ class Trained:
         model: The model with its best weights.
         history: The value of each metric, epoch by epoch.
         resumed: At which steps the training went on from a checkpoint, counted from the first pass on.
+        pretrained: How many values of each feature have got a pretrained row; see `nfm_tfrs.load_pretrained`.
     """
 
     model: Any
     history: dict[str, list[float]]
     resumed: tuple[int, ...] = ()
+    pretrained: "Sequence[Coverage]" = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +156,7 @@ class Recipe(Configuration):
         callbacks: Sequence[Any] = (),
         tensorboard: Path | None = None,
         checkpoints: Checkpoints | None = None,
+        pretrained: Mapping[str, Any] | None = None,
     ) -> Trained:
         """Trains a model, stops early on the validation rows, and keeps the best weights.
 
@@ -171,6 +175,7 @@ class Recipe(Configuration):
             checkpoints: Where and how often to write down where the training is. Where there are such, it goes on from
                 the last one, bit for bit as if it had never ended: weights, optimizer, order of rows, dropout, metrics
                 and history, on the same machine, versions and threads.
+            pretrained: By feature the vectors that the rows of a new model begin at; see `nfm_tfrs.load_pretrained`.
 
         Returns:
             The model with the weights of its best epoch, and the metrics of each epoch.
@@ -189,6 +194,7 @@ class Recipe(Configuration):
                 "features=model.features."
             )
         from nfm_tfrs.keras_compat import keras
+        from nfm_tfrs.models.pretrained import load_pretrained
         from nfm_tfrs.training.fit import adapt_labels, fit
         from nfm_tfrs.training.statistics import adapt_statistics
 
@@ -205,11 +211,13 @@ class Recipe(Configuration):
             rows = _entered(rows(start), start)
         steps = len(rows) if course is None else course.steps
         keras.utils.set_random_seed(seed)
+        coverage: list[Coverage] = []
         if model is None:
             model = self.build(data.features, steps=math.ceil(passes * steps) if self.schedule == "cosine" else None)
             if "train" in data.encoded:
                 adapt_labels(model, data.train)
             adapt_statistics(model, data, day=None if course is None else course.day)
+            coverage = load_pretrained(model, pretrained) if pretrained else []
         history = fit(
             model,
             rows,
@@ -220,7 +228,7 @@ class Recipe(Configuration):
             tensorboard=tensorboard,
             course=course,
         )
-        return Trained(model, history, () if course is None else course.resumed)
+        return Trained(model, history, () if course is None else course.resumed, coverage)
 
     def _course(
         self,

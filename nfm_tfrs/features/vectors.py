@@ -1,0 +1,213 @@
+"""Vectors of values that were learnt elsewhere: read from Parquet, npz or arrays, and checked."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from nfm_tfrs.features.feature import Categories
+from nfm_tfrs.features.spec import FeatureSpec
+
+_SUFFIXES = (".parquet", ".npz")
+
+
+@dataclass(frozen=True, eq=False)
+class Vectors:
+    """Values and a vector for each.
+
+    Args:
+        values: The values, strings or integers, each once.
+        rows: Their vectors, float32 `[values, dim]`, finite.
+        where: Where they came from, for messages.
+    """
+
+    values: list[Any]
+    rows: np.ndarray
+    where: str
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return int(self.rows.shape[1])
+
+    def ids(self, feature: Categories) -> tuple[np.ndarray, np.ndarray]:
+        """Returns which vectors are of values that a feature knows, and the ids of these values, int64 `[found]` both.
+
+        Args:
+            feature: A feature with a vocabulary or of ids.
+
+        Raises:
+            ValueError: It knows none of the values.
+        """
+        if feature.vocabulary is None:
+            known: Any = range(feature.num_ids)
+            pairs = [(at, value) for at, value in enumerate(self.values) if isinstance(value, int) and value in known]
+        else:
+            place = dict(zip(feature.known_values, feature.known_ids, strict=True))
+            pairs = [(at, place[value]) for at, value in enumerate(self.values) if value in place]
+        if not pairs:
+            raise ValueError(
+                f"{self.where} has no value that feature {feature.name!r} knows: its values are such as "
+                f"{self.values[0]!r:.60}, and the feature's are {_example(feature)}. Give vectors of its values."
+            )
+        found = np.array(pairs, np.int64)
+        return found[:, 0], found[:, 1]
+
+
+def read_vectors(source: Any, name: str) -> Vectors:
+    """Returns the vectors of a file, or of arrays.
+
+    Args:
+        source: A Parquet file with a column of values, called as the feature or the only one beside it, and one of
+            lists of numbers; an npz file with arrays `values` `[n]` and `rows` `[n, dim]`; or a pair of such arrays.
+        name: The feature's name.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is none of these, or its vectors are of several lengths, not finite, or two of one value.
+    """
+    if isinstance(source, Vectors):
+        return source
+    if isinstance(source, str | Path):
+        path, where = Path(source).expanduser(), str(source)
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no file {path} of vectors. Check the path.")
+        if path.suffix not in _SUFFIXES:
+            raise ValueError(f"Vectors are read from {' and '.join(_SUFFIXES)} files; received {where!r}.")
+        values, rows = _of_parquet(path, name) if path.suffix == ".parquet" else _of_npz(path)
+    elif isinstance(source, tuple) and len(source) == 2:
+        (values, rows), where = source, f"The vectors of {name!r}"
+    else:
+        raise ValueError(
+            f"Vectors of {name!r} are a .parquet or .npz file, or a pair of arrays; received "
+            f"{type(source).__name__}. Give (values, rows), for instance."
+        )
+    return _checked(values, rows, where)
+
+
+def with_vectors(features: FeatureSpec, vectors: Mapping[str, Vectors], *, frozen: bool) -> FeatureSpec:
+    """Returns the features with rows as long as the vectors that are to be theirs.
+
+    Args:
+        features: The features.
+        vectors: By feature its vectors; features that share its rows follow it.
+        frozen: Whether training is to leave these rows as they are.
+
+    Raises:
+        ValueError: There is no such feature, or its rows are not of one value each.
+    """
+    for name, given in vectors.items():
+        table = taking_vectors(features, name).table
+        # All features of a table at once: a spec whose features differ in their rows is none.
+        features = FeatureSpec(
+            tuple(
+                replace(feature, embedding_dim=given.dim, frozen=frozen)
+                if isinstance(feature, Categories) and feature.table == table
+                else feature
+                for feature in features
+            )
+        )
+    return features
+
+
+def taking_vectors(features: FeatureSpec, name: str) -> Categories:
+    """Returns a feature whose rows are of one value each.
+
+    Args:
+        features: The features.
+        name: Its name.
+
+    Raises:
+        ValueError: There is none of that name, or several values share its rows, or it has none.
+    """
+    if name not in features:
+        raise ValueError(f"There is no feature {name!r} for vectors to be of; there are {', '.join(features.names)}.")
+    feature = features[name]
+    if not isinstance(feature, Categories):
+        raise ValueError(f"Feature {name!r} is a number, and has no rows by value. Leave its vectors out.")
+    if feature.num_hash_buckets is not None or feature.compression is not None:
+        raise ValueError(
+            f"Several values of feature {name!r} share a row, which cannot be one's vector. Give it a vocabulary, and "
+            "no compression."
+        )
+    return feature
+
+
+def _of_parquet(path: Path, name: str) -> tuple[Any, Any]:
+    from pyarrow import parquet
+
+    try:
+        table = parquet.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{path} is no Parquet file: {str(error).splitlines()[0]:.100}. Give another.") from error
+    lists = [field.name for field in table.schema if _is_list(field.type)]
+    others = [field.name for field in table.schema if not _is_list(field.type)]
+    keys = [name] if name in others else others
+    if len(lists) != 1 or len(keys) != 1:
+        raise ValueError(
+            f"{path} needs one column of vectors and one of values, called {name!r} or alone; it has "
+            f"{', '.join(lists) or 'none'} and {', '.join(others) or 'none'}. Leave out the others."
+        )
+    vectors, values = table.column(lists[0]).combine_chunks(), table.column(keys[0])
+    if vectors.null_count:
+        raise ValueError(f"{path} has {vectors.null_count} values without a vector. Leave these rows out.")
+    flat = vectors.flatten()
+    lengths = pc.unique(pc.list_value_length(vectors)).to_pylist()
+    if len(lengths) > 1 or not (pa.types.is_floating(flat.type) or pa.types.is_integer(flat.type)):
+        raise ValueError(f"{path} needs vectors of numbers, all of one length; it has {flat.type} of {lengths!r:.60}.")
+    return values.to_pylist(), flat.to_numpy(zero_copy_only=False).reshape(len(vectors), -1 if len(vectors) else 0)
+
+
+def _of_npz(path: Path) -> tuple[Any, Any]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            held = {name: arrays[name] for name in ("values", "rows") if name in arrays.files}
+            names = arrays.files
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(
+            f"{path} is no npz file of arrays: {str(error).splitlines()[0]:.100}. Give another."
+        ) from error
+    if len(held) < 2:
+        raise ValueError(f"{path} needs arrays called values and rows; it has {', '.join(names) or 'none'}.")
+    return held.get("values"), held.get("rows")
+
+
+def _checked(values: Any, rows: Any, where: str) -> Vectors:
+    listed = [value.item() if hasattr(value, "item") else value for value in values]
+    try:
+        table = np.asarray(rows, np.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{where} needs vectors of numbers, all of one length. Give an array [values, dim]."
+        ) from error
+    if table.ndim != 2 or len(table) != len(listed) or not table.size:
+        raise ValueError(
+            f"{where} needs a vector for each value, [values, dim]; received {len(listed)} values and vectors of shape "
+            f"{table.shape}."
+        )
+    wrong = [value for value in listed if isinstance(value, bool) or not isinstance(value, str | int)]
+    if wrong:
+        raise ValueError(f"{where} needs values that are strings or integers; received {wrong[0]!r:.60}.")
+    if not np.isfinite(table).all():
+        at = int(np.argmin(np.isfinite(table).all(axis=1)))
+        raise ValueError(f"{where} has a vector that is not finite, of {listed[at]!r:.60}. Leave it out.")
+    seen: set[Any] = set()
+    for value in listed:
+        if value in seen:
+            raise ValueError(f"{where} has two vectors of {value!r:.60}. Give each value one.")
+        seen.add(value)
+    return Vectors(listed, table, where)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def _example(feature: Categories) -> str:
+    if feature.vocabulary is None:
+        return f"0 to {feature.num_ids - 1}"
+    return f"such as {feature.vocabulary[0]!r:.60}"
