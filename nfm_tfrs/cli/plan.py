@@ -120,11 +120,11 @@ def planned(
         FileNotFoundError: There are no such files, or no such run.
         ValueError: Options that do not fit each other, or the run.
     """
-    base = growing.base()
-    if pretrained.pretrained and (base is not None or recipe.repeat):
+    if pretrained.pretrained and (growing.from_run is not None or recipe.repeat):
         raise ValueError(
             "--pretrained says where the rows of a new model begin; --from and --repeat say it too. Pass one of them."
         )
+    base = growing.base()
     if base is None:
         best = recipe.best()
         told = recipe.recipe(best.recipe, rows.task)

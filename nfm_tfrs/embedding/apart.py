@@ -116,7 +116,7 @@ class SeveralTables:
         if not self.layer.has_number_fields:
             return []
         first, last = self.layouts[0].first_number, self.layouts[0].num_rows
-        return [tf.range(first + kind, last, 2, tf.int64) for kind in (0, 1)]
+        return [tf.constant(list(range(first + kind, last, 2)), tf.int64) for kind in (0, 1)]
 
     def _columns_apart(self, ids: tf.Tensor, features: Sequence[Feature]) -> list[Look]:
         """The columns of each variable; where its tables have matrices or are compressed, of each table, in order."""
@@ -195,7 +195,8 @@ class SeveralTables:
                     whole = combined(layout.compression, [copied_rows(rows, one) for one in slices], layout.dim)
                     found[number] = Rows(self._projected(layout, looks[number].tables[0], whole), None)
             for part in own:
-                numbers.append(copied_rows(rows, positions[start : start + tf.size(part)]))
+                each = copied_rows(rows, positions[start : start + tf.size(part)])
+                numbers.append(tf.reshape(each, [layout.numbers // 2, self.layer.width]))
                 start += tf.size(part)
         return [one for one in found if one is not None], numbers
 

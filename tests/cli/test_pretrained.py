@@ -1,0 +1,96 @@
+"""`train --pretrained`: rows that begin at vectors of a file, what the run remembers, and what is refused."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from nfm_tfrs.runs.record import RunRecord
+from nfm_tfrs.runs.saving import load_model
+
+TWO = ("--columns", "user_id,film", "--set", "embedding_dim=4", "--epochs", 1)
+FILMS = [f"film {number}" for number in range(1, 18)]
+ROWS = np.random.default_rng(0).normal(size=[17, 6]).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def vectors(tmp_path_factory):
+    path = tmp_path_factory.mktemp("vectors") / "films.parquet"
+    pq.write_table(pa.table({"film": FILMS, "vector": ROWS.tolist()}), path)
+    return path
+
+
+def told(ratings, out, *more):
+    return ("train", "--data", ratings, "--label", "rating>=4", "--out", out, *TWO, *more)
+
+
+def rows_of(model):
+    """The rows of the model's films, by name."""
+    place = next(n for n, layout in enumerate(model.embedding.layouts) if "film" in layout.tables)
+    first, _ = model.embedding.layouts[place].tables["film"]
+    rows = model.embedding.tables[place].numpy()[first + 1 :]
+    return dict(zip(model.features["film"].vocabulary, rows, strict=False))
+
+
+def test_frozen_rows_are_the_file_s_also_after_training_and_the_run_remembers_them(ratings, vectors, done, tmp_path):
+    output = done(*told(ratings, tmp_path / "run", "--pretrained", f"film:{vectors}", "--frozen", "--resume"))
+    assert "film: 17 of 19 values (89.5%), of 17 vectors" in output
+    model = load_model(tmp_path / "run" / "model.keras")
+    assert (model.features["film"].embedding_dim, model.features["film"].frozen) == (6, True)
+    found = rows_of(model)
+    for film, row in zip(FILMS, ROWS, strict=True):
+        np.testing.assert_array_equal(found[film], row)
+    assert not found["film 18"].any()
+    record = RunRecord.from_file(tmp_path / "run" / "run.json")
+    assert record.pretrained["film"]["path"] == str(vectors)
+    assert record.pretrained["film"]["frozen"] is True
+    written = json.loads((tmp_path / "run" / "features.json").read_text())["features"]
+    assert written[1]["frozen"] is True
+
+    again = told(ratings, tmp_path / "run", "--pretrained", f"film:{vectors}", "--frozen", "--resume")
+    assert "is finished" in done(*again)
+
+
+def test_another_file_is_another_training(ratings, vectors, done, refused, tmp_path):
+    done(*told(ratings, tmp_path / "run", "--pretrained", f"film:{vectors}", "--resume"))
+    model = load_model(tmp_path / "run" / "model.keras")
+    assert not model.features["film"].frozen
+    moved = [row[:6] - want for row, want in zip((rows_of(model)[film] for film in FILMS), ROWS, strict=True)]
+    assert 0 < np.abs(moved).max() < 0.5  # they began there
+    np.savez(tmp_path / "other.npz", values=np.array(FILMS), rows=-ROWS)
+    line = refused(*told(ratings, tmp_path / "run", "--pretrained", f"film:{tmp_path / 'other.npz'}", "--resume"))
+    assert "is a finished run whose pretrained.film" in line
+
+
+def test_frozen_features_without_rows_are_refused(ratings, refused, tmp_path):
+    features = {
+        "features": [
+            {"type": "categorical", "name": "film", "vocabulary": FILMS, "frozen": True, "embedding_dim": 6},
+            {"type": "categorical", "name": "user_id", "vocabulary_size": 30},
+        ]
+    }
+    (tmp_path / "features.json").write_text(json.dumps(features))
+    line = refused(
+        *("train", "--data", ratings, "--label", "rating>=4", "--out", tmp_path / "run"),
+        *("--features", tmp_path / "features.json"),
+    )
+    assert "Feature 'film' is frozen, and its rows would stay zero. Pass --pretrained film:FILE" in line
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (("--frozen",), "--frozen leaves pretrained rows as they are. Pass --pretrained FEATURE:FILE too."),
+        (("--pretrained", "film"), "--pretrained takes FEATURE:FILE, such as film:vectors.parquet; received 'film'."),
+        (("--pretrained", "film:a.npz", "--pretrained", "film:b.npz"), "names the feature 'film' twice."),
+        (("--pretrained", "film:none.npz"), "There is no file none.npz of vectors."),
+        (("--pretrained", "film:{vectors}", "--from", "run"), "--from and --repeat say it too. Pass one of them."),
+        (("--pretrained", "movie:{vectors}"), "There is no feature 'movie' for vectors to be of"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(options, line, ratings, vectors, refused, tmp_path):
+    given = [option.replace("{vectors}", str(vectors)) for option in options]
+    assert line in refused(*told(ratings, tmp_path / "run", *given))
+    assert not (tmp_path / "run").exists()
