@@ -194,6 +194,20 @@ def daily() -> str:
     return text
 
 
+def sizes(folder: Path = RESULTS) -> str:
+    """AUC of tables with fewer rows than ids; a word where that was not measured yet."""
+    if not (folder / "sizes.json").exists():
+        return f"{NOT_MEASURED}\n"
+    results = json.loads((folder / "sizes.json").read_text())
+    rows = [["tables", "rows for each id", "megabytes", "test AUC"], ["---"] + ["---:"] * 3]
+    for way, points in results["ways"].items():
+        for point in points:
+            rows.append([way, f"{point['share']:g}", f"{point['megabytes']:.2f}", f"{point['auc']:.4f}"])
+    seeds = f"{results['seeds']} seed" + "s" * (results["seeds"] > 1)
+    told = f"{results['rows']:,} rows, {seeds}; the best AUC there is is {results['best']:.4f}."
+    return f"{told}\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
     "specs": spec_table,
     "blocks": blocks,
@@ -207,6 +221,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "exports": exports,
     "quantized": quantized,
     "daily": daily,
+    "sizes": sizes,
 }
 
 

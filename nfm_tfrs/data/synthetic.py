@@ -1,6 +1,7 @@
 """A seeded click log whose true logits are known, so that a model can be measured against the best there is."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -85,6 +86,7 @@ def click_log(
     best_auc: float = 0.8,
     click_rate: float = 0.25,
     numbers: Literal["linear", "waves"] = "linear",
+    sizes: Mapping[str, int] | None = None,
 ) -> ClickLog:
     """Draws a click log with planted interactions.
 
@@ -110,6 +112,7 @@ def click_log(
         best_auc: Expected AUC of the true logits, above 0.5 and at most 0.99.
         click_rate: Expected share of clicks, between 0 and 1.
         numbers: What a number counts as: `"linear"` or `"waves"`. The columns are the same, the clicks are not.
+        sizes: Numbers of ids of categorical fields, but for `hour`, in the place of those of `CATEGORICAL`.
 
     Returns:
         The table and its true logits.
@@ -131,17 +134,25 @@ def click_log(
     if not 0 < click_rate < 1:
         raise ValueError(f"click_rate must be above 0 and below 1; received {click_rate}.")
     choice("numbers", numbers, ("linear", "waves"))
+    given = dict(sizes or {})
+    wrong = [field for field, size in given.items() if field not in CATEGORICAL or field == "hour" or size < 1]
+    if wrong:
+        *others, _ = CATEGORICAL
+        raise ValueError(
+            f"sizes are of {', '.join(others)}, each 1 or more; received {wrong[0]!r:.60}: {given[wrong[0]]!r:.60}."
+        )
+    fields = {field: (given.get(field, size), exponent) for field, (size, exponent) in CATEGORICAL.items()}
 
     # Streams of their own: the weights do not depend on the number of rows.
     for_world, for_reference, for_rows = (np.random.default_rng(part) for part in np.random.SeedSequence(seed).spawn(3))
-    world = _World.draw(for_world)
+    world = _World.draw(for_world, fields)
     shares = np.sqrt(_SHARES[order])
     waves = numbers == "waves"
-    reference = world.terms(_Rows.draw(for_reference, _REFERENCE_ROWS), waves)
+    reference = world.terms(_Rows.draw(for_reference, _REFERENCE_ROWS, fields), waves)
     mean, scale = reference.mean(0), reference.std(0)
     slope, bias = noise(((reference - mean) / scale) @ shares, best_auc, click_rate)
 
-    drawn = _Rows.draw(for_rows, rows)
+    drawn = _Rows.draw(for_rows, rows, fields)
     true_logits = bias + slope * (((world.terms(drawn, waves) - mean) / scale) @ shares)
     clicks = for_rows.uniform(size=rows) < sigmoid(true_logits)
     return ClickLog(drawn.table(clicks), true_logits)
@@ -156,11 +167,11 @@ class _Rows:
     timestamps: np.ndarray
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, rows: int) -> "_Rows":
+    def draw(cls, rng: np.random.Generator, rows: int, fields: Mapping[str, tuple[int, float]]) -> "_Rows":
         timestamps = np.sort(_START + rng.integers(0, _SECONDS, rows))
         ids = {
             field: timestamps // 3600 % 24 if field == "hour" else rng.choice(size, rows, p=zipf(size, exponent))
-            for field, (size, exponent) in CATEGORICAL.items()
+            for field, (size, exponent) in fields.items()
         }
         for field, (size, exponent) in MULTI_CATEGORICAL.items():
             bags = rng.choice(size, (rows, _MAX_INTERESTS), p=zipf(size, exponent))
@@ -202,9 +213,9 @@ class _World:
     vectors: np.ndarray  # [triples, _RANK]
 
     @classmethod
-    def draw(cls, rng: np.random.Generator) -> "_World":
+    def draw(cls, rng: np.random.Generator, fields: Mapping[str, tuple[int, float]]) -> "_World":
         weights = {field: rng.normal(size=(1, 1 + _RANK)) for field in NUMERIC}
-        for field, (size, exponent) in (CATEGORICAL | MULTI_CATEGORICAL).items():
+        for field, (size, exponent) in {**fields, **MULTI_CATEGORICAL}.items():
             drawn = rng.normal(size=(size, 1 + _RANK))
             probabilities = zipf(size, exponent)
             drawn -= probabilities @ drawn
@@ -272,8 +283,7 @@ def _column(field: str, ids: np.ndarray) -> pa.Array:
     """The ids of a field, [rows] or [rows, _MAX_INTERESTS] with -1 where there is none, as the log writes them."""
     if field not in _PREFIXES:
         return pa.array(ids + 1000 if field == "ad_id" else ids)
-    size, _ = (CATEGORICAL | MULTI_CATEGORICAL)[field]
-    names = pa.array([f"{_PREFIXES[field]}_{rank}" for rank in range(size)])
+    names = pa.array([f"{_PREFIXES[field]}_{rank}" for rank in range(ids.max(initial=0) + 1)])
     if ids.ndim == 1:
         return names.take(pa.array(ids))
     splits = np.r_[0, np.cumsum((ids >= 0).sum(1))]

@@ -6,6 +6,7 @@ from nfm_tfrs.data.parts import Prepared, fingerprint
 from nfm_tfrs.data.prepare import prepare_files
 from nfm_tfrs.data.split import parse_split
 from nfm_tfrs.features.spec import FeatureSpec
+from nfm_tfrs.runs.files import files_state
 from nfm_tfrs.runs.folder import read_features
 from nfm_tfrs.runs.record import RunRecord
 from nfm_tfrs.training.recipe import PATIENCE, Recipe, Trained
@@ -68,7 +69,21 @@ def repeat_run(folder: str | Path, *, trust: bool = False) -> Trained:
             seed=record.seed,
             epochs=record.epochs,
             patience=PATIENCE if record.patience is None else record.patience,
+            pretrained=_vectors(record),
         )
+
+
+def _vectors(record: RunRecord) -> dict[str, str]:
+    """The files that rows began at, by feature, as they were."""
+    found = {}
+    for name, told in record.pretrained.items():
+        path = str(told.get("path"))
+        if not Path(path).expanduser().exists():
+            raise FileNotFoundError(f"There is no file {path}, at whose vectors the rows of {name!r} began.")
+        if files_state([Path(path).expanduser()], contents=True) != told.get("state"):
+            raise ValueError(f"{path} holds other vectors than those that the run began at. Put the file back.")
+        found[name] = path
+    return found
 
 
 def rows_of_run(record: RunRecord, features: FeatureSpec) -> Prepared:

@@ -9,6 +9,7 @@ import pytest
 
 from nfm_tfrs.runs.record import RunRecord
 from nfm_tfrs.runs.saving import load_model
+from nfm_tfrs.training import repeat_run
 
 TWO = ("--columns", "user_id,film", "--set", "embedding_dim=4", "--epochs", 1)
 FILMS = [f"film {number}" for number in range(1, 18)]
@@ -51,6 +52,8 @@ def test_frozen_rows_are_the_file_s_also_after_training_and_the_run_remembers_th
 
     again = told(ratings, tmp_path / "run", "--pretrained", f"film:{vectors}", "--frozen", "--resume")
     assert "is finished" in done(*again)
+    repeated = repeat_run(tmp_path / "run").model
+    assert all(map(np.array_equal, repeated.get_weights(), model.get_weights()))
 
 
 def test_another_file_is_another_training(ratings, vectors, done, refused, tmp_path):
@@ -60,8 +63,18 @@ def test_another_file_is_another_training(ratings, vectors, done, refused, tmp_p
     moved = [row[:6] - want for row, want in zip((rows_of(model)[film] for film in FILMS), ROWS, strict=True)]
     assert 0 < np.abs(moved).max() < 0.5  # they began there
     np.savez(tmp_path / "other.npz", values=np.array(FILMS), rows=-ROWS)
-    line = refused(*told(ratings, tmp_path / "run", "--pretrained", f"film:{tmp_path / 'other.npz'}", "--resume"))
+    other = tmp_path / "other.npz"
+    line = refused(*told(ratings, tmp_path / "run", "--pretrained", f"film:{other}", "--resume"))
     assert "is a finished run whose pretrained.film" in line
+
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    record["pretrained"]["film"]["path"] = str(other)
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="holds other vectors than those that the run began at"):
+        repeat_run(tmp_path / "run")
+    other.unlink()
+    with pytest.raises(FileNotFoundError, match="at whose vectors the rows of 'film' began"):
+        repeat_run(tmp_path / "run")
 
 
 def test_frozen_features_without_rows_are_refused(ratings, refused, tmp_path):

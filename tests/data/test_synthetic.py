@@ -220,3 +220,19 @@ click_log(10, seed=0)
 print({"tensorflow", "sklearn"} & set(sys.modules))
 """
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_fields_have_as_many_ids_as_are_asked_for_and_other_fields_as_ever():
+    log = click_log(20_000, seed=3, sizes={"ad_id": 5000, "user_id": 40})
+    assert log.table["ad_id"].to_numpy().max() > 1000 + 4000
+    assert len(log.table["user_id"].unique()) == 40
+    assert len(log.table["site"].unique()) == 100
+    assert log.expected_best_auc == pytest.approx(0.8, abs=0.01)
+    same = click_log(500, seed=3, sizes={"ad_id": synthetic.CATEGORICAL["ad_id"][0]})
+    assert same.table.equals(click_log(500, seed=3).table)
+
+
+@pytest.mark.parametrize("sizes", [{"ad": 5}, {"hour": 5}, {"ad_id": 0}])
+def test_sizes_of_other_fields_are_refused(sizes):
+    with pytest.raises(ValueError, match="sizes are of user_id, ad_id, site, city, category, device, each 1 or more"):
+        click_log(10, seed=0, sizes=sizes)

@@ -1,4 +1,4 @@
-"""Models with rows of several lengths, frozen and compressed, answer the same once exported and once saved as a folder."""
+"""Models with rows of several lengths, frozen and compressed, answer the same once exported."""
 
 import numpy as np
 import pyarrow as pa

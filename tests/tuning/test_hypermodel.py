@@ -361,3 +361,18 @@ def test_whatever_a_block_raises_is_a_problem_of_its_candidate_alone(third_party
 def test_a_block_that_does_not_fit_is_refused_where_it_is_named(features, names, message):
     with pytest.raises(ValueError, match=message):
         RankingHyperModel(features, blocks=names)
+
+
+def test_a_drawn_embedding_dim_goes_with_features_of_their_own_length():
+    features = [
+        CategoricalFeature("user", vocabulary_size=9, embedding_dim=8),
+        CategoricalFeature("item", vocabulary=["a", "b"], embedding_dim=3, frozen=True),
+        NumericFeature("price"),
+    ]
+    hypermodel = RankingHyperModel(features, blocks=["fm"], fixed={"hidden_units": ()})
+    for dim, lengths in ((8, [8, 3]), (16, [16, 8, 3])):
+        hp = keras_tuner.HyperParameters()
+        hp.Fixed("embedding_dim", dim)
+        model = hypermodel.build(hp)
+        assert [layout.dim for layout in model.embedding.layouts] == lengths
+        assert model.embedding.projections[-1].shape == (3, dim + 1)
