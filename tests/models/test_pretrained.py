@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import nfm_tfrs
@@ -20,9 +21,11 @@ from nfm_tfrs import (
     load_pretrained,
     refreshed,
 )
+from nfm_tfrs.data import prepare
 from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.models.grow import with_features
 from nfm_tfrs.optimizers import LazyAdagrad, LazyAdam
+from nfm_tfrs.training.statistics import adapt_statistics
 
 WORDS = [f"v{number}" for number in range(20)]
 SPEC = FeatureSpec(
@@ -198,6 +201,17 @@ def test_a_model_of_far_more_ids_than_rows_is_opened_and_a_config_of_more_rows_t
     config["features"]["features"][0]["compression"] = {"type": "multi_hash", "num_rows": 10**8}
     with pytest.raises(ValueError, match="declares 100,"):
         _check_declared(config, 10**6, tmp_path)
+
+
+@pytest.mark.parametrize(("buckets", "counted"), [(1000, True), (10**11, False)])
+def test_the_ids_of_a_table_compressed_from_too_many_are_not_counted(buckets, counted):
+    ad = CategoricalFeature("ad", num_hash_buckets=buckets, dtype="int64", compression=MultiHash(num_rows=9))
+    data = prepare(
+        pa.table({"ad": [1, 2, 3, 4], "click": [0, 1, 0, 1]}), "click", "random:0.5,0.25,0.25", features=[ad]
+    )
+    model = RankingModel(data.features)
+    adapt_statistics(model, data)
+    assert (model.statistics is not None) == counted
 
 
 GROWN = FeatureSpec(
