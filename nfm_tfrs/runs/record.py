@@ -156,7 +156,7 @@ class RunRecord:
             told["data"] = {**self.source.to_json(), "fingerprint": None, "state": None}
         if self.source is not None and self.source.state:  # runs of before know neither
             told |= {"files": dict(self.source.state), "rules": dict(self.rules)}
-        told["pretrained"] = dict(self.pretrained)  # in runs without any too: with some they are other trainings
+        told |= {"pretrained": dict(self.pretrained)}  # in runs without any too: with some they are other trainings
         settings: dict[str, Any] = json.loads(json.dumps(told))  # tuples as they come back
         return settings
 
