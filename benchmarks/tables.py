@@ -221,7 +221,6 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "exports": exports,
     "quantized": quantized,
     "daily": daily,
-    "sizes": sizes,
 }
 
 

@@ -1,8 +1,8 @@
 """AUC against megabytes of tables on a click log of large vocabularies: whole, hashed and compressed.
 
-usage: python benchmarks sizes [--rows 200000] [--seeds 3] [--passes 3] [--quick]
+usage: python benchmarks sizes [--rows 300000] [--seeds 3] [--passes 3] [--quick]
 
-The log (`nfm_tfrs.data.synthetic`, pairs planted, best AUC 0.8) has 10 thousand users and as many ads, is split at
+The log (`nfm_tfrs.data.synthetic`, pairs planted, best AUC 0.8) has 3 thousand users and as many ads, is split at
 random and encoded once for each way: vocabularies with a row for each value; as many hash buckets as a share of the
 ids; the same vocabularies with QuotientRemainder, by product and by sum, and with MultiHash, two hashes, whose num_rows
 is that share. All else is the package's default NFM with embedding_dim 16. Each training keeps the epoch with the
@@ -27,7 +27,7 @@ from nfm_tfrs.training import Recipe, predict
 
 PACKAGES = ("nfm-tfrs", "tensorflow", "tf-keras", "numpy")
 LARGE = ("user_id", "ad_id")
-IDS, QUICK_IDS = 10_000, 2000
+IDS, QUICK_IDS = 3000, 2000
 SHARES = (0.3, 0.1, 0.03)
 WAYS = ("hash buckets", "quotient-remainder, product", "quotient-remainder, sum", "two hashes")
 WHOLE = "a row for each value"
@@ -97,7 +97,7 @@ def draw(ways: Mapping[str, Sequence[Mapping[str, Any]]], best: float, path: Pat
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=200_000)
+    parser.add_argument("--rows", type=int, default=300_000)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--passes", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="few rows and ids, one seed and pass; writes no results")

@@ -167,7 +167,9 @@ class _Rows:
     timestamps: np.ndarray
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, rows: int, fields: Mapping[str, tuple[int, float]]) -> "_Rows":
+    def draw(
+        cls, rng: np.random.Generator, rows: int, fields: Mapping[str, tuple[int, float]] = CATEGORICAL
+    ) -> "_Rows":
         timestamps = np.sort(_START + rng.integers(0, _SECONDS, rows))
         ids = {
             field: timestamps // 3600 % 24 if field == "hour" else rng.choice(size, rows, p=zipf(size, exponent))
@@ -213,7 +215,7 @@ class _World:
     vectors: np.ndarray  # [triples, _RANK]
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, fields: Mapping[str, tuple[int, float]]) -> "_World":
+    def draw(cls, rng: np.random.Generator, fields: Mapping[str, tuple[int, float]] = CATEGORICAL) -> "_World":
         weights = {field: rng.normal(size=(1, 1 + _RANK)) for field in NUMERIC}
         for field, (size, exponent) in {**fields, **MULTI_CATEGORICAL}.items():
             drawn = rng.normal(size=(size, 1 + _RANK))

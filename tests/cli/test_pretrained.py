@@ -11,9 +11,9 @@ from nfm_tfrs.runs.record import RunRecord
 from nfm_tfrs.runs.saving import load_model
 from nfm_tfrs.training import repeat_run
 
-TWO = ("--columns", "user_id,film", "--set", "embedding_dim=4", "--epochs", 1)
+TWO = ("--columns", "user_id,film", "--set", "embedding_dim=4", "--epochs", 3)
 FILMS = [f"film {number}" for number in range(1, 18)]
-ROWS = np.random.default_rng(0).normal(size=[17, 6]).astype(np.float32)
+ROWS = np.random.default_rng(0).normal(scale=0.05, size=[17, 6]).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
