@@ -205,9 +205,9 @@ def test_a_model_of_far_more_ids_than_rows_is_opened_and_a_config_of_more_rows_t
 def test_the_ids_of_a_table_compressed_from_too_many_are_not_counted(buckets, counted):
     ad = CategoricalFeature("ad", num_hash_buckets=buckets, dtype="int64", compression=MultiHash(num_rows=9))
     data = prepare(
-        pa.table({"ad": [1, 2, 3, 4], "click": [0, 1, 0, 1]}),
+        pa.table({"ad": [1, 2, 3, 4] * 9, "click": [0, 1, 1, 0] * 9}),
         "click",
-        "random:0.5,0.25,0.25",
+        "random",
         features=FeatureSpec([ad]),
     )
     model = RankingModel(data.features)
