@@ -342,12 +342,6 @@ def feature_to_dict(feature: Feature) -> dict[str, Any]:
     return {"type": kind, **values}
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Compression):
-        return compression_to_dict(value)
-    return list(value) if isinstance(value, tuple) else value
-
-
 def feature_from_dict(config: dict[str, Any]) -> Feature:
     """Returns the feature that `feature_to_dict` wrote.
 
@@ -378,6 +372,8 @@ def _plain(value: Any) -> Any:
         return value.to_dict()
     if isinstance(value, Encoding):
         return written_encoder(value)
+    if isinstance(value, Compression):
+        return compression_to_dict(value)
     return list(value) if isinstance(value, tuple) else value
 
 

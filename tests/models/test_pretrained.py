@@ -210,7 +210,7 @@ def test_the_ids_of_a_table_compressed_from_too_many_are_not_counted(buckets, co
         "random",
         features=FeatureSpec([ad]),
     )
-    model = RankingModel(data.features)
+    model = RankingModel(data.features, interaction="concat")
     adapt_statistics(model, data)
     assert (model.statistics is not None) == counted
 

@@ -17,13 +17,14 @@ from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.serving import check_parity, export
 
 WORDS = [f"v{number}" for number in range(12)]
+ATTENTION = {"combiner": "attention", "target": "film"}
 FEATURES = [
     CategoricalFeature("hour", vocabulary_size=24),
     CategoricalFeature("user", num_hash_buckets=50, dtype="int64", embedding_dim=2),
     CategoricalFeature("film", vocabulary=WORDS, frozen=True, embedding_dim=6),
     CategoricalFeature("ad", vocabulary_size=400, compression=QuotientRemainder()),
     CategoricalFeature("page", num_hash_buckets=10**12, dtype="string", compression=MultiHash(num_rows=30)),
-    MultiCategoricalFeature("seen", vocabulary=WORDS, frozen=True, embedding_dim=6, embedding_name="film"),
+    MultiCategoricalFeature("seen", vocabulary=WORDS, frozen=True, embedding_dim=6, embedding_name="film", **ATTENTION),
     MultiCategoricalFeature(
         "tags", vocabulary_size=90, combiner="max", weights="w", embedding_dim=3, compression=MultiHash(num_rows=9)
     ),
