@@ -38,8 +38,8 @@ class NumberFields:
         for encoding, places in groups.items():
             encoder = None
             if encoding is not None:
-                width = embedding_dim + (linear and isinstance(encoding, Buckets))
-                encoder = _ENCODERS[type(encoding)](encoding, [numbers[place] for place in places], width, stddev)
+                of_group = [numbers[place] for place in places]
+                encoder = _ENCODERS[type(encoding)](encoding, of_group, embedding_dim, linear=linear, stddev=stddev)
             self._groups.append((places, encoder))
 
     def build(self, add_weight: AddWeight) -> None:
@@ -80,7 +80,7 @@ class NumberFields:
                 there = numbers[:, :, None] * bias
             else:
                 members = [of_group.index(places[column]) for column in columns]
-                there = encoder.fields(numbers, bias, members, self.embedding_dim)
+                there = encoder.fields(numbers, bias, members)
             absent = _taken(missing, columns)
             fields.append(absent * _taken(rows[0], columns)[:, None, :] + (1.0 - absent) * there)
         together = tf.concat(fields, axis=0) if len(fields) > 1 else fields[0]
@@ -91,15 +91,20 @@ class NumberFields:
         norms, order = [], []
         for places, encoder in self._groups:
             order += places
-            norms.append(tf.zeros([len(places)]) if encoder is None else encoder.squared_norms(self.embedding_dim))
+            norms.append(tf.zeros([len(places)]) if encoder is None else encoder.squared_norms())
         return tf.gather(tf.concat(norms, axis=0), np.argsort(order))
 
 
 class _Encoder:
-    """One encoder of several numbers: x [numbers, batch] to e [numbers, batch, k], whose product with vectors it is."""
+    """One encoder of several numbers: x [numbers, batch] to e [numbers, batch, k], whose product with vectors it is.
 
-    def __init__(self, encoding: Any, numbers: Sequence[NumericFeature], width: int, stddev: float) -> None:
-        self.encoding, self.width, self.stddev = encoding, width, stddev
+    Behind each vector lies a first-order weight, 0 at first: the first order is a curve as well, beside w x.
+    """
+
+    def __init__(
+        self, encoding: Any, numbers: Sequence[NumericFeature], dim: int, *, linear: bool, stddev: float
+    ) -> None:
+        self.encoding, self.dim, self.linear, self.stddev = encoding, dim, linear, stddev
         self.count = len(numbers)
         self.prepare(numbers)
 
@@ -118,25 +123,33 @@ class _Encoder:
 
     def build(self, add_weight: AddWeight, name: str) -> None:
         scale = self.stddev / np.sqrt(self.squares)
-        self.vectors = add_weight(
-            f"{name}_vectors", [self.count, self.size, self.width], lambda shape, **_: scale * tf.random.normal(shape)
-        )
+
+        def start(shape: Any, **_: Any) -> tf.Tensor:
+            vectors = scale * tf.random.normal([*shape[:-1], self.dim])
+            return tf.pad(vectors, [[0, 0], [0, 0], [0, int(self.linear)]])
+
+        self.vectors = add_weight(f"{name}_vectors", [self.count, self.size, self.dim + self.linear], start)
 
     def encoded(self, x: tf.Tensor, members: Sequence[int]) -> tf.Tensor:
         raise NotImplementedError
 
-    def fields(self, x: tf.Tensor, bias: tf.Tensor, members: Sequence[int], dim: int) -> tf.Tensor:
+    def fields(self, x: tf.Tensor, bias: tf.Tensor, members: Sequence[int]) -> tf.Tensor:
         """The fields, [numbers, batch, width], of numbers x, [numbers, batch]; bias [numbers, 1, width]."""
         vectors = tf.matmul(self.encoded(x, members), self.of(self.vectors, members))
-        if self.width == bias.shape[2]:  # without a first order, or with one that is of the vectors
+        if not self.linear:
             return self.activated(vectors + bias)
-        return tf.concat([self.activated(vectors + bias[:, :, :dim]), x[:, :, None] * bias[:, :, dim:]], axis=2)
+        first_order = vectors[:, :, self.dim :] + self.slope(x)[:, :, None] * bias[:, :, self.dim :]
+        return tf.concat([self.activated(vectors[:, :, : self.dim] + bias[:, :, : self.dim]), first_order], axis=2)
+
+    def slope(self, x: tf.Tensor) -> tf.Tensor:
+        """What the first-order weight of a number's own row counts, [numbers, batch]."""
+        return x
 
     def activated(self, vectors: tf.Tensor) -> tf.Tensor:
         return tf.nn.relu(vectors) if getattr(self.encoding, "activation", False) else vectors
 
-    def squared_norms(self, dim: int) -> tf.Tensor:
-        return tf.reduce_sum(tf.square(self.vectors[:, :, :dim]), axis=[1, 2])
+    def squared_norms(self) -> tf.Tensor:
+        return tf.reduce_sum(tf.square(self.vectors[:, :, : self.dim]), axis=[1, 2])
 
     def of(self, weights: Any, members: Sequence[int]) -> tf.Tensor:
         """The part of weights, [numbers, …], that is some numbers'."""
@@ -167,6 +180,9 @@ class _BucketEncoder(_Limited):
         high = self.filled([np.append(limits, np.inf) for limits in self.limits], np.inf)[list(members)]
         x = x[:, :, None]
         return tf.cast(tf.logical_and(x >= low, x < high), tf.float32)
+
+    def slope(self, x: tf.Tensor) -> tf.Tensor:
+        return tf.ones_like(x)  # the bucket is all that counts, however the number is standardised
 
 
 class _PiecewiseEncoder(_Limited):

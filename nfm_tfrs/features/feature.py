@@ -246,7 +246,8 @@ class NumericFeature:
         "piecewise", "periodic", "autodis": see `Piecewise`, `Periodic` and `AutoDis` in
             `nfm_tfrs.features.number_encoders`, which are given in the place of the name where settings are others.
 
-    The first-order term is w x with each encoder, but with "buckets", where every bucket has a weight.
+    The first-order term is w x, but with "buckets" w. With the last four each vector of the encoder has a first-order
+    weight too, so that this term is a curve as well.
 
     Args:
         name: Name of the input column.

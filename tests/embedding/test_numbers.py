@@ -82,7 +82,7 @@ def vector_of(encoding, weights, member, number, raw):
     if encoding.name == "buckets":
         return vectors[sum(raw >= limit for limit in number.boundaries)]
     if encoding.name == "piecewise":
-        total = np.zeros(DIM)
+        total = np.zeros(vectors.shape[1])
         for piece, (low, high) in enumerate(itertools.pairwise(limits)):
             share = (x - low) / (high - low)
             share = share if piece == 0 or share > 0 else 0.0
@@ -121,13 +121,12 @@ def expected_fields(layer):
                 fields[row, 1 + place] = standardised(number, raw) * present
             else:
                 vector = vector_of(number.encoding, weights, encoded.index(number.name), number, raw)
-                if number.encoding.name == "buckets":
-                    fields[row, 1 + place] = vector + present
-                    continue
-                vector = vector + present[:DIM]
+                slope = 1.0 if number.encoding.name == "buckets" else standardised(number, raw)
+                first_order = vector[DIM:] + slope * present[DIM:]
+                vector = vector[:DIM] + present[:DIM]
                 if getattr(number.encoding, "activation", False):
                     vector = np.maximum(vector, 0.0)
-                fields[row, 1 + place] = [*vector, *(standardised(number, raw) * present[DIM:])]
+                fields[row, 1 + place] = [*vector, *first_order]
     return fields
 
 
@@ -292,7 +291,7 @@ def test_two_settings_of_an_encoder_have_weights_of_their_own():
     assert shapes == {
         "table": (6, DIM + 1),
         "periodic_frequencies": (2, 2),
-        "periodic_vectors": (2, 4, DIM),
+        "periodic_vectors": (2, 4, DIM + 1),
         "periodic_2_frequencies": (1, 3),
-        "periodic_2_vectors": (1, 6, DIM),
+        "periodic_2_vectors": (1, 6, DIM + 1),
     }
