@@ -38,7 +38,7 @@ from quality.optimizers import difference
 
 RESULTS = BENCHMARKS / "results" / "numbers.json"
 PACKAGES = ("nfm-tfrs", "tensorflow", "tf-keras", "scikit-learn", "numpy")
-LOG_ROWS, LOG_SEED, SPLIT_SEED, DIM, EPOCHS = 40_000, 0, 0, 16, 40
+LOG_ROWS, LOG_SEED, SPLIT_SEED, DIM, EPOCHS = 40_000, 1, 0, 16, 40
 BATCH_SIZES = {"click log": 512, "digits": 64}
 TREES = "LightGBM"
 
