@@ -266,7 +266,7 @@ class FusedEmbedding(keras.layers.Layer):
         return tf.gather(self.tables[place], rows)
 
     def rows(
-        self, ids: tf.Tensor, features: Sequence[Feature] | None, tables: Sequence[Any] | None = None
+        self, ids: tf.Tensor, features: Sequence[Feature] | None = None, tables: Sequence[Any] | None = None
     ) -> tf.Tensor:
         """Returns rows as fields are, float32 `[..., width]`.
 
