@@ -6,7 +6,7 @@ Each stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->`, with NAME fro
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from lib.speed_table import NOT_MEASURED, RESULTS_OF_SPEED, speed_caption, speed
 from lib.timing import machine_words
 
 METRICS = ("valid_auc", "test_auc", "test_log_loss")
-PAGES = tuple(BENCHMARKS.parent / page for page in ("README.md", "docs/measured.md", "docs/alive.md"))
+PAGES = tuple(
+    BENCHMARKS.parent / page for page in ("README.md", "docs/measured.md", "docs/alive.md", "docs/features.md")
+)
 
 
 def table(results: dict[str, Any]) -> str:
@@ -194,18 +196,67 @@ def daily() -> str:
     return text
 
 
-def sizes(folder: Path = RESULTS) -> str:
-    """AUC of tables with fewer rows than ids; a word where that was not measured yet."""
-    if not (folder / "sizes.json").exists():
-        return f"{NOT_MEASURED}\n"
-    results = json.loads((folder / "sizes.json").read_text())
+def sizes() -> str:
+    """AUC of tables with fewer rows than ids."""
+    results = json.loads((RESULTS / "sizes.json").read_text())
     rows = [["tables", "rows for each id", "megabytes", "test AUC"], ["---"] + ["---:"] * 3]
     for way, points in results["ways"].items():
         for point in points:
             rows.append([way, f"{point['share']:g}", f"{point['megabytes']:.2f}", f"{point['auc']:.4f}"])
     seeds = f"{results['seeds']} seed" + "s" * (results["seeds"] > 1)
     told = f"{results['rows']:,} rows, {seeds}; the best AUC there is is {results['best']:.4f}."
-    return f"{told}\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return f"{_measured_with(results)}; {told}\n\n" + _lines(rows)
+
+
+def histories() -> str:
+    """Validation AUC with counts and with histories, of users who are known and of new ones."""
+    results = json.loads((RESULTS / "histories.json").read_text())
+    text = f"{_measured_with(results)}; {len(results['seeds'])} seeds, paired; 95 % intervals.\n"
+    for users, found in results["data"].items():
+        rows = [["", "validation AUC", "gained", "log loss", "gained"], ["---"] + ["---:"] * 4]
+        for way, one in found["summary"].items():
+            cells = []
+            for metric in ("valid_auc", "valid_log_loss"):
+                cells += [_spread(one[metric]), _gained(one["gain"].get(metric))]
+            rows.append([way, *cells])
+        text += f"\n{users}:\n\n{_lines(rows)}"
+    return text
+
+
+def attention() -> str:
+    """How far mean pooling and attention stay behind the best AUC, and the settings that were tried."""
+    results = json.loads((RESULTS / "attention.json").read_text())
+    found = results["summary"]
+    low, high = found["difference"]["interval"]
+    told = (
+        f"{_measured_with(results)}. Distance to the best AUC, mean of {len(results['runs'])} logs of "
+        f"{results['rows']:,} rows: {found['distance']['mean']:.4f} by the mean, {found['distance']['attention']:.4f} by "
+        f"attention, {found['share_left']:.0%} of it ({found['largest_share_left']:.0%} on the worst log); difference "
+        f"{found['difference']['mean']:+.4f} [{low:+.4f}, {high:+.4f}].\n\n"
+    )
+    rows = [["activation, weights", "validation AUC"], ["---", "---:"]]
+    rows += [[name, f"{sum(each) / len(each):.4f}"] for name, each in results["settings"].items()]
+    return told + _lines(rows)
+
+
+def numbers() -> str:
+    """AUC by encoder of numbers, beside LightGBM, and what each costs in a training step."""
+    results, steps = (json.loads((RESULTS / f"{name}.json").read_text()) for name in ("numbers", "number_steps"))
+    text = f"{_measured_with(results)}; {results['seeds']} seeds, paired; steps: medians of {steps['rounds']} rounds.\n"
+    for title, found in results["data"].items():
+        rows = [["", "validation AUC", "test AUC", "gained, test", "log loss"], ["---"] + ["---:"] * 4]
+        for encoder, one in found["summary"].items():
+            gap = one.get("less linear", {}).get("test_auc")
+            rows.append([encoder, *(_spread(one[name]) for name in ("valid_auc", "test_auc"))])
+            rows[-1] += [_gained(gap), _spread(one["test_log_loss"])]
+        best = found.get("best_possible", {}).get("test_auc")
+        told = f"{title}, {found['rows']:,} rows" + ("" if best is None else f", the best test AUC there is {best:.4f}")
+        text += f"\n{told}:\n\n{_lines(rows)}"
+    rows = [["training step", *steps["steps"]], ["---"] + ["---:"] * len(steps["steps"])]
+    for encoder in next(iter(steps["steps"].values())):
+        ratios = [of[encoder]["ratio"] for of in steps["steps"].values()]
+        rows.append([encoder, *("{:.2f} [{:.2f}, {:.2f}]".format(one["median"], *one["interval"]) for one in ratios)])
+    return f"{text}\nA step over that of linear numbers, by block:\n\n{_lines(rows)}"
 
 
 TABLES: Mapping[str, Callable[[], str]] = {
@@ -221,6 +272,10 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "exports": exports,
     "quantized": quantized,
     "daily": daily,
+    "histories": histories,
+    "attention": attention,
+    "numbers": numbers,
+    "sizes": sizes,
 }
 
 
@@ -265,6 +320,20 @@ def _less(gap: Mapping[str, Any] | None) -> str:
 def _interval(form: str, of: Mapping[str, Any]) -> str:
     """A mean with its interval."""
     return f"{form} [{form}, {form}]".format(of["mean"], *of["interval"])
+
+
+def _gained(gap: Mapping[str, Any] | None) -> str:
+    return "" if not gap else "{:+.4f} [{:+.4f}, {:+.4f}]".format(gap["mean"], *gap["interval"])
+
+
+def _measured_with(results: Mapping[str, Any]) -> str:
+    """The machine and the versions of what was measured."""
+    versions = ", ".join(f"{package} {version}" for package, version in results["versions"].items())
+    return f"{machine_words(results['machine'])}; {versions}"
+
+
+def _lines(rows: Sequence[Sequence[str]]) -> str:
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def _spread(of: Mapping[str, Any]) -> str:

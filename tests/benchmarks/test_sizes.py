@@ -30,14 +30,16 @@ def test_each_way_has_the_rows_that_its_share_says(way, rows):
     assert sum(layout.num_rows for layout in layouts_of(features, 4, numbers=True)) == 2 * rows
 
 
-def test_the_figure_and_the_table_show_what_was_measured(tmp_path):
-    assert tables.sizes(tmp_path) == "not measured\n"
+def test_the_figure_and_the_table_show_what_was_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
     ways = {sizes.WHOLE: [{**POINT, "share": 1.0}], "two hashes": [POINT, {**POINT, "megabytes": 0.5}]}
     sizes.draw(ways, 0.8, tmp_path / "sizes.png")
     assert (tmp_path / "sizes.png").read_bytes().startswith(b"\x89PNG")
-    (tmp_path / "sizes.json").write_text(json.dumps({"rows": 2000, "seeds": 1, "best": 0.8, "ways": ways}))
-    shown = tables.sizes(tmp_path).splitlines()
-    assert shown[0] == "2,000 rows, 1 seed; the best AUC there is is 0.8000."
+    measured = {"rows": 2000, "seeds": 1, "best": 0.8, "ways": ways}
+    measured |= {"machine": {"cpu": "AMD EPYC", "cores": 2}, "versions": {"numpy": "2.0"}}
+    (tmp_path / "sizes.json").write_text(json.dumps(measured))
+    shown = tables.sizes().splitlines()
+    assert shown[0].endswith("; numpy 2.0; 2,000 rows, 1 seed; the best AUC there is is 0.8000.")
     assert shown[-1] == "| two hashes | 0.1 | 0.50 | 0.7500 |"
 
 
