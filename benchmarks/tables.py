@@ -230,8 +230,9 @@ def attention() -> str:
     low, high = found["difference"]["interval"]
     told = (
         f"{_measured_with(results)}. Distance to the best AUC, mean of {len(results['runs'])} logs of "
-        f"{results['rows']:,} rows: {found['distance']['mean']:.4f} by the mean, {found['distance']['attention']:.4f} by "
-        f"attention, {found['share_left']:.0%} of it ({found['largest_share_left']:.0%} on the worst log); difference "
+        f"{results['rows']:,} rows: {found['distance']['mean']:.4f} by the mean, "
+        f"{found['distance']['attention']:.4f} by attention, {found['share_left']:.0%} of it "
+        f"({found['largest_share_left']:.0%} on the worst log); difference "
         f"{found['difference']['mean']:+.4f} [{low:+.4f}, {high:+.4f}].\n\n"
     )
     rows = [["activation, weights", "validation AUC"], ["---", "---:"]]

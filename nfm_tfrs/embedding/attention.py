@@ -26,7 +26,7 @@ class Dice(BatchNormalization):
     averages afterwards. A batch without any value leaves the averages as they are.
 
     Args:
-        **kwargs: As in Keras' BatchNormalization.
+        **kwargs: As in Keras' BatchNormalization, but for `center`, `scale` and `epsilon`.
 
     Returns:
         float32, the shape of the input.
@@ -59,6 +59,10 @@ class Dice(BatchNormalization):
             average.assign_sub((average - value) * moved)
         self.warmed_steps.assign(steps + some)
         return outputs
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        return {name: value for name, value in config.items() if name not in ("center", "scale", "epsilon")}
 
     def _with_share(self, inputs: tf.Tensor, normalised: tf.Tensor) -> tf.Tensor:
         return inputs * (self.alpha + (1.0 - self.alpha) * tf.sigmoid(normalised))

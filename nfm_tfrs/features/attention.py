@@ -20,8 +20,8 @@ class Attention:
     Args:
         units: Widths of the network's hidden layers; with none, a_j is linear in what it is given.
         activation: Activation of the hidden layers: `"dice"`, `"prelu"`, or a Keras activation by its name.
-        softmax: Whether the a_j of a bag are made positive numbers that add up to 1. The paper leaves them as they are,
-            so that a bag of much that fits counts more than one of little.
+        softmax: Whether the a_j of a bag are made positive numbers that add up to 1, so that the best match decides.
+            The paper leaves them as they are, so that a bag of much that fits counts more than one of little.
         positions: Whether the network is told where in the bag a value stands, by a learnt vector that is added to its
             e_j. Places are counted from the first value of the bag, as `max_length` counts: histories begin with the
             newest, so that a place means the same in those of any length. The bag needs a `max_length`.
@@ -31,7 +31,7 @@ class Attention:
         ValueError: An argument out of range.
 
     Example:
-        >>> Attention(units=(16,), softmax=True).units
+        >>> Attention(units=(16,), softmax=False).units
         (16,)
 
     Reference:
@@ -41,7 +41,7 @@ class Attention:
     _: KW_ONLY
     units: tuple[int, ...] = (80, 40)
     activation: str = "dice"
-    softmax: bool = False
+    softmax: bool = True  # chosen on validation: benchmarks/quality/attention.py
     positions: bool = False
 
     def __post_init__(self) -> None:
@@ -53,6 +53,11 @@ class Attention:
             )
         arguments.switch("softmax of an Attention", self.softmax)
         arguments.switch("positions of an Attention", self.positions)
+
+    def __str__(self) -> str:
+        parts = [*map(str, self.units), self.activation]
+        parts += [name for name in ("softmax", "positions") if getattr(self, name)]
+        return ", ".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns every argument that is not at its default, as plain JSON types."""

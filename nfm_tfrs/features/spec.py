@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from nfm_tfrs.arguments import choice
+from nfm_tfrs.features.attention import Attention
 from nfm_tfrs.features.feature import (
     ATTENTION,
     COMBINERS,
@@ -407,5 +408,9 @@ def _described(feature: Feature) -> tuple[str, str, str, str]:
     if isinstance(feature, CategoricalFeature):
         return feature.name, "category", str(feature.num_ids), how
     kind = f"bag ({feature.combiner})" if feature.combiner else "positions"
-    kind = f"bag (attention to {feature.target})" if feature.attends else kind
+    if feature.target is not None:
+        how += f"; history of {feature.target}"
+    if feature.attends:
+        settings = feature.attention or Attention()
+        how += f", attention by {settings}"
     return feature.name, kind, str(feature.num_ids), how

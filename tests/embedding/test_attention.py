@@ -324,3 +324,10 @@ def test_attention_that_cannot_be_is_refused(arguments, message):
 def test_the_config_makes_the_same_layer():
     layer = made(positions=True)
     assert TargetAttention.from_config(layer.get_config()).get_config() == layer.get_config()
+
+
+def test_dice_is_made_again_of_its_config():
+    config = Dice(momentum=0.5).get_config()
+
+    assert Dice.from_config(config).get_config() == config
+    assert config["momentum"] == 0.5

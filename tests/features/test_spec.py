@@ -123,7 +123,7 @@ def test_a_part_may_leave_the_target_of_a_bag_out():
     seen = MultiCategoricalFeature("seen", vocabulary_size=2, combiner="attention", target="film")
     spec = FeatureSpec([CategoricalFeature("film", vocabulary_size=2), seen, NumericFeature("price")])
     assert spec.part(["price", "seen"]).names == ("seen", "price")
-    assert "bag (attention to film)" in str(spec)
+    assert "ids; history of film, attention by 80, 40, dice, softmax" in str(spec)
     assert spec.histories == (seen,)
 
 
