@@ -260,6 +260,15 @@ def numbers() -> str:
     return f"{text}\nA step over that of linear numbers, by block:\n\n{_lines(rows)}"
 
 
+def parity() -> str:
+    """The largest difference of each part from other people's code with the same weights."""
+    results = json.loads((RESULTS / "parity.json").read_text())
+    rows = [["", "beside", "largest difference"], ["---", "---", "---:"]]
+    for peer, found in results["largest_difference"].items():
+        rows += [[name, peer, f"{difference:.1e}"] for name, difference in found.items()]
+    return f"{_measured_with(results)}.\n\n{_lines(rows)}"
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
     "specs": spec_table,
     "blocks": blocks,
@@ -277,6 +286,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "attention": attention,
     "numbers": numbers,
     "sizes": sizes,
+    "parity": parity,
 }
 
 
