@@ -56,8 +56,7 @@ class Plan:
         """The features that options, --config or a base name; None where they are to be inferred."""
         if self.base is not None:
             return self.base.features
-        features = self.rows.given_features()
-        return self.best.recipe.features if features is None and not self.rows.rules() else features
+        return _told_features(self.rows, self.best)
 
     @property
     def stream(self) -> bool:
@@ -158,10 +157,16 @@ def planned(
         base=None if base is None else str(base.path),
         histories=tuple(str(History.parse(text)) for text in rows.histories),
         growth={} if base is None else {**growing.to_json(rows), "checksum": base.checksum},
-        pretrained=pretrained.to_json(),
+        pretrained=pretrained.to_json(_told_features(rows, best)) if pretrained.pretrained else {},
         rules={**rows.rules(), "features": None if given is None else _hash(given)},
     )
     return Plan(rows, recipe, growing, pretrained, base, best, told, record, split)
+
+
+def _told_features(rows: Rows, best: Best) -> FeatureSpec | None:
+    """The features of a new model, where options or --config name them."""
+    features = rows.given_features()
+    return best.recipe.features if features is None and not rows.rules() else features
 
 
 def _state(rows: Rows, stream: bool) -> dict[str, str]:

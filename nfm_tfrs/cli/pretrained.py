@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from nfm_tfrs.features.feature import Categories
 from nfm_tfrs.features.spec import FeatureSpec
-from nfm_tfrs.features.vectors import Vectors, read_vectors, taking_vectors, with_vectors
+from nfm_tfrs.features.vectors import Vectors, check_frozen, read_vectors, with_vectors
 from nfm_tfrs.runs.files import files_state
-from nfm_tfrs.runs.record import without_credentials
 
 if TYPE_CHECKING:
     from nfm_tfrs.data.parts import Prepared
@@ -40,9 +39,10 @@ class PretrainedOptions:
             names.append(name)
 
     @property
-    def files(self) -> dict[str, str]:
+    def files(self) -> dict[str, Path]:
         """The file of each feature."""
-        return {name: path for name, _, path in (told.partition(":") for told in self.pretrained)}
+        # A shell leaves the ~ of film:~/v.npz as it is.
+        return {name: Path(path).expanduser() for name, _, path in (told.partition(":") for told in self.pretrained)}
 
     @cached_property
     def vectors(self) -> dict[str, Vectors]:
@@ -54,15 +54,24 @@ class PretrainedOptions:
         """
         return {name: read_vectors(path, name) for name, path in self.files.items()}
 
-    def to_json(self) -> dict[str, Any]:
-        """Returns the files and what is in them, plain JSON types by feature; nothing without any."""
+    def to_json(self, features: FeatureSpec | None) -> dict[str, Any]:
+        """Returns the files and what is in them, plain JSON types by feature; nothing without any.
+
+        Args:
+            features: The features, where they are known already.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: A file is not of vectors.
+        """
+        frozen = {one.name for one in features or () if isinstance(one, Categories) and one.frozen}
         return {
             name: {
-                "path": without_credentials(path),
-                "frozen": self.frozen,
-                "state": files_state([Path(path).expanduser()], contents=True) if Path(path).exists() else None,
+                "path": str(self.files[name]),
+                "frozen": self.frozen or name in frozen,
+                "state": files_state([self.files[name]], contents=True),
             }
-            for name, path in self.files.items()
+            for name in self.vectors
         }
 
     def check(self, features: FeatureSpec | None) -> None:
@@ -76,15 +85,10 @@ class PretrainedOptions:
             ValueError: A file is not of vectors, or not of a feature that takes them, or a frozen feature has none.
         """
         vectors = self.vectors
-        if features is None:
-            return
-        tables = {taking_vectors(features, name).table for name in vectors}
-        for feature in features:
-            if isinstance(feature, Categories) and feature.frozen and feature.table not in tables:
-                raise ValueError(
-                    f"Feature {feature.name!r} is frozen, and its rows would stay zero. Pass --pretrained "
-                    f"{feature.name}:FILE, or take frozen out of its features.json."
-                )
+        if features is not None:
+            with_vectors(features, vectors, frozen=self.frozen)
+            remedy = "Pass --pretrained {}:FILE, or take frozen out of its features.json."
+            check_frozen(features, vectors, remedy)
 
     def applied(self, data: "Prepared") -> "Prepared":
         """Returns rows whose features are as long as their vectors; what is encoded stays."""

@@ -12,7 +12,7 @@ from nfm_tfrs.cli.terminal import SearchProgress, console, print_constant, print
 from nfm_tfrs.report.summary import summary
 from nfm_tfrs.runs.claim import made
 from nfm_tfrs.training.recipe import Recipe
-from nfm_tfrs.tuning.settings import TRAINING, Budget, Finals, Schedule, Space
+from nfm_tfrs.tuning.settings import TRAINING, Budget, Finals, Schedule, Space, check_features
 from tfrs_registry import blocks
 
 
@@ -41,6 +41,8 @@ def tune(
         if "optimizer" in space.fixed:
             Recipe(model="ranking", optimizer=str(space.fixed["optimizer"]))  # refuses a name that there is not
         features = rows.given_features()
+        if features is not None:
+            check_features(features)
         rows.check_columns(target, split, features)
         from nfm_tfrs.tuning.outcome import FILES
         from nfm_tfrs.tuning.search import check_folder, checked_objective, known_settings, search

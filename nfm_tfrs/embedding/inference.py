@@ -41,7 +41,7 @@ class History(NamedTuple):
     there: tf.Tensor | None
     weights: tf.Tensor | None
 
-    def sized(self, batch: tf.Tensor) -> "History":
+    def repeated(self, batch: tf.Tensor) -> "History":
         """Returns this one ragged row, once for each of so many rows."""
         count = tf.cast(batch, tf.int64)
         lengths = tf.repeat(self.rows.row_lengths(), count)
@@ -71,14 +71,14 @@ class Fields(NamedTuple):
         """Whether there are any fields."""
         return self.single is not None or self.numbers is not None or bool(self.bags)
 
-    def sized(self, batch: tf.Tensor) -> "Fields":
+    def repeated(self, batch: tf.Tensor) -> "Fields":
         """Returns these of one row, once for each of so many rows."""
 
-        def repeated(part: tf.Tensor) -> tf.Tensor:
+        def again(part: tf.Tensor) -> tf.Tensor:
             return tf.repeat(part, batch, axis=0)
 
-        bags = {name: (repeated(vectors), repeated(mask)) for name, (vectors, mask) in self.bags.items()}
-        single, numbers = (None if part is None else repeated(part) for part in (self.single, self.numbers))
+        bags = {name: (again(vectors), again(mask)) for name, (vectors, mask) in self.bags.items()}
+        single, numbers = (None if part is None else again(part) for part in (self.single, self.numbers))
         return Fields(single, numbers, bags, {})
 
 
@@ -133,7 +133,7 @@ def across(
     bags = dict(each[1].bags)
     for bag in embedding.features.bags:
         if bag.name in user[1].histories:
-            history, targets = user[1].histories[bag.name].sized(batch), _targets(bag, each[1].single, each[0])
+            history, targets = user[1].histories[bag.name].repeated(batch), _targets(bag, each[1].single, each[0])
         elif bag.name in each[1].histories:
             history = each[1].histories[bag.name]
             targets = tf.repeat(_targets(bag, user[1].single, user[0]), batch, axis=0)

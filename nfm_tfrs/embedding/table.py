@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from nfm_tfrs.embedding.apart import SeveralTables
 from nfm_tfrs.embedding.attention import TargetAttention
 from nfm_tfrs.embedding.layout import Layout, layouts_of
 from nfm_tfrs.embedding.numbers import NumberFields
 from nfm_tfrs.embedding.pooling import Rows, pooled_rows
 from nfm_tfrs.embedding.row_sums import row_sums
+from nfm_tfrs.embedding.several_tables import SeveralTables
 from nfm_tfrs.features.compression import QuotientRemainder
 from nfm_tfrs.features.feature import Feature, MultiCategoricalFeature
 from nfm_tfrs.features.keys import IDS, NUMBERS, bag_key, weights_key

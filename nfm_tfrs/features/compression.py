@@ -44,13 +44,13 @@ class QuotientRemainder:
             arguments.count("num_rows of QuotientRemainder", self.num_rows)
         arguments.choice("operation of QuotientRemainder", self.operation, ("product", "sum"))
 
-    def of(self, num_ids: int) -> "QuotientRemainder":
+    def with_rows_for(self, num_ids: int) -> "QuotientRemainder":
         """Returns this with its number of rows said: that of a vocabulary that grows later stays."""
         return self if self.num_rows is not None else replace(self, num_rows=math.isqrt(num_ids - 1) + 1)
 
     def sizes(self, num_ids: int) -> tuple[int, ...]:
         """Returns the numbers of rows R and Q, without those of unknown values."""
-        remainders = self.of(num_ids).num_rows or 1
+        remainders = self.with_rows_for(num_ids).num_rows or 1
         return remainders, -(-num_ids // remainders)
 
 
@@ -88,7 +88,7 @@ class MultiHash:
                 f"{self.num_rows:,} and {self.num_hashes}."
             )
 
-    def of(self, num_ids: int) -> "MultiHash":
+    def with_rows_for(self, num_ids: int) -> "MultiHash":
         """Returns this itself."""
         del num_ids
         return self

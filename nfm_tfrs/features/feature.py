@@ -18,9 +18,9 @@ from nfm_tfrs.features.number_encoders import (
     Encoding,
     Periodic,
     Piecewise,
+    encoder_to_dict,
     encoding_of,
     named_encoder,
-    written_encoder,
 )
 
 RESERVED_PREFIX = "encoded/"  # keys of batches that are encoded already
@@ -372,7 +372,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Attention):
         return value.to_dict()
     if isinstance(value, Encoding):
-        return written_encoder(value)
+        return encoder_to_dict(value)
     if isinstance(value, Compression):
         return compression_to_dict(value)
     return list(value) if isinstance(value, tuple) else value
@@ -442,7 +442,7 @@ def _compression(feature: Categories) -> Compression:
             f"Feature {feature.name!r} has frozen rows, which stand for one value each, and a compression, whose rows "
             "several values share. Leave out one of them."
         )
-    given = given.of(feature.num_ids)
+    given = given.with_rows_for(feature.num_ids)
     rows = sum(given.sizes(feature.num_ids))
     if rows >= feature.num_ids:
         raise ValueError(

@@ -119,7 +119,7 @@ def named_encoder(what: str, encoder: Any) -> Any:
 
     Args:
         what: Whose encoder it is, for the message.
-        encoder: A name, settings, or what `written_encoder` returned of them.
+        encoder: A name, settings, or what `encoder_to_dict` returned of them.
 
     Raises:
         ValueError: There is no such encoder, or it has no such setting.
@@ -153,7 +153,7 @@ def least_boundaries(name: str) -> int:
     return 0 if name == LINEAR else _ENCODINGS[name].least_boundaries
 
 
-def written_encoder(encoder: Encoding) -> dict[str, Any]:
+def encoder_to_dict(encoder: Encoding) -> dict[str, Any]:
     """Returns settings as plain JSON types: the name, and all that is not at its default."""
     told = {one.name: getattr(encoder, one.name) for one in fields(encoder)}
     defaults = {one.name: one.default for one in fields(encoder) if one.default is not MISSING}

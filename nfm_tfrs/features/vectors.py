@@ -1,6 +1,8 @@
 """Vectors of values that were learnt elsewhere: read from Parquet, npz or arrays, and checked."""
 
-from collections.abc import Mapping
+import zipfile
+import zlib
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pyarrow.compute as pc
 
 from nfm_tfrs.features.feature import Categories
 from nfm_tfrs.features.spec import FeatureSpec
+from nfm_tfrs.written import first_line
 
 _SUFFIXES = (".parquet", ".npz")
 
@@ -68,7 +71,8 @@ def read_vectors(source: Any, name: str) -> Vectors:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is none of these, or its vectors are of several lengths, not finite, or two of one value.
+        ValueError: It is none of these or damaged, or its vectors are of several lengths, not finite, or two of one
+            value.
     """
     if isinstance(source, Vectors):
         return source
@@ -95,17 +99,23 @@ def with_vectors(features: FeatureSpec, vectors: Mapping[str, Vectors], *, froze
     Args:
         features: The features.
         vectors: By feature its vectors; features that share its rows follow it.
-        frozen: Whether training is to leave these rows as they are.
+        frozen: Whether training is to leave these rows as they are; those of a frozen feature stay as they are anyway.
 
     Raises:
-        ValueError: There is no such feature, or its rows are not of one value each.
+        ValueError: There is no such feature, its rows are not of one value each, or it says another length of them.
     """
     for name, given in vectors.items():
-        table = taking_vectors(features, name).table
+        feature = taking_vectors(features, name)
+        if feature.embedding_dim not in (None, given.dim):
+            raise ValueError(
+                f"{given.where} has vectors of {given.dim} numbers, and feature {name!r} has embedding_dim="
+                f"{feature.embedding_dim}. Give it {given.dim}, or none."
+            )
+        table, still = feature.table, frozen or feature.frozen
         # All features of a table at once: a spec whose features differ in their rows is none.
         features = FeatureSpec(
             tuple(
-                replace(feature, embedding_dim=given.dim, frozen=frozen)
+                replace(feature, embedding_dim=given.dim, frozen=still)
                 if isinstance(feature, Categories) and feature.table == table
                 else feature
                 for feature in features
@@ -137,6 +147,25 @@ def taking_vectors(features: FeatureSpec, name: str) -> Categories:
     return feature
 
 
+def check_frozen(features: FeatureSpec, given: Collection[str], remedy: str) -> None:
+    """Refuses frozen features that no vectors are for.
+
+    Args:
+        features: The features.
+        given: Names of the features that vectors are given of; those that share their rows follow them.
+        remedy: What to do, with `{}` where the feature's name is to stand.
+
+    Raises:
+        ValueError: There is such a feature.
+    """
+    tables = {feature.table for feature in features if isinstance(feature, Categories) and feature.name in given}
+    for feature in features:
+        if isinstance(feature, Categories) and feature.frozen and feature.table not in tables:
+            raise ValueError(
+                f"Feature {feature.name!r} is frozen, and its rows would stay zero. {remedy.format(feature.name)}"
+            )
+
+
 def _of_parquet(path: Path, name: str) -> tuple[Any, Any]:
     from pyarrow import parquet
 
@@ -164,20 +193,22 @@ def _of_parquet(path: Path, name: str) -> tuple[Any, Any]:
 
 def _of_npz(path: Path) -> tuple[Any, Any]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        arrays = np.load(path, allow_pickle=False)
+        if isinstance(arrays, np.ndarray):
+            raise ValueError("it holds one array alone, as .npy files do")
+        with arrays:
             held = {name: arrays[name] for name in ("values", "rows") if name in arrays.files}
             names = arrays.files
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(
-            f"{path} is no npz file of arrays: {str(error).splitlines()[0]:.100}. Give another."
-        ) from error
+    # RuntimeError: encrypted, or compressed as zipfile does not know: one wrong bit says so.
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is no npz file of arrays: {first_line(error):.100}. Give another.") from error
     if len(held) < 2:
         raise ValueError(f"{path} needs arrays called values and rows; it has {', '.join(names) or 'none'}.")
     return held.get("values"), held.get("rows")
 
 
 def _checked(values: Any, rows: Any, where: str) -> Vectors:
-    listed = [value.item() if hasattr(value, "item") else value for value in values]
+    listed = _listed(values, where)
     try:
         table = np.asarray(rows, np.float32)
     except (TypeError, ValueError) as error:
@@ -201,6 +232,17 @@ def _checked(values: Any, rows: Any, where: str) -> Vectors:
             raise ValueError(f"{where} has two vectors of {value!r:.60}. Give each value one.")
         seen.add(value)
     return Vectors(listed, table, where)
+
+
+def _listed(values: Any, where: str) -> list[Any]:
+    """Values as Python has them."""
+    try:
+        held = np.asarray(values if hasattr(values, "ndim") else list(values), object)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where} needs a list of values; received {type(values).__name__}. Give [values].") from error
+    if held.ndim != 1:
+        raise ValueError(f"{where} needs a list of values; received them in shape {held.shape}. Give [values].")
+    return [value.item() if isinstance(value, np.generic) else value for value in held]
 
 
 def _is_list(kind: pa.DataType) -> bool:

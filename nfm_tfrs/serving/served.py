@@ -106,7 +106,7 @@ class Served:
             if not found[1].any:  # of the user's fields alone
                 together = type(together)(*(None if part is None else tf.repeat(part, rows, 0) for part in together))
         else:
-            sides = list(zip(specs, (found[0].sized(rows), found[1]), strict=True))
+            sides = list(zip(specs, (found[0].repeated(rows), found[1]), strict=True))
             together = embedded(model.embedding, side_by_side(sides, features), sums=False)
         numbers = tf.concat([tf.repeat(encoded[0][NUMBERS], rows, axis=0), encoded[1][NUMBERS]], axis=1)
         names = [number.name for spec in specs for number in spec.numbers]

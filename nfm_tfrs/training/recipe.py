@@ -14,6 +14,7 @@ from nfm_tfrs.data.history_rule import read_histories
 from nfm_tfrs.evidence import Winner
 from nfm_tfrs.features.feature import feature_to_dict
 from nfm_tfrs.features.spec import FeatureSpec
+from nfm_tfrs.features.vectors import check_frozen
 from nfm_tfrs.runs.checkpoint import Checkpoints
 from nfm_tfrs.runs.files import files_state
 from nfm_tfrs.runs.folder import read_features
@@ -181,8 +182,8 @@ class Recipe(Configuration):
             The model with the weights of its best epoch, and the metrics of each epoch.
 
         Raises:
-            ValueError: An argument out of its range, a loss that became infinite or NaN, checkpoints of another
-                training, or what `build` refuses.
+            ValueError: An argument out of its range, a frozen feature of a new model without vectors, a loss that
+                became infinite or NaN, checkpoints of another training, or what `build` refuses.
             OSError: Nothing can be written into the checkpoints' folder.
         """
         if epochs is not None:
@@ -193,6 +194,9 @@ class Recipe(Configuration):
                 "The model reads other features than those that the rows were prepared with. Prepare them with "
                 "features=model.features."
             )
+        if model is None:
+            remedy = "Give pretrained= with vectors of {!r}, or take frozen out of the features."
+            check_frozen(data.features, pretrained or {}, remedy)
         from nfm_tfrs.keras_compat import keras
         from nfm_tfrs.models.pretrained import load_pretrained
         from nfm_tfrs.training.fit import adapt_labels, fit

@@ -22,7 +22,7 @@ from nfm_tfrs.tuning.finalists import Found, conclude
 from nfm_tfrs.tuning.hypermodel import RankingHyperModel
 from nfm_tfrs.tuning.oracle import HalvingOracle
 from nfm_tfrs.tuning.outcome import FILES, write_found
-from nfm_tfrs.tuning.settings import Budget, Finals, Schedule, Space, resume_key
+from nfm_tfrs.tuning.settings import Budget, Finals, Schedule, Space, check_features, resume_key
 from nfm_tfrs.tuning.slices import Slices
 from nfm_tfrs.tuning.tuner import SliceTuner
 from nfm_tfrs.tuning.workers import Workers, is_worker, serve
@@ -82,8 +82,8 @@ def search(
         TensorBoard logs and, where the extra `report` is installed, a page.
 
     Raises:
-        ValueError: An argument out of range, an objective that there is not, validation rows that it has no value on, a
-            folder of another search, or one that another process searches in.
+        ValueError: An argument out of range, an objective that there is not, a frozen feature, validation rows that it
+            has no value on, a folder of another search, or one that another process searches in.
         LookupError: A model or block that is not installed.
 
     Example:
@@ -93,6 +93,7 @@ def search(
     goal = checked_objective(objective, task)
     if not isinstance(seed, int) or not 0 <= seed < SEEDS - finals.seeds:
         raise ValueError(f"seed must be a whole number from 0, below {SEEDS - finals.seeds}; received {seed!r}.")
+    check_features(data.features)
     check_rows(data.valid, goal.name)
     cut = Slices(data.train, passes=schedule.passes, count=schedule.slices, seed=seed)
     hypermodel = _hypermodel(data, space, task, cut)

@@ -7,6 +7,8 @@ from numbers import Integral, Real
 from typing import Any, Literal, get_args
 
 from nfm_tfrs import arguments
+from nfm_tfrs.features.spec import FeatureSpec
+from nfm_tfrs.features.vectors import check_frozen
 
 Strategy = Literal["halving", "random"]
 
@@ -156,6 +158,19 @@ class Finals:
         arguments.count("finalists", self.finalists)
         arguments.count("seeds", self.seeds)
         arguments.switch("refit", self.refit)
+
+
+def check_features(features: FeatureSpec) -> None:
+    """Refuses features that no search trains.
+
+    Args:
+        features: The features.
+
+    Raises:
+        ValueError: One is frozen: the rows of a trial's model begin at no vectors.
+    """
+    remedy = "Search without frozen, and pass the vectors of {!r} to a training with the best.json."
+    check_frozen(features, (), remedy)
 
 
 def resume_key(space: Space, schedule: Schedule, **others: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from nfm_tfrs.runs.files import files_state
 from nfm_tfrs.runs.record import RunRecord
 from nfm_tfrs.runs.saving import load_model
 from nfm_tfrs.training import repeat_run
@@ -33,6 +34,15 @@ def rows_of(model):
     first, _ = model.embedding.layouts[place].tables["film"]
     rows = model.embedding.tables[place].numpy()[first + 1 :]
     return dict(zip(model.features["film"].vocabulary, rows, strict=False))
+
+
+def features_file(path, **more):
+    features = [
+        {"type": "categorical", "name": "film", "vocabulary": FILMS, **more},
+        {"type": "categorical", "name": "user_id", "vocabulary_size": 30},
+    ]
+    path.write_text(json.dumps({"features": features}))
+    return path
 
 
 def test_frozen_rows_are_the_file_s_also_after_training_and_the_run_remembers_them(ratings, vectors, done, tmp_path):
@@ -77,19 +87,47 @@ def test_another_file_is_another_training(ratings, vectors, done, refused, tmp_p
         repeat_run(tmp_path / "run")
 
 
-def test_frozen_features_without_rows_are_refused(ratings, refused, tmp_path):
-    features = {
-        "features": [
-            {"type": "categorical", "name": "film", "vocabulary": FILMS, "frozen": True, "embedding_dim": 6},
-            {"type": "categorical", "name": "user_id", "vocabulary_size": 30},
-        ]
-    }
-    (tmp_path / "features.json").write_text(json.dumps(features))
+@pytest.mark.parametrize(
+    ("command", "more", "remedy"),
+    [
+        ("train", (), "Pass --pretrained film:FILE, or take frozen out of its features.json."),
+        ("tune", ("--max-trials", 1), "Search without frozen, and pass the vectors of 'film' to a training with the"),
+    ],
+)
+def test_frozen_features_without_rows_are_refused_before_rows_are_read(
+    command, more, remedy, header_alone, refused, tmp_path
+):
+    path = features_file(tmp_path / "features.json", frozen=True, embedding_dim=6)
     line = refused(
-        *("train", "--data", ratings, "--label", "rating>=4", "--out", tmp_path / "run"),
-        *("--features", tmp_path / "features.json"),
+        command, "--data", header_alone, "--label", "rating>=4", "--out", tmp_path / "run", *more, "--features", path
     )
-    assert "Feature 'film' is frozen, and its rows would stay zero. Pass --pretrained film:FILE" in line
+    assert f"Feature 'film' is frozen, and its rows would stay zero. {remedy}" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_feature_that_is_frozen_stays_so_and_a_file_below_home_is_found_again(
+    ratings, vectors, done, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("HOME", str(vectors.parent))
+    path = features_file(tmp_path / "features.json", frozen=True)
+    options = ("--features", path, "--set", "embedding_dim=4", "--epochs", 1, "--pretrained", f"film:~/{vectors.name}")
+    done("train", "--data", ratings, "--label", "rating>=4", "--out", tmp_path / "run", *options)
+    model = load_model(tmp_path / "run" / "model.keras")
+    assert model.features["film"].frozen
+    np.testing.assert_array_equal([rows_of(model)[film] for film in FILMS], ROWS)
+    record = RunRecord.from_file(tmp_path / "run" / "run.json")
+    state = files_state([vectors], contents=True)
+    assert record.pretrained == {"film": {"path": str(vectors), "frozen": True, "state": state}}
+    repeated = repeat_run(tmp_path / "run").model
+    assert all(map(np.array_equal, repeated.get_weights(), model.get_weights()))
+
+
+def test_vectors_of_another_length_than_the_features_say_are_refused(header_alone, vectors, refused, tmp_path):
+    path = features_file(tmp_path / "features.json", embedding_dim=8)
+    told = ("--features", path, "--pretrained", f"film:{vectors}", "--out", tmp_path / "run")
+    line = refused("train", "--data", header_alone, "--label", "rating>=4", *told)
+    assert "has vectors of 6 numbers, and feature 'film' has embedding_dim=8. Give it 6, or none." in line
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ IDS = [0, 1, 2, 30, 99, 100, 12_345, PRIME - 1, PRIME, PRIME + 1, 2**40, 2**61 -
 
 def test_each_id_has_a_pair_of_rows_of_its_own_and_the_rows_are_the_fewest():
     for size in (9, 10, 99, 100, 101):
-        compression = QuotientRemainder().of(size)
+        compression = QuotientRemainder().with_rows_for(size)
         remainders, quotients = compression.sizes(size)
         one, other = (part.numpy() for part in rows_of_ids(compression, tf.range(size + 1, dtype=tf.int64), size))
         assert len(set(zip(one, other, strict=True))) == size + 1

@@ -1,5 +1,6 @@
 """Vectors that were learnt elsewhere: the files they are read from, and what is refused."""
 
+import io
 import re
 
 import numpy as np
@@ -73,6 +74,9 @@ def test_features_get_the_length_of_their_vectors_and_so_do_those_that_share_the
         ((["a", None], [[1.0], [2.0]]), "needs values that are strings or integers; received None."),
         ((["a", "b"], [[1.0]]), "received 2 values and vectors of shape (1, 1)."),
         ((["a", "b"], [[1.0], [2.0, 3.0]]), "needs vectors of numbers, all of one length."),
+        ((3, [[1.0]]), "needs a list of values; received int. Give [values]."),
+        ((np.array("a"), [[1.0]]), "needs a list of values; received them in shape ()."),
+        ((np.array([["a"], ["b"]]), [[1.0], [2.0]]), "needs a list of values; received them in shape (2, 1)."),
         (([], np.zeros([0, 2])), "received 0 values and vectors of shape (0, 2)."),
     ],
 )
@@ -112,6 +116,39 @@ def test_files_that_are_not_there_or_damaged_are_refused(tmp_path):
         read_vectors(tmp_path / "v.npz", "film")
 
 
+def whole(save=np.savez):
+    file = io.BytesIO()
+    save(file, values=np.array(VALUES), rows=ROWS)
+    return file.getvalue()
+
+
+def changed(held, at, bits):
+    return held[:at] + bytes([held[at] ^ bits]) + held[at + 1 :]
+
+
+def array_alone():
+    file = io.BytesIO()
+    np.save(file, ROWS)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(whole()[:-30], id="cut"),
+        pytest.param(changed(whole(), whole().index(ROWS.tobytes()), 1), id="wrong checksum"),
+        pytest.param(changed(whole(np.savez_compressed), 60, 255), id="wrong deflation"),
+        pytest.param(changed(whole(), whole().index(b"PK\x01\x02") + 10, 255), id="unknown compression"),
+        pytest.param(array_alone(), id="an array alone"),
+    ],
+)
+def test_a_damaged_archive_is_refused_in_one_line(held, tmp_path):
+    (tmp_path / "v.npz").write_bytes(held)
+    with pytest.raises(ValueError, match=r"v\.npz is no npz file of arrays: [^\n]+\. Give another\.$"):
+        read_vectors(tmp_path / "v.npz", "film")
+
+
 @pytest.mark.parametrize(
     ("name", "line"),
     [
@@ -134,6 +171,19 @@ def test_features_without_a_row_for_each_value_are_refused(name, line):
     )
     with pytest.raises(ValueError, match=re.escape(line)):
         with_vectors(spec, {name: read_vectors((VALUES, ROWS), name)}, frozen=False)
+
+
+def test_frozen_features_stay_so_and_vectors_of_another_length_are_refused():
+    spec = FeatureSpec([CategoricalFeature("film", vocabulary=["a", "b"], frozen=True)])
+    vectors = {"film": read_vectors((VALUES, ROWS), "film")}
+    found = with_vectors(spec, vectors, frozen=False)
+    assert (found["film"].embedding_dim, found["film"].frozen) == (2, True)
+    assert with_vectors(found, vectors, frozen=False) == found
+    longer = {"film": read_vectors((VALUES, np.eye(3)), "film")}
+    with pytest.raises(
+        ValueError, match=r"has vectors of 3 numbers, and feature .film. has embedding_dim=2\. Give it 3"
+    ):
+        with_vectors(found, longer, frozen=False)
 
 
 def test_vectors_of_no_known_value_are_refused():

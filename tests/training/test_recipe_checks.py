@@ -3,10 +3,13 @@
 import sys
 from types import ModuleType
 
+import pyarrow as pa
 import pytest
 
-from nfm_tfrs import CategoricalFeature, FeatureSpec, RankingModel
+from nfm_tfrs import CategoricalFeature, FeatureSpec, MultiCategoricalFeature, RankingModel
+from nfm_tfrs.data import prepare
 from nfm_tfrs.training import Best, Recipe
+from nfm_tfrs.tuning import Budget, search
 from tfrs_registry import ComponentSpec, models
 
 FEATURES = FeatureSpec([CategoricalFeature(name, vocabulary_size=9) for name in ("user", "film")])
@@ -43,6 +46,30 @@ def test_a_model_of_this_package_is_asked_before_there_are_features():
         Recipe(model="NFM", config={"embedding_dim": "x"}).check_arguments()
     with pytest.raises(LookupError, match=r"^Unknown model 'nmf'\. Did you mean 'nfm'\?"):
         Recipe(model="nmf").check_arguments()
+
+
+def test_frozen_rows_of_a_new_model_need_vectors(tmp_path):
+    features = FeatureSpec(
+        [
+            CategoricalFeature("film", vocabulary=["a", "b"], frozen=True),
+            MultiCategoricalFeature("seen", vocabulary=["a", "b"], frozen=True, embedding_name="film"),
+            CategoricalFeature("user", vocabulary_size=4),
+        ]
+    )
+    labels = [0, 1] * 20
+    rows = pa.table({"film": ["a", "b"] * 20, "seen": [["a"], []] * 20, "user": [0, 1, 2, 3] * 10, "click": labels})
+    data = prepare(rows, "click", "random", features=features)
+    recipe = Recipe(model="fm", config={"embedding_dim": 2})
+    with pytest.raises(ValueError, match=r".") as caught:
+        recipe.fit(data, epochs=1)
+    assert str(caught.value) == (
+        "Feature 'film' is frozen, and its rows would stay zero. Give pretrained= with vectors of 'film', or take "
+        "frozen out of the features."
+    )
+    with pytest.raises(ValueError, match=r"Feature 'film' is frozen, .* Search without frozen, and pass"):
+        search(data, out=tmp_path, budget=Budget(trials=1))
+    # Features that share the rows share the vectors.
+    assert recipe.fit(data, epochs=1, pretrained={"seen": (["a"], [[1.0, 2.0]])}).pretrained[0].found == 1
 
 
 @pytest.mark.parametrize(
