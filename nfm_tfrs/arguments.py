@@ -55,15 +55,15 @@ def share(argument: str, value: Any) -> float:
 
 
 def positive(argument: str, value: Any) -> float:
-    """Returns a finite number above 0; raises ValueError for anything else."""
-    if not isinstance(value, int | float) or not 0 < value <= sys.float_info.max:
+    """Returns a finite number above 0, as Python's also NumPy's; raises ValueError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value <= sys.float_info.max:
         raise ValueError(f"{argument} must be a number above 0; received {value!r:.60}.")
-    return value
+    return value if isinstance(value, int) else float(value)
 
 
 def not_negative(argument: str, value: Any) -> float:
     """Returns a finite number of 0 or more, also NumPy's; raises ValueError for anything else."""
-    is_real = isinstance(value, Real)
+    is_real = isinstance(value, Real) and not isinstance(value, bool)
     if not is_real or not 0 <= value <= sys.float_info.max:  # an integer may be beyond
         raise ValueError(f"{argument} must be a number of 0 or more; received {value!r:.60}.")
     return float(value)

@@ -102,8 +102,10 @@ def with_vectors(features: FeatureSpec, vectors: Mapping[str, Vectors], *, froze
         frozen: Whether training is to leave these rows as they are; those of a frozen feature stay as they are anyway.
 
     Raises:
-        ValueError: There is no such feature, its rows are not of one value each, or it says another length of them.
+        ValueError: There is no such feature, its rows are not of one value each, it says another length of them, or two
+            features share rows that vectors are given of twice.
     """
+    check_tables(features, vectors)
     for name, given in vectors.items():
         feature = taking_vectors(features, name)
         if feature.embedding_dim not in (None, given.dim):
@@ -145,6 +147,23 @@ def taking_vectors(features: FeatureSpec, name: str) -> Categories:
             "no compression."
         )
     return feature
+
+
+def check_tables(features: FeatureSpec, names: Collection[str]) -> None:
+    """Refuses vectors for two features that share their rows.
+
+    Args:
+        features: The features.
+        names: Names of the features that vectors are given of.
+
+    Raises:
+        ValueError: A feature is not there or takes none, or there are two of one table.
+    """
+    owners: dict[str, str] = {}
+    for name in names:
+        owner = owners.setdefault(taking_vectors(features, name).table, name)
+        if owner != name:
+            raise ValueError(f"Features {owner!r} and {name!r} share their rows. Give vectors for one of them.")
 
 
 def check_frozen(features: FeatureSpec, given: Collection[str], remedy: str) -> None:
@@ -199,8 +218,9 @@ def _of_npz(path: Path) -> tuple[Any, Any]:
         with arrays:
             held = {name: arrays[name] for name in ("values", "rows") if name in arrays.files}
             names = arrays.files
-    # RuntimeError: encrypted, or compressed as zipfile does not know: one wrong bit says so.
-    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    # RuntimeError: encrypted, or compressed as zipfile does not know: one wrong bit says so. MemoryError: an array that
+    # says it is larger than any.
+    except (OSError, ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is no npz file of arrays: {first_line(error):.100}. Give another.") from error
     if len(held) < 2:
         raise ValueError(f"{path} needs arrays called values and rows; it has {', '.join(names) or 'none'}.")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from nfm_tfrs.embedding.growth import rows_of_values
-from nfm_tfrs.features.vectors import Vectors, read_vectors, taking_vectors
+from nfm_tfrs.features.vectors import Vectors, check_tables, read_vectors, taking_vectors
 from nfm_tfrs.keras_compat import tf
 from nfm_tfrs.models.ranking import RankingModel
 
@@ -51,8 +51,8 @@ def load_pretrained(model: Any, vectors: Mapping[str, Any]) -> list[Coverage]:
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: The model knows no features, a feature is not there, is a number, or is hashed or compressed, so
-            that values share rows; or vectors are of another length, not finite, or of no known value. Nothing has been
-            set then.
+            that values share rows; two features share their rows; or vectors are of another length, not finite, or of
+            no known value. Nothing has been set then.
 
     Example:
         >>> from nfm_tfrs import NFM, CategoricalFeature
@@ -65,6 +65,12 @@ def load_pretrained(model: Any, vectors: Mapping[str, Any]) -> list[Coverage]:
         raise ValueError(
             "Rows are set in a RankingModel that knows its features. Pass features=, or call adapt with data first."
         )
+    if not isinstance(vectors, Mapping):
+        raise ValueError(
+            f"Vectors are given by the feature's name; received {type(vectors).__name__}. Give "
+            '{"feature": "vectors.parquet"}, for instance.'
+        )
+    check_tables(model.features, vectors)
     found = [_placed(model, name, read_vectors(source, name)) for name, source in vectors.items()]
     for variable, dim, ids, rows, _ in found:
         own = tf.gather(variable, ids).numpy()

@@ -2,6 +2,7 @@
 
 import io
 import re
+import zipfile
 
 import numpy as np
 import pyarrow as pa
@@ -132,10 +133,19 @@ def array_alone():
     return file.getvalue()
 
 
+def of_terabytes():
+    file, array = io.BytesIO(), io.BytesIO()
+    np.lib.format.write_array_header_1_0(array, {"descr": "<f4", "fortran_order": False, "shape": (10**14, 3)})
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("values.npy", array.getvalue())
+    return file.getvalue()
+
+
 @pytest.mark.parametrize(
     "held",
     [
         pytest.param(b"", id="empty"),
+        pytest.param(of_terabytes(), id="terabytes"),
         pytest.param(whole()[:-30], id="cut"),
         pytest.param(changed(whole(), whole().index(ROWS.tobytes()), 1), id="wrong checksum"),
         pytest.param(changed(whole(np.savez_compressed), 60, 255), id="wrong deflation"),

@@ -108,6 +108,7 @@ def test_rows_of_a_plain_feature_are_of_the_model_s_own_length():
         ({"ad": (["v1"], [[1.0]])}, "Several values of feature 'ad' share a row"),
         ({"film": (["v1"], [[1.0]])}, "vectors of 1 numbers, and the rows of feature 'film' have 5. Give"),
         ({"film": ([1], [[1.0] * 5])}, "has no value that feature 'film' knows"),
+        ({"film": (["v1"], ROWS[:1]), "seen": (["v2"], ROWS[:1])}, "Features 'film' and 'seen' share their rows. Give"),
     ],
 )
 def test_vectors_that_do_not_fit_are_refused_before_anything_is_set(vectors, line):
@@ -121,6 +122,11 @@ def test_vectors_that_do_not_fit_are_refused_before_anything_is_set(vectors, lin
 def test_a_model_without_features_is_refused():
     with pytest.raises(ValueError, match="Rows are set in a RankingModel that knows its features"):
         load_pretrained(RankingModel(), {})
+
+
+def test_vectors_are_given_by_name():
+    with pytest.raises(ValueError, match=r"Vectors are given by the feature's name; received str\. Give"):
+        load_pretrained(model_of(), "vectors.npz")
 
 
 # --- training --------------------------------------------------------------------------------------------------------
