@@ -15,6 +15,7 @@ from nfm_tfrs.cli.options import (
     NumberEncoder,
     Overwrite,
     check_columns,
+    check_earlier,
     check_histories,
     features_given,
     inference_rules,
@@ -65,9 +66,9 @@ def describe(
         target = None if label is None else Target.parse(label)
         categories, numbers = names_given(category), names_given(number)
         rules = inference_rules(used, categories, numbers, min_count, number_encoder)
-        made = checked_histories(histories or (), earlier=earlier or None)
-        names = {name for rule in made for name in rule.names}
         spec = None if features is None else features_given(features, beside=rules)
+        made = checked_histories(histories or (), earlier=earlier or None, features=spec)
+        names = {name for rule in made for name in rule.names}
         named: list[tuple[str | None, str]] = [("--exclude", column) for column in excluded]
         named += [] if target is None else [("--label", target.label.column)]
         named += [(None, column) for column in (used or () if spec is None else spec.columns) if column not in names]
@@ -75,6 +76,8 @@ def describe(
         named += [("--number", column) for column in numbers or ()]
         check_columns(data, named, format=format)
         check_histories(data, made, format=format)
+        if earlier:
+            check_earlier(earlier, data, made, option="--history", format=format)
         read = [column for rule in made for column in rule.columns]
         before = [read_table(earlier, read, format=format)] if earlier else []
         table = with_histories(read_table(data, format=format), made, earlier=before)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nfm_tfrs import arguments
+from nfm_tfrs.cli.history_rows import warn_of_lone_rows
 from nfm_tfrs.cli.options import Rows
 from nfm_tfrs.cli.terminal import print_lines
 from nfm_tfrs.data.split import Split
@@ -108,6 +109,8 @@ class Base:
     def rows(self, rows: Rows, options: GrowthOptions) -> Rows:
         """Returns the rows, label, weight, task and split those of the run where options do not say them.
 
+        Warns where their histories are made of these rows alone.
+
         Args:
             rows: The rows, as options say them.
             options: How the model grows.
@@ -140,7 +143,9 @@ class Base:
         label = str(target.label) if rows.label is None else rows.label
         weight = target.weight if rows.label is None and rows.weight is None else rows.weight
         split = self.record.split if rows.split is None and not rows.valid else rows.split
-        rows = rows.remembering(self.record.histories)
+        rows = rows.remembering(self.record.histories, self.features)
+        if rows.histories and not rows.earlier:
+            warn_of_lone_rows(rows.histories)
         return replace(rows, label=label, weight=weight, task=target.task, split=split)
 
     @property

@@ -1,12 +1,14 @@
 """Rows that a model is used on, with the histories that its run remembers where they do not hold them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
 
-from nfm_tfrs.cli.options import check_columns, check_histories
+from nfm_tfrs.arguments import missing_column
+from nfm_tfrs.cli.options import check_columns, check_earlier
 from nfm_tfrs.cli.terminal import show_warning
 from nfm_tfrs.data.history import with_histories
+from nfm_tfrs.data.history_events import READER
 from nfm_tfrs.data.history_rule import History
 from nfm_tfrs.data.readers.table import column_names, find_files, read_table
 from nfm_tfrs.features.spec import FeatureSpec
@@ -33,10 +35,11 @@ def check_rows(
         format: The files' format, where their suffix does not tell.
 
     Raises:
-        ValueError: A column is not there, or rows of before have nothing to do.
+        ValueError: A column is not there, rows of before have nothing to do, or a file is in both.
         FileNotFoundError: There are no such files.
     """
-    lacking = _lacking(run, features, _names(data, format))
+    names = _names(data, format)
+    lacking = _lacking(run, features, names)
     made = {name for rule in lacking for name in rule.names}
     read = [(None, column) for column in (features.columns if features else ()) if column not in made]
     check_columns(data, [*named, *read], format=format)
@@ -45,10 +48,9 @@ def check_rows(
             raise ValueError(
                 "--earlier is for histories, and the model reads none, or the data holds them. Leave it out."
             )
-        needed = [("--earlier", column) for rule in lacking for column in rule.columns]
-        check_columns(earlier, needed, format=format)
-    else:
-        check_histories(data, lacking, format=format)
+        check_earlier(earlier, data, lacking, option="--earlier", format=format)
+    for rule in lacking:
+        _check_makes(rule, names or (), rated=not earlier)
 
 
 def read_rows(
@@ -78,13 +80,22 @@ def read_rows(
     if not lacking:
         return table
     if not earlier:
-        show_warning(
-            f"The histories of the rows are made of these rows alone ({'; '.join(map(str, lacking))}). Pass --earlier "
-            "with those of before, where there are some."
-        )
+        warn_of_lone_rows(lacking)
         return with_histories(table, lacking)
     columns = [column for rule in lacking for column in rule.columns]
     return with_histories(table, lacking, earlier=[read_table(earlier, columns, format=format, types=types)])
+
+
+def warn_of_lone_rows(histories: Iterable[History | str]) -> None:
+    """Warns that the histories of rows are made of these rows alone.
+
+    Args:
+        histories: The histories, or the texts of them.
+    """
+    show_warning(
+        f"The histories of the rows are made of these rows alone ({'; '.join(map(str, histories))}). Pass --earlier "
+        "with those of before, where there are some."
+    )
 
 
 def files_or_rows(
@@ -115,6 +126,25 @@ def files_or_rows(
 
 def _names(data: Sequence[str], format: str | None) -> list[str] | None:
     return column_names(find_files(data, format=format), format=format)
+
+
+def _check_makes(rule: History, names: Sequence[str], *, rated: bool) -> None:
+    """Refuses rows of which a history cannot be made; those without ratings where they are to be rated."""
+    there = [name for name in rule.names if name in names]
+    if there:
+        lacks = next(name for name in rule.names if name not in names)
+        raise ValueError(
+            f"The data has {there[0]!r} and lacks {lacks!r}, which one history makes. Give all of "
+            f"{', '.join(map(repr, rule.names))}, or none of them."
+        )
+    for column in rule.columns:
+        if column in names:
+            continue
+        error = missing_column(column, names, reader=READER)
+        if column in (rule.user, rule.time, rule.of):
+            raise error
+        if rated:
+            raise ValueError(f"{error} Rows without it may see those of before, which have it: pass --earlier.")
 
 
 def _lacking(run: RunRecord | None, features: FeatureSpec | None, names: Sequence[str] | None) -> list[History]:

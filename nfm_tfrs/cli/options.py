@@ -11,9 +11,9 @@ import typer
 
 from nfm_tfrs import arguments
 from nfm_tfrs.arguments import missing_column
-from nfm_tfrs.cli.settings import names_in
+from nfm_tfrs.cli.settings import descriptions, names_in
 from nfm_tfrs.data.history_events import check_columns as check_columns_of_history
-from nfm_tfrs.data.history_parts import checked_histories
+from nfm_tfrs.data.history_parts import check_apart, checked_histories, is_read
 from nfm_tfrs.data.history_rule import History
 from nfm_tfrs.data.readers.table import column_names, find_files
 from nfm_tfrs.data.split import Split, parse_split
@@ -31,24 +31,7 @@ Data = Annotated[
     list[str], typer.Option("--data", help="Parquet, CSV, libsvm, libffm or TFRecord: a file, a folder or a glob.")
 ]
 ModelFile = Annotated[Path, typer.Option(help="model.keras, or the folder that train wrote.")]
-Histories = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--history",
-        help="What rows hold of what their user did before: user_id,timestamp:movie_id,last=20, with rating=rating>=4 "
-        "(liked values apart, and their share) and name=seen behind it if you like; repeatable.",
-    ),
-]
-Earlier = Annotated[
-    list[str] | None, typer.Option("--earlier", help="Rows of before that histories see, and nothing else does.")
-]
 Format = Annotated[str | None, typer.Option(help="The files' format, where their suffix does not tell.")]
-NumberEncoder = Annotated[
-    str | None,
-    typer.Option(
-        help="How numbers are embedded: linear (with limits for a search), buckets, piecewise, periodic or autodis."
-    ),
-]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Trust = Annotated[
     bool, typer.Option("--trust", help="Import and run whatever the file names. Only for files of your own.")
@@ -80,7 +63,8 @@ class Rows:
         format: The files' format, where their suffix does not tell.
         histories: What rows hold of what their user did before: user_id,timestamp:movie_id,last=20, with
             rating=rating>=4 (liked values apart, and their share) and name=seen behind it if you like; repeatable.
-        earlier: Rows of before that --history sees, and nothing else does.
+        earlier: Rows of before that histories see, and nothing else does; none of them may be in the other files too,
+            where it would count twice.
         cache: Folder for encoded rows: the next run on the same files starts from them.
     """
 
@@ -139,17 +123,19 @@ class Rows:
         """Returns the rules by which features are inferred, as far as options say any."""
         return inference_rules(self.columns, self.category, self.number, self.min_count, self.number_encoder)
 
-    def remembering(self, histories: Sequence[str]) -> "Rows":
+    def remembering(self, histories: Sequence[str], features: FeatureSpec | None = None) -> "Rows":
         """Returns the rows with the histories of a run or a search, where no option says any and the data lacks them.
 
         Args:
             histories: The histories, as a person writes them.
+            features: The features, where they are known; histories of which they read nothing are left out.
         """
         if self.histories or not histories:
             return self
         there = set(column_names(find_files(self.data, format=self.format), format=self.format) or ())
-        lacking = [text for text in histories if not there.issuperset(History.parse(text).names)]
-        return replace(self, histories=lacking)
+        rules = [History.parse(text) for text in histories]
+        read = [rule for rule in rules if features is None or is_read(rule, features)]
+        return replace(self, histories=[str(rule) for rule in read if not there.issuperset(rule.names)])
 
     def check_columns(
         self,
@@ -170,11 +156,11 @@ class Rows:
             stream: Whether the rows to train on are streamed, which takes Parquet alone.
 
         Raises:
-            ValueError: A column is not there.
+            ValueError: A column is not there, a history that no feature reads, or a file that is in --earlier too.
             FileNotFoundError: There are no such files.
         """
         target_columns = named_columns(target, groups)
-        histories = checked_histories(self.histories, stream=stream, earlier=self.earlier or None)
+        histories = checked_histories(self.histories, stream=stream, earlier=self.earlier or None, features=features)
         made = {name for rule in histories for name in rule.names}
         named = self.columns or () if features is None else features.columns
         read = [(None, column) for column in named if column not in made]
@@ -188,8 +174,8 @@ class Rows:
         for files in (self.data, self.valid, self.test) if histories else ():
             check_histories(files, histories, format=self.format)
         if self.earlier:
-            needed = [("--history", column) for rule in histories for column in rule.columns]
-            check_columns(self.earlier, needed, format=self.format)
+            rows = [*self.data, *self.valid, *self.test]
+            check_earlier(self.earlier, rows, histories, option="--history", format=self.format)
 
     def prepare(
         self,
@@ -226,6 +212,12 @@ class Rows:
             keep=keep,
             **({} if features is not None else self.rules()),
         )
+
+
+_HELP = descriptions(Rows)
+Histories = Annotated[list[str] | None, typer.Option("--history", help=_HELP.get("histories"))]
+Earlier = Annotated[list[str] | None, typer.Option("--earlier", help=_HELP.get("earlier"))]
+NumberEncoder = Annotated[str | None, typer.Option(help=_HELP.get("number_encoder"))]
 
 
 def named_columns(target: Target, groups: str | None = None) -> list[tuple[str | None, str]]:
@@ -269,6 +261,31 @@ def check_histories(data: Sequence[str], histories: Iterable[History], *, format
     names = column_names(find_files(data, format=format), format=format) if data else None
     for rule in histories if names is not None else ():
         check_columns_of_history(names or (), rule)
+
+
+def check_earlier(
+    earlier: Sequence[str],
+    data: Sequence[str],
+    histories: Iterable[History],
+    *,
+    option: str,
+    format: str | None = None,
+) -> None:
+    """Checks that files of rows of before have what histories read, and are none of the rows' own.
+
+    Args:
+        earlier: The files of rows of before.
+        data: The files of the rows.
+        histories: The histories.
+        option: The option that names the columns.
+        format: The files' format, where their suffix does not tell.
+
+    Raises:
+        ValueError: A column is not there, or a file is in both.
+        FileNotFoundError: There are no such files.
+    """
+    check_apart(find_files(data, format=format), find_files(earlier, format=format))
+    check_columns(earlier, [(option, column) for rule in histories for column in rule.columns], format=format)
 
 
 def inference_rules(

@@ -127,7 +127,8 @@ def planned(
     if base is None:
         best = recipe.best()
         told = recipe.recipe(best.recipe, rows.task)
-        rows = rows.remembering(best.histories)
+        given = rows.given_features()
+        rows = rows.remembering(best.histories, best.recipe.features if given is None and not rows.rules() else given)
     else:
         rows, groups, best = base.rows(rows, growing), groups or base.record.groups, base.best()
         told = recipe.going_on(best.recipe, base.path)

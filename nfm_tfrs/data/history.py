@@ -53,7 +53,8 @@ def histories(
         rating: A column of numbers, or a comparison such as `"rating>=4"`, whose mean so far is taken. It is known of
             an earlier row once a later one comes: do not give what is known days later.
         name: What the names of the new columns begin with; `{of}_history` if not given.
-        earlier: Rows of before that get nothing themselves, in the same columns: a table, or a list of tables.
+        earlier: Rows of before that get nothing themselves, in the same columns: a table, or a list of tables. No row
+            may be in both these and `table`: it would count twice.
 
     Returns:
         The table, its rows in their order, with the new columns behind the others.
@@ -83,8 +84,8 @@ def with_histories(table: pa.Table, rules: Sequence[History], *, earlier: Sequen
     Args:
         table: The rows.
         rules: The histories; see `histories` for what each makes.
-        earlier: Tables of rows of before, which get nothing themselves. Where there are some, `table` may lack the
-            column of ratings: its own rows are unrated then.
+        earlier: Tables of rows of before, which get nothing themselves; no row may be in both these and `table`. Where
+            there are some, `table` may lack the column of ratings: its own rows are unrated then.
 
     Raises:
         ValueError: See `histories`.
@@ -134,7 +135,7 @@ def _below(parts: Sequence[pa.Table], name: str) -> pa.ChunkedArray:
 
 def _times(parts: Sequence[pa.Table], rule: History) -> np.ndarray:
     found = [times_of(part, rule) for part in parts]
-    if len({times.dtype.kind == "M" for times in found}) > 1:
+    if len({times.dtype.kind if times.dtype.kind in "Mm" else "number" for times in found}) > 1:
         kinds = ", ".join(dict.fromkeys(str(part.schema.field(rule.time).type) for part in parts))
         raise ValueError(
             f"Column {rule.time!r} is {kinds} in rows that a history reads together. Write it with one type."

@@ -1,7 +1,8 @@
 """The histories of rows that come in parts: what each part sees, and what becomes of the columns that are read."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -9,12 +10,18 @@ import pyarrow as pa
 from nfm_tfrs.data.history import with_histories
 from nfm_tfrs.data.history_rule import History
 from nfm_tfrs.data.split import Split
+from nfm_tfrs.features.spec import FeatureSpec
 
 EARLIER = "earlier"  # the part that gets no histories
 
 
 def checked_histories(
-    histories: Sequence[History | str], *, stream: bool = False, earlier: Any = None, split: Split | None = None
+    histories: Sequence[History | str],
+    *,
+    stream: bool = False,
+    earlier: Any = None,
+    split: Split | None = None,
+    features: FeatureSpec | None = None,
 ) -> list[History]:
     """Returns histories that can be made of rows.
 
@@ -23,10 +30,11 @@ def checked_histories(
         stream: Whether the rows to train on are too many for memory.
         earlier: Files of rows of before; None without.
         split: How the rows are divided; None where they come divided.
+        features: The features, where they are known.
 
     Raises:
-        ValueError: A text that is no history, two that make one column, histories of streamed rows, or rows of before
-            without a history.
+        ValueError: A text that is no history, two that make one column, one of which features read nothing, histories
+            of streamed rows, or rows of before without a history.
     """
     found = [rule if isinstance(rule, History) else History.parse(rule) for rule in histories]
     if not found and earlier is not None:
@@ -40,6 +48,12 @@ def checked_histories(
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"Two histories make a column {name!r}. Give one of them another name.")
+    for rule in found:
+        if features is not None and not is_read(rule, features):
+            raise ValueError(
+                f"The features read none of {', '.join(map(repr, rule.names))}, which the history {rule} makes. Leave "
+                "the history out, or give features that read them."
+            )
     if split is not None and split.kind == "random" and any(rule.rating is not None for rule in found):
         warnings.warn(
             "The split is random, and histories go by time: rows to train on see the ratings of rows to choose and "
@@ -47,6 +61,34 @@ def checked_histories(
             stacklevel=3,
         )
     return found
+
+
+def is_read(rule: History, features: FeatureSpec) -> bool:
+    """Returns whether features read a column that a history makes.
+
+    Args:
+        rule: The history.
+        features: The features.
+    """
+    return not {*rule.names}.isdisjoint(features.columns)
+
+
+def check_apart(rows: Iterable[Path], earlier: Iterable[Path]) -> None:
+    """Checks that no file of rows is one of rows of before too, whose rows would count twice.
+
+    Args:
+        rows: The files of rows.
+        earlier: The files of rows of before.
+
+    Raises:
+        ValueError: A file is in both.
+    """
+    before = {path.resolve() for path in earlier}
+    for path in rows:
+        if path.resolve() in before:
+            raise ValueError(
+                f"{path} is in earlier= too, and its rows would count twice. Give each row once, in one of them."
+            )
 
 
 def made_in_turn(tables: Mapping[str, pa.Table], rules: Sequence[History]) -> dict[str, pa.Table]:

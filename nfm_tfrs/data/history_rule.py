@@ -1,5 +1,6 @@
 """How the history of a user is made: which columns are read, and which are made of them."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,8 @@ class History:
         with a column's        {name}, {name}_count, {name}_mean (numbers)
         with a comparison's    {name}_liked, {name}_other, {name}_count, {name}_mean (numbers)
 
+    As text, a name that holds a comma, a colon or a quote stands in backticks.
+
     Args:
         user: The column of users.
         time: The column of times.
@@ -33,7 +36,8 @@ class History:
         name: What the names of the new columns begin with; `{of}_history` if not given.
 
     Raises:
-        ValueError: A rating that is none, a number of values below 1, or a name that is no text.
+        ValueError: A rating that is none, a number of values below 1, or a name that is no text, or that no text of a
+            history can hold.
 
     Example:
         >>> seen = History.parse("user_id,timestamp:movie_id,last=5,rating=rating>=4,name=seen")
@@ -66,23 +70,39 @@ class History:
             object.__setattr__(self, "name", f"{self.of}_history")
         if not isinstance(self.name, str) or not self.name:
             raise ValueError(f"name of a history must be a text that is not empty; received {self.name!r:.60}.")
+        self._check_text()
+
+    def _check_text(self) -> None:
+        """Refuses what the text of the history, which files keep, would not say again."""
+        for role in ("user", "time", "of", "name"):
+            if "`" in (name := getattr(self, role)):
+                raise ValueError(
+                    f"{role} of a history must be a name without a backtick; received {name!r:.60}. Rename it."
+                )
+        if isinstance(self.rating, Label) and not _is_read_again(self.rating):
+            raise ValueError(
+                f"rating of a history must be what a text can say; received {self.rating!r:.200}. Rename the column, "
+                "or compare it with a finite number or with a text of one kind of quotes."
+            )
 
     @classmethod
     def parse(cls, text: str) -> "History":
         """Returns the history that a text writes, such as `user_id,timestamp:movie_id,last=20`.
 
+        A name that holds a comma, a colon or a quote stands in backticks.
+
         Raises:
             ValueError: It writes none.
         """
-        by, _, made = text.partition(":")
-        columns = [name.strip() for name in by.split(",")]
-        of, *told = [part.strip() for part in made.split(",")]
+        by, *rest = _cut(text, ":", "`")
+        columns = [_name(part) for part in _cut(by, ",", "`")]
+        of, *told = [part.strip() for part in _cut(":".join(rest), ",", "`\"'")]
         options: dict[str, Any] = {}
         for part in told:
             option, _, value = part.partition("=")
             if option not in _OPTIONS or not value or option in options:
                 raise ValueError(f"A history is {_FORM}; received {part!r:.60} in {text!r:.200}.")
-            options[option] = value
+            options[option] = _name(value) if option == "name" else value
         if len(columns) != 2 or not all((*columns, of)):
             raise ValueError(f"A history is {_FORM}; received {text!r:.200}.")
         if not (last := options.get("last", str(LAST))).isdecimal():
@@ -90,12 +110,13 @@ class History:
                 f"last of a history is a whole number of 1 or more; received {last!r:.60} in {text!r:.200}."
             )
         user, time = columns
-        return cls(user=user, time=time, of=of, **{**options, "last": int(last)})
+        return cls(user=user, time=time, of=_name(of), **{**options, "last": int(last)})
 
     def __str__(self) -> str:
-        rating = "" if self.rating is None else f",rating={self.rating}"
-        name = "" if self.name == f"{self.of}_history" else f",name={self.name}"
-        return f"{self.user},{self.time}:{self.of},last={self.last}{rating}{name}"
+        user, time, of = (_quoted(name) for name in (self.user, self.time, self.of))
+        rating = f",rating={_rating(self.rating)}" if isinstance(self.rating, Label) else ""
+        name = "" if self.name == f"{self.of}_history" else f",name={_quoted(str(self.name))}"
+        return f"{user},{time}:{of},last={self.last}{rating}{name}"
 
     @property
     def apart(self) -> bool:
@@ -127,6 +148,38 @@ class History:
     def names(self) -> tuple[str, ...]:
         """The columns that are made."""
         return (*self.lists, *self.numbers)
+
+
+def _cut(text: str, separator: str, quotes: str) -> list[str]:
+    """The parts of a text between separators that stand in no quotes."""
+    quoted = "|".join(f"{quote}[^{quote}]*{quote}" for quote in quotes)
+    ends = [found.start() for found in re.finditer(f"{quoted}|({separator})", text) if found[1]]
+    return [text[begin:end] for begin, end in zip([0, *(end + 1 for end in ends)], [*ends, len(text)], strict=True)]
+
+
+def _name(part: str) -> str:
+    """The name that a part of a text writes."""
+    part = part.strip()
+    return part[1:-1] if len(part) > 2 and part[0] == part[-1] == "`" else part
+
+
+def _quoted(name: str) -> str:
+    """A name as a part of a text writes it."""
+    return f"`{name}`" if re.search("[,:\"']", name) or name != name.strip() else name
+
+
+def _rating(label: Label) -> str:
+    """A label whose commas stand in quotes."""
+    written = str(label)
+    plain = "," in label.column and not written.startswith("`")
+    return f"`{label.column}`{written.removeprefix(label.column)}" if plain else written
+
+
+def _is_read_again(label: Label) -> bool:
+    try:
+        return Label.parse(_rating(label)) == label
+    except ValueError:
+        return False
 
 
 def read_histories(written: Mapping[str, Any]) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """From tables and files to the encoded parts a model trains, is chosen and is judged on."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from nfm_tfrs.data.cache import cached
-from nfm_tfrs.data.history_parts import EARLIER, checked_histories, made_in_turn, rules_with_histories
+from nfm_tfrs.data.history_parts import EARLIER, check_apart, checked_histories, made_in_turn, rules_with_histories
 from nfm_tfrs.data.history_rule import History
 from nfm_tfrs.data.parts import EncodedPart, Prepared, encode_tables
 from nfm_tfrs.data.pipeline.windows import Paths, encode_windows
@@ -94,7 +94,8 @@ def prepare_files(
             `nfm_tfrs.data.History`. They are made before the split, of all rows of `data`. Rows of `valid` see those of
             `data` too, and rows of `test` both, where these are earlier. Times and ratings that histories read are no
             features unless the rules name them.
-        earlier: Files of rows of before, which histories see and nothing else does.
+        earlier: Files of rows of before, which histories see and nothing else does; no row may be in both these and
+            other files.
         format: The files' format, where their suffix does not tell.
         cache: A folder that keeps the encoded parts; see `nfm_tfrs.data.cache.cached`.
         keep: The columns of the raw tables that a cache keeps.
@@ -103,8 +104,9 @@ def prepare_files(
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: `stream` or `test` without `valid`, histories of streamed rows, or `earlier` without histories; see
-            also `nfm_tfrs.data.prepare`, `read_table` and `cached`.
+        ValueError: `stream` or `test` without `valid`, histories of streamed rows or of which `features` read nothing,
+            `earlier` without histories, or a file that is in `earlier` too; see also `nfm_tfrs.data.prepare`,
+            `read_table` and `cached`.
 
     Example:
         >>> from pyarrow import csv
@@ -116,14 +118,9 @@ def prepare_files(
     if valid is None and (stream or test is not None):
         raise ValueError("stream and test need the rows to choose on in files of their own. Give valid=.")
     target, split = Target.of(target), Split.of(split or "random", seed)
-    made = checked_histories(histories, stream=stream, earlier=earlier, split=split if valid is None else None)
-    given = {EARLIER: earlier, "data": data, "valid": valid, "test": test}
-    # Found once, so that the files whose state a cache keeps are those that are read.
-    files = {
-        role: find_files(paths, format="parquet" if stream and role == "data" else format)
-        for role, paths in given.items()
-        if paths is not None
-    }
+    parted = split if valid is None else None
+    made = checked_histories(histories, stream=stream, earlier=earlier, split=parted, features=features)
+    files = _found({EARLIER: earlier, "data": data, "valid": valid, "test": test}, format, stream)
 
     def read(role: str) -> pa.Table:
         kinds = rules.get("kinds") or {}
@@ -161,6 +158,19 @@ def prepare_files(
     streamed = tuple(files.get("data", ())) if stream else ()
     split_by = str(split) if valid is None else "files of their own"
     return replace(found, target=target, split=split_by, streamed=streamed, histories=tuple(map(str, made)))
+
+
+def _found(given: Mapping[str, Paths | None], format: str | None, stream: bool) -> dict[str, list[Path]]:
+    """The files of each role; found once, so that those whose state a cache keeps are those that are read."""
+    files = {
+        role: find_files(paths, format="parquet" if stream and role == "data" else format)
+        for role, paths in given.items()
+        if paths is not None
+    }
+    for role, paths in files.items():
+        if role != EARLIER:
+            check_apart(paths, files.get(EARLIER, ()))
+    return files
 
 
 def _rules_beside(target: Target, split_columns: Sequence[str] = (), **rules: Any) -> dict[str, Any]:

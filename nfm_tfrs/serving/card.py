@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nfm_tfrs.configuration import Configuration
+from nfm_tfrs.data.history_rule import History
 from nfm_tfrs.runs.record import RunRecord
 from nfm_tfrs.versions import versions
 
@@ -36,6 +37,7 @@ def card(model: Any, export: "Export", record: RunRecord | None, metrics: Mappin
             "",
             *_inputs(export),
             "",
+            *_histories(record),
             "## Metrics",
             "",
             *_metrics(export, metrics),
@@ -98,6 +100,28 @@ def _inputs(export: "Export") -> Iterator[str]:
         more = f"; a bucket's number of {one.num_hash_buckets:,}" if one.num_hash_buckets else ""
         more += "; one for all rows will do" if one.optional else ""
         yield f"| `{one.name}` | {one.dtype} | [{shape}] | `{missing}`{more} |"
+
+
+def _histories(record: RunRecord | None) -> Iterator[str]:
+    """How a client makes what a row holds of what its user did before, each history in one sentence."""
+    for text in () if record is None else record.histories:
+        yield f"- {_in_words(History.parse(text))}"
+    if record is not None and record.histories:
+        yield ""
+
+
+def _in_words(rule: History) -> str:
+    lists, (count, *mean) = " and ".join(f"`{name}`" for name in rule.lists), rule.numbers
+    held, apart = f"holds the last {rule.last} values of `{rule.of}`", ""
+    if rule.apart:
+        held = f"each hold the last {rule.last} values of `{rule.of}`"
+        apart = f", those for which `{rule.rating}` holds in the first and the others in the second"
+    rated = f"the share of them for which `{rule.rating}` holds" if rule.apart else f"the mean of their `{rule.rating}`"
+    return (
+        f"{lists} {held} in rows of the same `{rule.user}` whose `{rule.time}` is strictly earlier, newest first"
+        f"{apart}; `{count}` counts all such rows"
+        + (f", and `{mean[0]}` is {rated}, missing without any." if mean else ".")
+    )
 
 
 def _metrics(export: "Export", metrics: Mapping[str, Any]) -> Iterator[str]:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from nfm_tfrs.data.history_parts import is_read
+from nfm_tfrs.data.history_rule import History
 from nfm_tfrs.data.parts import Prepared, fingerprint
 from nfm_tfrs.data.prepare import prepare_files
 from nfm_tfrs.data.split import parse_split
@@ -107,7 +109,7 @@ def rows_of_run(record: RunRecord, features: FeatureSpec) -> Prepared:
         valid=list(source.valid) or None,
         stream=source.stream,
         features=features,
-        histories=record.histories,
+        histories=[text for text in record.histories if is_read(History.parse(text), features)],
         earlier=list(source.earlier) or None,
         format=source.format,
     )

@@ -143,7 +143,7 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
         drawn |= (
             self._numbers(hp, name)
             | self._sizes(hp)
-            | self._histories(hp)
+            | self._histories(hp, name)
             | {"dtype": self._choice(hp, "dtype", self.precisions), "task": self.task}
         )
         drawn |= {key: value for key, value in self.fixed.items() if key not in _TRAINING}
@@ -197,17 +197,15 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
 
     def _numbers(self, hp: Any, model: str) -> dict[str, Any]:
         """The encoder of numbers, of models whose numbers are fields and where there is one to choose."""
-        takers = [name for name in self.models if self._has_number_fields(name)]
-        if "number_encoder" in self.fixed or len(self.number_encoders) < 2 or not takers:
+        takers = [name for name in self._takers("number_encoder") if self._has_number_fields(name)]
+        if "number_encoder" in self.fixed or len(self.number_encoders) < 2:
             return {}
-        with self._when(hp, "model", takers):
-            encoder = self._choice(hp, "number_encoder", self.number_encoders) if model in takers else LINEAR
+        encoder = self._taken(hp, model, takers, "number_encoder", self.number_encoders)
         return {} if encoder == LINEAR else {"number_encoder": encoder}
 
     def _has_number_fields(self, model: str) -> bool:
-        parameters = _parameters(self._classes[model])
-        own = getattr(parameters.get("numeric"), "default", "field")
-        return bool(self.fixed.get("numeric", own) == "field") and bool({"number_encoder", "**"} & set(parameters))
+        own = getattr(_parameters(self._classes[model]).get("numeric"), "default", "field")
+        return bool(self.fixed.get("numeric", own) == "field")
 
     def _sizes(self, hp: Any) -> dict[str, Any]:
         return {
@@ -218,7 +216,7 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
             "embedding_l2": self._drawn(hp.Choice, "embedding_l2", [0.0, 1e-3, 1e-2, 1e-1], default=0.0),
         }
 
-    def _histories(self, hp: Any) -> dict[str, Any]:
+    def _histories(self, hp: Any, model: str) -> dict[str, Any]:
         """How bags that have a target are pooled, where there are some and each is one field already."""
         if "history_combiner" in self.fixed or not self.features.histories:
             return {}
@@ -226,7 +224,8 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
         if None in declared:  # the number of fields would differ with it
             return {}
         others = [combiner for combiner in _HISTORIES if declared != {combiner}]
-        drawn = self._choice(hp, "history_combiner", [DECLARED, *others])
+        takers = self._takers("history_combiner")
+        drawn = self._taken(hp, model, takers, "history_combiner", [DECLARED, *others])
         return {"history_combiner": None if drawn == DECLARED else drawn}
 
     def _training(self, hp: Any) -> dict[str, Any]:
@@ -256,6 +255,17 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
         if name in self.fixed:
             return self.fixed[name]
         return values[0] if len(values) == 1 else hp.Choice(name, list(values), default=values[0])
+
+    def _takers(self, argument: str) -> list[str]:
+        """The models that take an argument."""
+        return [name for name in self.models if {argument, "**"} & set(_parameters(self._classes[name]))]
+
+    def _taken(self, hp: Any, model: str, takers: Sequence[str], name: str, values: Sequence[Any]) -> Any:
+        """One of the values where the model is one that takes it, the first of them for any other."""
+        if not takers:
+            return values[0]
+        with self._when(hp, "model", takers):
+            return self._choice(hp, name, values) if model in takers else values[0]
 
     def _when(self, hp: Any, name: str, values: Sequence[Any], choices: Any = None) -> Any:
         """The scope in which a hyperparameter has one of these values; none where it is not drawn."""

@@ -1,6 +1,7 @@
 """`--history`: what rows hold of what their user did before, from training to predictions and exports."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -9,6 +10,7 @@ import pytest
 from nfm_tfrs.cli.growing import GrowthOptions
 from nfm_tfrs.cli.options import Rows
 from nfm_tfrs.cli.plan import planned
+from nfm_tfrs.cli.pretrained import PretrainedOptions
 from nfm_tfrs.cli.recipe_options import RecipeOptions
 from nfm_tfrs.data import histories
 from nfm_tfrs.data.parts import encode_part
@@ -61,6 +63,12 @@ def test_the_rows_of_a_run_are_made_again_from_its_folder(base):
     assert found.histories == (CANONICAL,)
 
 
+def test_the_rows_of_a_run_whose_features_read_none_of_its_histories_are_made_without_them(base):
+    record, features = RunRecord.from_file(base / "run.json"), read_features(base / "features.json")
+    record = replace(record, source=replace(record.source, fingerprint=None))
+    assert rows_of_run(record, features.part(["user_id", "film"])).histories == ()
+
+
 def test_rows_that_lack_histories_get_them_by_the_rule_of_the_run(base, ratings, separate, run, tmp_path):
     table = pq.read_table(ratings)
     before, rows = tmp_path / "before.parquet", tmp_path / "rows.parquet"
@@ -88,9 +96,57 @@ def test_rows_that_hold_histories_are_taken_as_they_are(base, ratings, run, tmp_
 def test_rows_to_predict_need_no_rating_where_those_of_before_have_one(base, separate, done, refused, tmp_path):
     pq.write_table(pq.read_table(separate["test"]).drop_columns("rating"), tmp_path / "rows.parquet")
     told = ("predict", "--model", base, "--data", tmp_path / "rows.parquet", "--out", tmp_path / "p.parquet")
-    assert "There is no column 'rating', which a history reads" in refused(*told)
+    line = refused(*told)
+    assert "There is no column 'rating', which a history reads" in line
+    assert "Rows without it may see those of before, which have it: pass --earlier." in line
     done(*told, "--earlier", separate["train"])
     assert pq.read_table(tmp_path / "p.parquet")["film_history_count"].to_pylist()[0] > 0
+
+
+def test_rows_beside_those_of_before_need_what_else_a_history_reads(base, ratings, separate, refused, tmp_path):
+    told = ("--data", _without_time(ratings, tmp_path), "--earlier", separate["train"])
+    line = refused("predict", "--model", _without_a_model(base, tmp_path), *told, "--out", tmp_path / "p.parquet")
+    assert "There is no column 'timestamp', which a history reads" in line
+    assert "pass --earlier" not in line
+
+
+def test_rows_that_hold_a_history_in_part_are_refused(base, ratings, refused, tmp_path):
+    pq.write_table(made(pq.read_table(ratings)).drop_columns(NAMES[3]), tmp_path / "rows.parquet")
+    told = ("predict", "--model", base, "--data", tmp_path / "rows.parquet", "--out", tmp_path / "p.parquet")
+    line = f"The data has '{NAMES[0]}' and lacks '{NAMES[3]}', which one history makes. Give all of '{NAMES[0]}', "
+    assert line in refused(*told)
+
+
+def test_a_file_in_both_is_refused_before_rows_are_read(base, header_alone, refused, tmp_path):
+    line = f"{header_alone} is in --earlier too, and its rows would count twice. Give each row once, in one of them."
+    rows = ("--data", header_alone, "--earlier", header_alone)
+    assert line in refused("evaluate", "--model", base, *rows)
+    for command, out in (("train", ("--out", tmp_path / "run")), ("describe", ())):
+        assert line in refused(command, *rows, "--history", TEXT, "--label", "rating>=4", *out)
+
+
+def test_a_history_that_the_given_features_do_not_read_is_refused(base, header_alone, refused, tmp_path):
+    told = ("--data", header_alone, "--history", "user_id,timestamp:price,last=3", "--label", "rating>=4")
+    line = "The features read none of 'price_history', 'price_history_count', which the history user_id,timestamp:"
+    for command, more in (("train", ()), ("tune", ("--max-trials", 1)), ("describe", ())):
+        given = ("--features", base / "features.json", "--out", tmp_path / "out", *more)
+        assert line in refused(command, *told, *given)
+    assert line in refused("train", *told, "--config", base / "run.json", "--out", tmp_path / "run")
+
+
+def test_a_history_of_a_config_that_the_given_features_do_not_read_is_left_out(base, ratings, tmp_path):
+    (tmp_path / "features.json").write_text(read_features(base / "features.json").part(["user_id", "film"]).to_json())
+    rows = Rows(data=[str(ratings)], label="rating>=4", features=tmp_path / "features.json")
+    told = (rows, RecipeOptions(config=base / "run.json"), GrowthOptions(), PretrainedOptions())
+    assert planned(*told, groups=None, stream=False, seed=0).record.histories == ()
+
+
+@pytest.mark.parametrize("earlier", [[], ["train"]])
+def test_histories_of_the_rows_of_a_night_alone_are_warned_of(base, separate, capsys, earlier):
+    rows = Rows(data=[str(separate["test"])], earlier=[str(separate[name]) for name in earlier])
+    told = (RecipeOptions(), GrowthOptions(from_run=base), PretrainedOptions())
+    assert planned(rows, *told, groups=None, stream=False, seed=0).record.histories == (CANONICAL,)
+    assert (ALONE in " ".join(capsys.readouterr().err.split())) == (not earlier)
 
 
 def test_evaluate_and_drift_take_rows_of_before(base, separate, run):
@@ -111,7 +167,7 @@ def test_train_takes_the_histories_of_a_config_where_the_data_lacks_them(base, r
     pq.write_table(made(pq.read_table(ratings)), tmp_path / "rows.parquet")
     for data, remembered in ((ratings, (CANONICAL,)), (tmp_path / "rows.parquet", ())):
         rows, recipe = Rows(data=[str(data)], label="rating>=4"), RecipeOptions(config=base / "run.json")
-        plan = planned(rows, recipe, GrowthOptions(), groups=None, stream=False, seed=0)
+        plan = planned(rows, recipe, GrowthOptions(), PretrainedOptions(), groups=None, stream=False, seed=0)
         assert plan.record.histories == tuple(plan.rows.histories) == remembered
 
 
@@ -176,6 +232,15 @@ def test_rows_of_before_that_nothing_needs_are_refused(base, ratings, refused, t
     assert "no column 'timestamp'" in refused("evaluate", "--model", base, "--data", _without_time(ratings, tmp_path))
 
 
+def _without_a_model(base, folder):
+    """The folder of a run whose model cannot be opened: what is refused is refused before."""
+    (folder / "closed").mkdir()
+    for name in ("run.json", "features.json"):
+        (folder / "closed" / name).write_bytes((base / name).read_bytes())
+    (folder / "closed" / "model.keras").write_bytes(b"")
+    return folder / "closed"
+
+
 def _without_time(ratings, folder):
     pq.write_table(pq.read_table(ratings).drop_columns("timestamp"), folder / "untimed.parquet")
     return folder / "untimed.parquet"
@@ -190,6 +255,12 @@ def test_an_export_takes_the_history_of_a_row_from_its_client(base, ratings, sep
     earlier = ("--valid", separate["test"], "--earlier", separate["train"], "--calibrate", "platt")
     done("export", "--model", base, "--out", tmp_path / "export", *earlier)  # whose validation rows lack histories
     table, model = made(pq.read_table(ratings)), load_model(base / "model.keras")
+    assert (
+        "- `film_history_liked` and `film_history_other` each hold the last 4 values of `film` in rows of the same "
+        "`user_id` whose `timestamp` is strictly earlier, newest first, those for which `rating >= 4` holds in the "
+        "first and the others in the second; `film_history_count` counts all such rows, and `film_history_mean` is "
+        "the share of them for which `rating >= 4` holds, missing without any.\n"
+    ) in (tmp_path / "export" / "README.md").read_text()
     read = table.select(list(model.features.columns)).slice(600, 20)
     calibrated = Signature.from_file(tmp_path / "export").adjustment
     expected = calibrated.of_array(predict(model, encode_part(read, model.encoder)))

@@ -218,6 +218,14 @@ def test_rows_without_ratings_see_those_of_before():
     assert found["item_history_mean"].to_pylist() == [0.5, 0.5]
 
 
+@pytest.mark.parametrize("kind", [pa.duration("s"), pa.timestamp("s")])
+def test_times_of_unlike_kinds_are_refused(kind):
+    first = pa.table({"u": [1], "t": pa.array([1], pa.int64()), "item": [1]})
+    second = pa.table({"u": [1], "t": pa.array([2], pa.int64()).cast(kind), "item": [1]})
+    with pytest.raises(ValueError, match=re.escape(f"Column 't' is int64, {kind} in rows that a history reads")):
+        histories(second, **NAMES, earlier=first)
+
+
 def test_types_of_several_tables_are_widened():
     first = pa.table({"u": pa.array(["a"]).dictionary_encode(), "t": [1], "item": pa.array([1], pa.int8())})
     found = histories(pa.table({"u": ["a"], "t": [2.5], "item": [300]}), **NAMES, earlier=[first])

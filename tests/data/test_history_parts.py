@@ -6,7 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from nfm_tfrs.data import Target, histories, prepare, prepare_files, read_table
+from nfm_tfrs.features.feature import CategoricalFeature
 from nfm_tfrs.features.infer import infer_features
+from nfm_tfrs.features.spec import FeatureSpec
 
 TOLD = "user,day:film,last=3,rating=stars>=4"
 NAMES = ["film_history_liked", "film_history_other", "film_history_count", "film_history_mean"]
@@ -101,11 +103,24 @@ def test_a_random_split_of_rows_with_ratings_is_warned_of(files):
         ({"earlier": "test.parquet"}, "Rows of before are for histories alone, and there is none. Give histories="),
         ({"histories": [TOLD], "stream": True}, "Histories are made of rows in memory. Write files that hold them"),
         ({"histories": ["user,hour:film"]}, "no column 'hour', which a history reads"),
+        (
+            {"histories": [TOLD], "features": FeatureSpec((CategoricalFeature("user", vocabulary_size=9),))},
+            "The features read none of 'film_history_liked', .*, which the history user,day:film,.* makes. Leave the",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(files, told, line):
     with pytest.raises(ValueError, match=line):
         prepare_files(files / "train.parquet", Target.parse("stars>=4"), valid=files / "valid.parquet", **told)
+
+
+@pytest.mark.parametrize("name", ["train", "valid", "test"])
+def test_a_file_whose_rows_would_count_twice_is_refused(files, name):
+    paths = {part: files / f"{part}.parquet" for part in ("valid", "test")}
+    earlier = files / "again" / ".." / f"{name}.parquet"
+    (files / "again").mkdir()
+    with pytest.raises(ValueError, match=f"{name}.parquet is in earlier= too, and its rows would count twice. Give"):
+        prepare_files(files / "train.parquet", "stars>=4", **paths, histories=[TOLD], earlier=earlier)
 
 
 def test_a_list_becomes_a_bag_that_shares_the_rows_of_its_column():

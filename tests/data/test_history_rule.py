@@ -3,6 +3,8 @@
 import re
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nfm_tfrs.data import History
 from nfm_tfrs.data.history_rule import read_histories
@@ -25,6 +27,57 @@ from nfm_tfrs.target import Label
 def test_a_history_is_what_its_text_says_and_the_text_is_read_again(text, rule):
     assert History.parse(text) == rule
     assert History.parse(str(rule)) == rule
+
+
+NAMES = st.text("ab,:=`'\" ", min_size=1, max_size=4) | st.text(min_size=1, max_size=4)
+LABELS = st.builds(
+    Label, NAMES, st.sampled_from([">=", "==", "!="]), st.integers(-9, 9) | st.floats() | st.text("a,:=`'\" ")
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(NAMES, min_size=3, max_size=3), st.none() | NAMES, st.none() | st.builds(Label, NAMES) | LABELS)
+def test_the_text_of_a_history_of_any_names_says_the_same_or_it_is_refused(columns, name, rating):
+    user, time, of = columns
+    plain = not any("`" in text for text in (*columns, name or "", rating.column if rating else ""))
+    try:
+        rule = History(user=user, time=time, of=of, name=name, rating=rating)
+    except ValueError:
+        assert not plain or rating is not None
+    else:
+        assert History.parse(str(rule)) == rule
+        assert read_histories({"histories": [str(rule)]}) == (str(rule),)
+
+
+@pytest.mark.parametrize(
+    ("told", "text"),
+    [
+        ({"time": "ns:t", "of": "v"}, "u,`ns:t`:v,last=20"),
+        ({"user": "user,id"}, "`user,id`,t:film,last=20"),
+        ({"rating": 'done == "a,b"'}, 'u,t:film,last=20,rating=done == "a,b"'),
+        ({"rating": Label("a,b", ">=", 4)}, "u,t:film,last=20,rating=`a,b` >= 4"),
+        ({"name": "a,b"}, "u,t:film,last=20,name=`a,b`"),
+        ({"of": "a b=c"}, "u,t:a b=c,last=20"),
+    ],
+)
+def test_a_name_that_text_would_take_apart_stands_in_backticks(told, text):
+    rule = History(**{"user": "u", "time": "t", "of": "film", **told})
+    assert str(rule) == text
+    assert History.parse(text) == rule
+
+
+@pytest.mark.parametrize(
+    ("told", "line"),
+    [
+        ({"user": "a`b"}, "user of a history must be a name without a backtick; received 'a`b'. Rename it."),
+        ({"name": "`"}, "name of a history must be a name without a backtick; received '`'. Rename it."),
+        ({"rating": Label("a`b")}, "rating of a history must be what a text can say; received Label(column='a`b'"),
+        ({"rating": Label("a", "==", "\"'")}, "rating of a history must be what a text can say"),
+    ],
+)
+def test_what_no_text_can_hold_is_refused(told, line):
+    with pytest.raises(ValueError, match=re.escape(line)):
+        History(**{"user": "u", "time": "t", "of": "film", **told})
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,22 @@ def test_a_drawn_history_combiner_makes_the_model():
     assert fixed.candidate(keras_tuner.HyperParameters()).config["history_combiner"] == "attention"
 
 
+class Plain:
+    """A model of another package that takes no way to pool histories."""
+
+    def __init__(self, features, *, embedding_dim=8, task="binary"):
+        self.told = features, embedding_dim, task
+
+
+@pytest.mark.parametrize(("models", "drawn"), [(["ranking"], False), (["ranking", "nfm"], True)])
+def test_how_histories_are_pooled_is_drawn_where_a_model_takes_it(monkeypatch, models, drawn):
+    hypermodel = RankingHyperModel(with_histories("mean"), models=models, blocks=["fm"])
+    monkeypatch.setitem(hypermodel._classes, "ranking", Plain)
+    oracle, found = explored(hypermodel)
+    assert ("history_combiner" in {space.name for space in oracle.hyperparameters.space}) == drawn
+    assert all("history_combiner" not in one.config for one in found if one.model == "ranking")
+
+
 @pytest.fixture(scope="module")
 def drawn():
     hypermodel = RankingHyperModel(FEATURES, decay_steps=100)
