@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from nfm_tfrs.features.feature import NumericFeature as NumericFeature
     from nfm_tfrs.features.growth import Growth as Growth
     from nfm_tfrs.features.infer import infer_features as infer_features
+    from nfm_tfrs.features.number_encoders import AutoDis as AutoDis
+    from nfm_tfrs.features.number_encoders import Buckets as Buckets
+    from nfm_tfrs.features.number_encoders import Periodic as Periodic
+    from nfm_tfrs.features.number_encoders import Piecewise as Piecewise
     from nfm_tfrs.features.spec import FeatureSpec as FeatureSpec
     from nfm_tfrs.models.grow import grow as grow
     from nfm_tfrs.models.nfm import NFM as NFM
@@ -52,6 +56,7 @@ lazy.show(
         "nfm_tfrs.features.feature": ("CategoricalFeature", "MultiCategoricalFeature", "NumericFeature"),
         "nfm_tfrs.features.growth": ("Growth",),
         "nfm_tfrs.features.infer": ("infer_features",),
+        "nfm_tfrs.features.number_encoders": ("AutoDis", "Buckets", "Periodic", "Piecewise"),
         "nfm_tfrs.features.spec": ("FeatureSpec",),
         "nfm_tfrs.models.grow": ("grow",),
         "nfm_tfrs.models.nfm": ("NFM",),

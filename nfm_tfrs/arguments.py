@@ -135,7 +135,7 @@ def missing_column(name: str, columns: Iterable[Any], *, reader: str | None = No
     """
     present = [str(column) for column in columns]
     who = f", which {reader} reads" if reader else ""
-    hint = _nearest(name, present)
+    hint = nearest(name, present)
     listed = ", ".join(map(repr, present[:_LISTED])) + (
         f" and {len(present) - _LISTED} more" if len(present) > _LISTED else ""
     )
@@ -150,7 +150,7 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> ValueError:
         "There is no optimizer 'adm'; did you mean 'adam'? There are adam, sgd."
     """
     known = list(known)
-    return ValueError(f"There is no {what} {name!r}{_nearest(name.lower(), known)} There are {', '.join(known)}.")
+    return ValueError(f"There is no {what} {name!r}{nearest(name.lower(), known)} There are {', '.join(known)}.")
 
 
 def unknown_argument(owner: str, name: str, known: Iterable[str]) -> TypeError:
@@ -161,7 +161,7 @@ def unknown_argument(owner: str, name: str, known: Iterable[str]) -> TypeError:
         "NFM has no argument 'embeding_dim'; did you mean 'embedding_dim'?"
     """
     known = list(known)
-    hint = _nearest(name, known)
+    hint = nearest(name, known)
     taken = f" It takes {', '.join(known) or 'no arguments of its own'}." if hint == "." else ""
     return TypeError(f"{owner} has no argument {name!r}{hint}{taken}")
 
@@ -203,7 +203,13 @@ def naming_the_nearest(cls: _Class) -> _Class:
     return cls
 
 
-def _nearest(name: str, known: Sequence[str]) -> str:
+def nearest(name: str, known: Sequence[str]) -> str:
+    """Returns the end of a message: what was probably meant, where something is near, and a full stop.
+
+    Args:
+        name: What was received.
+        known: What there is.
+    """
     near = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {near[0]!r}?" if near else "."
 

@@ -15,7 +15,8 @@ from nfm_tfrs.features.encoder import FeatureEncoder, standardised_numbers
 from nfm_tfrs.features.feature import Feature, NumericFeature
 from nfm_tfrs.features.host import finite_floats
 from nfm_tfrs.features.keys import NUMBERS
-from nfm_tfrs.features.statistics import Counting, Statistics
+from nfm_tfrs.features.spec import FeatureSpec
+from nfm_tfrs.features.statistics import TOO_MANY_IDS, Counting, Statistics, are_counted
 from nfm_tfrs.metrics.divergence import sample_distance
 
 THRESHOLD = 0.1
@@ -135,6 +136,11 @@ def check_drift(
     threshold = share("threshold", threshold)
     before = getattr(model, "statistics", None)
     if before is None:
+        if isinstance(getattr(model, "features", None), FeatureSpec) and not are_counted(model.features):
+            raise ValueError(
+                f"The model does not know its training rows: for {TOO_MANY_IDS}. Train one without compression, or of "
+                "fewer ids."
+            )
         raise ValueError(
             "The model does not know its training rows: model.fit or an earlier version trained it, or it comes from a "
             "SavedModel. Train it with nfm-tfrs train or Recipe.fit, or call nfm_tfrs.training.adapt_statistics."

@@ -158,18 +158,18 @@ class TargetAttention(LaterWeights, keras.layers.Layer):
         self._activations = [make(**dtype) for _ in self.attention.units]
 
     def build(self, input_shape: Any) -> None:
-        sizes = [4 * self.dim, *self.attention.units, 1]
+        kernels, positions = attention_shapes(self.dim, self.attention, self.max_length)
         own: Any = {"dtype": tf.float32, "experimental_autocast": False}
         self._kernels, self._biases = [], []
-        for number, (inputs, units) in enumerate(itertools.pairwise(sizes)):
-            self._kernels.append(self.add_weight(f"kernel_{number}", [inputs, units], **own))
-            self._biases.append(self.add_weight(f"bias_{number}", [units], initializer="zeros", **own))
+        for number, shape in enumerate(kernels):
+            self._kernels.append(self.add_weight(f"kernel_{number}", shape, **own))
+            self._biases.append(self.add_weight(f"bias_{number}", shape[1:], initializer="zeros", **own))
         for number, (activation, units) in enumerate(zip(self._activations, self.attention.units, strict=True)):
             with tf.name_scope(f"{self.attention.activation}_{number}"):  # old HDF5 files know weights by their names
                 activation.build(tf.TensorShape([None, units]))
             activation.input_spec = None  # padded bags have an axis more
-        if self.attention.positions:  # zeros: at first no place differs from another
-            self._positions = self.add_weight("positions", [self.max_length, self.dim], initializer="zeros", **own)
+        for shape in positions:  # zeros: at first no place differs from another
+            self._positions = self.add_weight("positions", shape, initializer="zeros", **own)
         super().build(input_shape)
 
     def call(
@@ -255,6 +255,21 @@ class TargetAttention(LaterWeights, keras.layers.Layer):
             "attention": self.attention.to_dict(),
             "max_length": self.max_length,
         }
+
+
+def attention_shapes(dim: int, attention: Attention, max_length: int | None) -> tuple[list[list[int]], list[list[int]]]:
+    """Returns the shapes of a `TargetAttention`'s kernels, whose columns have a bias each, and of its positions.
+
+    Args:
+        dim: Length of an embedding.
+        attention: The settings.
+        max_length: Most values of a bag.
+
+    Returns:
+        Those of the kernels, in their order, and that of the positions; none where there are none.
+    """
+    kernels = [list(pair) for pair in itertools.pairwise([4 * dim, *attention.units, 1])]
+    return kernels, [[max_length or 0, dim]] if attention.positions else []
 
 
 def _softmax(scores: tf.Tensor, of_row: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:

@@ -5,9 +5,9 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from nfm_tfrs.embedding.pooling import Rows, pooled_rows
-from nfm_tfrs.embedding.table import FieldEmbeddings, FieldSums, FusedEmbedding
+from nfm_tfrs.embedding.table import FieldEmbeddings, FieldSums, FusedEmbedding, number_scales
 from nfm_tfrs.features.feature import MultiCategoricalFeature
-from nfm_tfrs.features.keys import IDS, NUMBERS, bag_key, weights_key
+from nfm_tfrs.features.keys import IDS, bag_key, weights_key
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import tf
 
@@ -95,11 +95,9 @@ def looked_up(embedding: FusedEmbedding, encoded: Mapping[str, Any], features: F
     numbers = None
     if embedding.has_number_fields and features.numbers:
         places = [embedding.features.numbers.index(number) for number in features.numbers]
-        first = [embedding.features.num_rows + 2 * place for place in places]
-        rows = look(tf.constant([[row, row + 1] for row in first], tf.int64))  # [numbers, 2, width]
-        missing = tf.math.is_nan(encoded[NUMBERS])
-        present = tf.where(missing, 0.0, encoded[NUMBERS])
-        numbers = embedding.number_fields(tf.cast(missing, tf.float32), present, [rows[:, 0], rows[:, 1]], places)
+        both = list(zip(*embedding.layouts[0].number_rows(), strict=True))
+        rows = look(tf.constant([both[place] for place in places], tf.int64))  # [numbers, 2, width]
+        numbers = embedding.number_fields(*number_scales(encoded), [rows[:, 0], rows[:, 1]], places)
     bags, histories = {}, {}
     for bag in features.bags:
         ids, look_bag = encoded[bag_key(bag.name)], partial(look, features=(bag,))

@@ -37,6 +37,10 @@ class Layout(NamedTuple):
         """Rows of the variable."""
         return self.first_number + self.numbers
 
+    def number_rows(self) -> tuple[range, range]:
+        """Returns of every number its row for a missing value, and its row for a present one."""
+        return range(self.first_number, self.num_rows, 2), range(self.first_number + 1, self.num_rows, 2)
+
     @property
     def is_plain(self) -> bool:
         """Whether its rows are looked up by the ids of an encoded batch, and are fields as they are."""
@@ -45,6 +49,19 @@ class Layout(NamedTuple):
     def width(self, *, linear: bool) -> int:
         """Returns the length of a row: the embedding and, behind it, the first-order weight where there is one."""
         return self.dim + (linear and not self.frozen)
+
+    def shape(self, *, linear: bool) -> list[int]:
+        """Returns the shape of the variable; see `width` for `linear`."""
+        return [self.num_rows, self.width(linear=linear)]
+
+    def matrix_shape(self, embedding_dim: int, *, linear: bool) -> list[int]:
+        """Returns the shape of a table's matrix, whose last column is the first-order term of frozen rows.
+
+        Args:
+            embedding_dim: Length of a field's embedding.
+            linear: Whether there is a first-order term.
+        """
+        return [self.dim, embedding_dim + (linear and self.frozen)]
 
 
 def layouts_of(features: FeatureSpec, embedding_dim: int, *, numbers: bool) -> tuple[Layout, ...]:

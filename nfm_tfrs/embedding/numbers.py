@@ -1,7 +1,7 @@
 """Numbers as embeddings: the fields of numbers that are not linear, all of one encoder by one product."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from nfm_tfrs.keras_compat import tf
 AddWeight = Callable[..., Any]
 _NARROWEST = 1e-6  # piece, in deviations: a slope of float32 ends at 3e38
 _LEAK = 0.01
+_VECTORS, _FREQUENCIES, _SCALES, _MIXING = "vectors", "frequencies", "scales", "mixing"
 
 
 class NumberFields:
@@ -30,12 +31,12 @@ class NumberFields:
 
     def __init__(self, numbers: Sequence[NumericFeature], embedding_dim: int, *, linear: bool, stddev: float) -> None:
         self.embedding_dim = embedding_dim
-        groups: dict[Encoding | None, list[int]] = {}
+        groups: dict[tuple[Encoding | None, int], list[int]] = {}
         for place, number in enumerate(numbers):
-            groups.setdefault(number.encoding, []).append(place)
+            groups.setdefault((number.encoding, _magnitude(number)), []).append(place)
         self._count = len(numbers)
         self._groups: list[tuple[list[int], _Encoder | None]] = []
-        for encoding, places in groups.items():
+        for (encoding, _), places in groups.items():
             encoder = None
             if encoding is not None:
                 of_group = [numbers[place] for place in places]
@@ -55,6 +56,11 @@ class NumberFields:
                 name += f"_{1 + sum(one.startswith(name) for one in names)}" if name in names else ""
                 names.add(name)
                 encoder.build(add_weight, name)
+
+    def shapes(self) -> Iterator[list[int]]:
+        """Yields the shapes of the weights."""
+        for _, encoder in self._groups:
+            yield from () if encoder is None else encoder.shapes().values()
 
     def __call__(
         self, missing: tf.Tensor, present: tf.Tensor, rows: Sequence[tf.Tensor], places: Sequence[int] | None = None
@@ -121,6 +127,10 @@ class _Encoder:
         """About Σ e² of a number, by which vectors start so that fields have the standard deviation of others."""
         return 1.0
 
+    def shapes(self) -> dict[str, list[int]]:
+        """Returns the shapes of the weights, by what stands behind their group's name."""
+        return {_VECTORS: [self.count, self.size, self.dim + self.linear]}
+
     def build(self, add_weight: AddWeight, name: str) -> None:
         scale = self.stddev / np.sqrt(self.squares)
 
@@ -128,7 +138,7 @@ class _Encoder:
             vectors = scale * tf.random.normal([*shape[:-1], self.dim])
             return tf.pad(vectors, [[0, 0], [0, 0], [0, int(self.linear)]])
 
-        self.vectors = add_weight(f"{name}_vectors", [self.count, self.size, self.dim + self.linear], start)
+        self.vectors = add_weight(f"{name}_{_VECTORS}", self.shapes()[_VECTORS], start)
 
     def encoded(self, x: tf.Tensor, members: Sequence[int]) -> tf.Tensor:
         raise NotImplementedError
@@ -162,6 +172,20 @@ class _Limited(_Encoder):
     def prepare(self, numbers: Sequence[NumericFeature]) -> None:
         self.limits = [_standardised_limits(number) for number in numbers]
 
+    @property
+    def sizes(self) -> list[int]:
+        """Numbers of vectors that the numbers themselves have; what lies behind them fills up."""
+        raise NotImplementedError
+
+    @property
+    def size(self) -> int:
+        return max(self.sizes)
+
+    def squared_norms(self) -> tf.Tensor:
+        norms = tf.reduce_sum(tf.square(self.vectors[:, :, : self.dim]), axis=2)
+        own = np.arange(self.size) < np.array(self.sizes)[:, None]
+        return tf.reduce_sum(norms * tf.constant(own, tf.float32), axis=1)
+
     def filled(self, rows: Sequence[np.ndarray], filler: float) -> np.ndarray:
         """Rows of several lengths as float32 [numbers, 1, k], filled up behind."""
         filled: np.ndarray = np.full([self.count, 1, self.size], filler, np.float32)
@@ -172,8 +196,8 @@ class _Limited(_Encoder):
 
 class _BucketEncoder(_Limited):
     @property
-    def size(self) -> int:
-        return 1 + max(map(len, self.limits))
+    def sizes(self) -> list[int]:
+        return [1 + len(limits) for limits in self.limits]
 
     def encoded(self, x: tf.Tensor, members: Sequence[int]) -> tf.Tensor:
         low = self.filled([np.append(-np.inf, limits) for limits in self.limits], np.inf)[list(members)]
@@ -187,8 +211,8 @@ class _BucketEncoder(_Limited):
 
 class _PiecewiseEncoder(_Limited):
     @property
-    def size(self) -> int:
-        return max(map(len, self.limits)) - 1
+    def sizes(self) -> list[int]:
+        return [len(limits) - 1 for limits in self.limits]
 
     @property
     def squares(self) -> Any:
@@ -215,6 +239,9 @@ class _PeriodicEncoder(_Encoder):
     def squares(self) -> Any:
         return self.encoding.frequencies
 
+    def shapes(self) -> dict[str, list[int]]:
+        return {_FREQUENCIES: [self.count, self.size // 2], **super().shapes()}
+
     def build(self, add_weight: AddWeight, name: str) -> None:
         sigma = self.encoding.sigma
 
@@ -222,7 +249,7 @@ class _PeriodicEncoder(_Encoder):
             # As the authors' package: a single frequency far beyond the others would decide on all.
             return tf.clip_by_value(sigma * tf.random.normal(shape), -3 * sigma, 3 * sigma)
 
-        self.frequencies = add_weight(f"{name}_frequencies", [self.count, self.encoding.frequencies], start)
+        self.frequencies = add_weight(f"{name}_{_FREQUENCIES}", self.shapes()[_FREQUENCIES], start)
         super().build(add_weight, name)
 
     def encoded(self, x: tf.Tensor, members: Sequence[int]) -> tf.Tensor:
@@ -235,15 +262,19 @@ class _AutoDisEncoder(_Encoder):
     def size(self) -> int:
         return int(self.encoding.meta_embeddings)
 
-    def build(self, add_weight: AddWeight, name: str) -> None:
+    def shapes(self) -> dict[str, list[int]]:
         size = self.size
+        return {_SCALES: [self.count, size], _MIXING: [self.count, size, size], **super().shapes()}
+
+    def build(self, add_weight: AddWeight, name: str) -> None:
+        size, shapes = self.size, self.shapes()
 
         def uniform(fan: int) -> Any:
             limit = math.sqrt(6 / fan)
             return lambda shape, **_: tf.random.uniform(shape, -limit, limit)
 
-        self.scales = add_weight(f"{name}_scales", [self.count, size], uniform(1 + size))
-        self.mixing = add_weight(f"{name}_mixing", [self.count, size, size], uniform(2 * size))
+        self.scales = add_weight(f"{name}_{_SCALES}", shapes[_SCALES], uniform(1 + size))
+        self.mixing = add_weight(f"{name}_{_MIXING}", shapes[_MIXING], uniform(2 * size))
         super().build(add_weight, name)
 
     def encoded(self, x: tf.Tensor, members: Sequence[int]) -> tf.Tensor:
@@ -258,6 +289,14 @@ _ENCODERS: dict[type, type[_Encoder]] = {
     Periodic: _PeriodicEncoder,
     AutoDis: _AutoDisEncoder,
 }
+
+
+def _magnitude(number: NumericFeature) -> int:
+    """What numbers of about as many limits have in common: those of few would be filled up to those of many."""
+    encoding = number.encoding
+    if encoding is None or not encoding.least_boundaries:
+        return 0
+    return len(number.boundaries or ()).bit_length() // 4  # below 8, below 128, …
 
 
 def _standardised_limits(number: NumericFeature) -> np.ndarray:

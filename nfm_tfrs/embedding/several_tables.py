@@ -52,7 +52,7 @@ class SeveralTables:
             read: Gives rows of a variable, by its number and theirs.
         """
         if features is None:
-            return read(0, ids + self._shift_of_numbers)
+            return read(0, ids)
         if len(features) == 1:
             table = features[0].table
             first, _ = self.layer.features.tables[table]
@@ -107,16 +107,11 @@ class SeveralTables:
 
     # --- ids
 
-    @property
-    def _shift_of_numbers(self) -> int:
-        return self.layouts[0].first_number - int(self.layer.features.num_rows)
-
     def _number_ids(self) -> list[tf.Tensor]:
         """Of every number the row for a missing value, then the one for a present value."""
         if not self.layer.has_number_fields:
             return []
-        first, last = self.layouts[0].first_number, self.layouts[0].num_rows
-        return [tf.constant(list(range(first + kind, last, 2)), tf.int64) for kind in (0, 1)]
+        return [tf.constant(list(rows), tf.int64) for rows in self.layouts[0].number_rows()]
 
     def _columns_apart(self, ids: tf.Tensor, features: Sequence[Feature]) -> list[Look]:
         """The columns of each variable; where its tables have matrices or are compressed, of each table, in order."""

@@ -205,7 +205,7 @@ class FusedEmbedding(keras.layers.Layer):
         if self.features.single:
             fields.append(tf.reshape(single.each(), [batch, len(self.features.single), self.width]))
         if self.has_number_fields:
-            fields.append(self.number_fields(*self._number_scales(encoded), number_rows))
+            fields.append(self.number_fields(*number_scales(encoded), number_rows))
         fields += unpooled + [vector[:, None, :] for vector in pooled]
         together = tf.concat(fields, axis=1) if len(fields) > 1 else fields[0]
         mask = None
@@ -252,11 +252,6 @@ class FusedEmbedding(keras.layers.Layer):
         return [self.table, *getattr(self, "other_tables", ())]
 
     @property
-    def first_number_row(self) -> int:
-        """The row of `table` that the rows of numbers begin at."""
-        return self.layouts[0].first_number
-
-    @property
     def several(self) -> SeveralTables:
         """The tables, where they are not one."""
         return SeveralTables(self)
@@ -272,7 +267,7 @@ class FusedEmbedding(keras.layers.Layer):
 
         Args:
             ids: Ids of an encoded batch, int64 `[..., features]` or, of one feature, of any shape; without features
-                those of numbers' rows, which lie behind the features' ids.
+                rows of numbers, as `Layout.number_rows` has them.
             features: The features that the ids are of, one a column.
             tables: What gives rows by `rows` instead of the variables, in the order of `layouts`.
         """
@@ -283,14 +278,14 @@ class FusedEmbedding(keras.layers.Layer):
         def initial(shape: Any, dtype: Any = None, **_: Any) -> tf.Tensor:
             return self._initial_table(layout, dtype)
 
-        shape = [layout.num_rows, layout.width(linear=self.linear)]
+        shape = layout.shape(linear=self.linear)
         return self.add_weight(name, shape, initializer=initial, trainable=not layout.frozen, **exact)
 
     def _initial_table(self, layout: Layout, dtype: Any) -> tf.Tensor:
         if layout.frozen:
             return tf.zeros([layout.num_rows, layout.dim], dtype)
         first_rows = [[first] for first, _ in layout.tables.values()]
-        first_rows += [[row] for row in range(layout.first_number, layout.num_rows, 2)]
+        first_rows += [[row] for row in layout.number_rows()[0]]
         rows, compression = layout.num_rows, layout.compression
         stddev = self.stddev
         if isinstance(compression, QuotientRemainder):
@@ -307,14 +302,15 @@ class FusedEmbedding(keras.layers.Layer):
 
     def _add_matrix(self, name: str, table: str, exact: Mapping[str, Any]) -> Any:
         layout = next(layout for layout in self.layouts if table in layout.tables)
-        first_order = self.linear and layout.frozen  # of frozen rows, which hold none, a column of the matrix is it
+        shape = layout.matrix_shape(self.embedding_dim, linear=self.linear)
+        first_order = shape[1] - self.embedding_dim  # of frozen rows, which hold none, a column of the matrix is it
 
         def initial(shape: Any, dtype: Any = None, **_: Any) -> tf.Tensor:
             # Fields start as large as rows.
             matrix = tf.random.normal([layout.dim, self.embedding_dim], stddev=layout.dim**-0.5, dtype=dtype)
-            return tf.pad(matrix, [[0, 0], [0, int(first_order)]])
+            return tf.pad(matrix, [[0, 0], [0, first_order]])
 
-        return self.add_weight(name, [layout.dim, self.embedding_dim + first_order], initializer=initial, **exact)
+        return self.add_weight(name, shape, initializer=initial, **exact)
 
     @property
     def width(self) -> int:
@@ -331,9 +327,8 @@ class FusedEmbedding(keras.layers.Layer):
         if not self.has_one_table:
             return self.several.look_up(encoded, distinct=distinct)
         parts = [tf.reshape(encoded[IDS], [-1]), *(encoded[bag_key(bag.name)].values for bag in self.features.bags)]
-        if self.has_number_fields:  # of every number the row for a missing value, then the one for a present value
-            numbers = range(self.features.num_rows, self.num_rows, 2)
-            parts += [tf.constant([row + kind for row in numbers], tf.int64) for kind in (0, 1)]
+        if self.has_number_fields:
+            parts += [tf.constant(list(rows), tf.int64) for rows in self.layouts[0].number_rows()]
         sizes = [tf.size(part) for part in parts]
         flat = tf.concat(parts, axis=0) if len(parts) > 1 else parts[0]
         if distinct:
@@ -396,11 +391,11 @@ class FusedEmbedding(keras.layers.Layer):
             total = row_sums(single.rows, entries, batch)  # [batch, dim + linear]
             squares = row_sums(single.rows * single.rows, entries, batch)
         if self._encoders is not None:
-            fields = self._encoders(*self._number_scales(encoded), number_rows)  # [numbers, batch, width]
+            fields = self._encoders(*number_scales(encoded), number_rows)  # [numbers, batch, width]
             total += tf.reduce_sum(fields, axis=0)
             squares += tf.reduce_sum(fields * fields, axis=0)
         elif self.has_number_fields:
-            for scale, rows in zip(self._number_scales(encoded), number_rows, strict=True):
+            for scale, rows in zip(number_scales(encoded), number_rows, strict=True):
                 total += _weighed_sum(scale, rows)
                 squares += _weighed_sum(scale * scale, rows * rows)
         for fields in others:
@@ -412,11 +407,6 @@ class FusedEmbedding(keras.layers.Layer):
             tf.split(both, [self.embedding_dim, 1], axis=1) for both in (total, squares)
         )
         return FieldSums(total, squares, first_order)
-
-    def _number_scales(self, encoded: Mapping[str, Any]) -> tuple[tf.Tensor, tf.Tensor]:
-        """What a number's two rows count, float32 [batch, numbers]: 1 and 0 where it is missing, else 0 and x."""
-        missing = tf.math.is_nan(encoded[NUMBERS])
-        return tf.cast(missing, tf.float32), tf.where(missing, 0.0, encoded[NUMBERS])
 
     def _squared_norm_read(self, encoded: Mapping[str, Any], looked_up: list[Rows] | None) -> tf.Tensor:
         """(1/batch) Σ ‖v‖² over the distinct rows of a batch, which may have been looked up already."""
@@ -439,6 +429,16 @@ class FusedEmbedding(keras.layers.Layer):
                 norms = tf.concat([norms, there * self._encoders.squared_norms()], axis=0)
         batch = tf.cast(tf.maximum(tf.shape(encoded[IDS])[0], 1), tf.float32)
         return tf.reduce_sum(norms) / batch
+
+
+def number_scales(encoded: Mapping[str, Any]) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns what a number's two rows count, float32 `[batch, numbers]`: 1 and 0 where it is missing, else 0 and x.
+
+    Args:
+        encoded: What `FeatureEncoder` returns.
+    """
+    missing = tf.math.is_nan(encoded[NUMBERS])
+    return tf.cast(missing, tf.float32), tf.where(missing, 0.0, encoded[NUMBERS])
 
 
 def _num_fields(bag: MultiCategoricalFeature) -> int | None:

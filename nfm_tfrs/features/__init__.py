@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from nfm_tfrs.features.feature import MultiCategoricalFeature as MultiCategoricalFeature
     from nfm_tfrs.features.feature import NumericFeature as NumericFeature
     from nfm_tfrs.features.infer import infer_features as infer_features
+    from nfm_tfrs.features.number_encoders import AutoDis as AutoDis
+    from nfm_tfrs.features.number_encoders import Buckets as Buckets
+    from nfm_tfrs.features.number_encoders import Periodic as Periodic
+    from nfm_tfrs.features.number_encoders import Piecewise as Piecewise
     from nfm_tfrs.features.spec import FeatureSpec as FeatureSpec
     from nfm_tfrs.migration.feature_columns import embedding_dim as embedding_dim
     from nfm_tfrs.migration.sequence import SequenceFeatures as SequenceFeatures
@@ -25,6 +29,7 @@ lazy.show(
         "nfm_tfrs.features.encoder": ("FeatureEncoder",),
         "nfm_tfrs.features.feature": ("CategoricalFeature", "MultiCategoricalFeature", "NumericFeature"),
         "nfm_tfrs.features.infer": ("infer_features",),
+        "nfm_tfrs.features.number_encoders": ("AutoDis", "Buckets", "Periodic", "Piecewise"),
         "nfm_tfrs.features.spec": ("FeatureSpec",),
         "nfm_tfrs.migration.feature_columns": ("embedding_dim",),
         "nfm_tfrs.migration.sequence": ("SequenceFeatures",),

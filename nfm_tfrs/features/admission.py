@@ -13,7 +13,7 @@ from nfm_tfrs.features.feature import Categories, DType
 from nfm_tfrs.features.growth import Growth
 from nfm_tfrs.features.seen import Seen, vocabularies
 from nfm_tfrs.features.spec import FeatureSpec
-from nfm_tfrs.features.statistics import MOST_WAITING, Statistics
+from nfm_tfrs.features.statistics import MOST_WAITING, TOO_MANY_IDS, Statistics, are_counted
 
 _WAITING = 100_000  # values of a table that may wait for a row, or four times its vocabulary if that is more
 
@@ -62,7 +62,8 @@ def grown_features(
     growing = vocabularies(features)
     tables = {name: _Table(same, seen[name], growth, statistics) for name, same in growing.items()}
     if growth.max_rows is not None:
-        _limit(list(tables.values()), growth.max_rows - features.num_rows - other_rows)
+        limited = [table for name, table in tables.items() if not _is_compressed(features, name)]
+        _limit(limited, growth.max_rows - _limited_rows(features) - other_rows)
     placed = {name: table.placed() for name, table in tables.items()}
     grown = [
         replace(feature, vocabulary=placed[feature.table].vocabulary, free_ids=placed[feature.table].free_ids)
@@ -86,16 +87,28 @@ def check_limits(features: FeatureSpec, growth: Growth, statistics: Statistics |
     """
     for name in ("max_age", "max_rows"):
         if statistics is None and getattr(growth, name) is not None:
+            remedy = "or train the model with a Recipe (nfm-tfrs train), which keeps them."
+            why = "" if are_counted(features) else f": for {TOO_MANY_IDS}"
             raise ValueError(
-                f"{name} needs the statistics of the rows that the model was trained on, and it has none. Leave it "
-                "out, or train the model with a Recipe (nfm-tfrs train), which keeps them."
+                f"{name} needs the statistics of the rows that the model was trained on, and it has none{why}. Leave "
+                f"it out, {'or train a model without compression.' if why else remedy}"
             )
-    rows = features.num_rows + other_rows
+    rows = _limited_rows(features) + other_rows
     if growth.max_rows is not None and growth.max_rows < rows:
         raise ValueError(
             f"The table has {rows:,} rows already, and keeps them: values never change their places; received "
             f"max_rows={growth.max_rows:,}. Give {rows:,} or more, or train a smaller model from scratch."
         )
+
+
+def _is_compressed(features: FeatureSpec, table: str) -> bool:
+    owner = features.owners[table]
+    return isinstance(owner, Categories) and owner.compression is not None
+
+
+def _limited_rows(features: FeatureSpec) -> int:
+    """Rows that ids have of their own: those of compressed tables do not follow the ids."""
+    return sum(rows for table, (_, rows) in features.tables.items() if not _is_compressed(features, table))
 
 
 @dataclass(frozen=True, eq=False)

@@ -83,7 +83,7 @@ def attention_of(feature: str, given: object) -> Attention | None:
     if not isinstance(given, Mapping):
         raise ValueError(
             f"attention of feature {feature!r} must be an Attention, or an object of its arguments; received "
-            f"{given!r:.60}."
+            f'{given!r:.60}. Give {{"units": [80, 40]}}, for instance, or leave it out.'
         )
     try:
         return Attention(**{str(name): value for name, value in given.items()})

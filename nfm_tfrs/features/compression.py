@@ -138,8 +138,11 @@ def compression_of(what: str, given: Any) -> Compression | None:
             f"{what} must be QuotientRemainder(…), MultiHash(…) or an object whose type is {' or '.join(_KINDS)}; "
             f"received {given!r:.60}."
         )
+    told = {str(name): value for name, value in given.items() if name != "type"}
+    if kind == MultiHash.kind and told.keys() <= {"num_hashes"}:
+        raise ValueError(f"{what}: {kind} needs num_rows, its number of rows. Give one below the number of ids.")
     try:
-        made: Compression = _KINDS[kind](**{name: value for name, value in given.items() if name != "type"})
+        made: Compression = _KINDS[kind](**told)
     except TypeError as error:
         raise ValueError(f"{what}: {error}") from error
     return made

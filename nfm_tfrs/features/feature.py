@@ -442,13 +442,11 @@ def _compression(feature: Categories) -> Compression:
             f"Feature {feature.name!r} has frozen rows, which stand for one value each, and a compression, whose rows "
             "several values share. Leave out one of them."
         )
-    given = given.with_rows_for(feature.num_ids)
+    asked, given = given, given.with_rows_for(feature.num_ids)
     rows = sum(given.sizes(feature.num_ids))
     if rows >= feature.num_ids:
-        raise ValueError(
-            f"{what} gives {rows:,} rows for {feature.num_ids:,} ids, which saves none. Leave it out, or lower its "
-            "num_rows."
-        )
+        remedy = "Leave it out." if asked.num_rows is None else "Leave it out, or lower its num_rows."
+        raise ValueError(f"{what} gives {rows:,} rows for {feature.num_ids:,} ids, which saves none. {remedy}")
     return given
 
 

@@ -28,7 +28,8 @@ class Growth:
             alone where the model keeps no statistics.
         max_age: Days after which a value that is not seen any more loses its row; no value does if not given.
         max_rows: Most rows of the table of all features; where more are needed, the least frequent values lose theirs,
-            of equally frequent ones those not seen for the longest time. There is no limit if not given.
+            of equally frequent ones those not seen for the longest time. Compressed tables, and their values, do not
+            count. There is no limit if not given.
         day: Date of the data, such as `"2026-01-31"`; today if not given.
 
     Raises:

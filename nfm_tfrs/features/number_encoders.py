@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar
 
-from nfm_tfrs.arguments import count, naming_the_nearest, not_negative, positive, switch
+from nfm_tfrs.arguments import count, naming_the_nearest, nearest, not_negative, positive, switch
 
 LINEAR, BUCKETS = "linear", "buckets"
 _MOST = 1024  # of what a config alone makes large: a file that anybody wrote shall not take all memory
@@ -129,8 +129,12 @@ def named_encoder(what: str, encoder: Any) -> Any:
     if isinstance(encoder, Mapping) and encoder.get("name") in NUMBER_ENCODERS:
         told = {name: value for name, value in encoder.items() if name != "name"}
         name = str(encoder.get("name"))
+        if name == LINEAR and told:
+            raise ValueError(
+                f"{what}: linear takes no settings; received {', '.join(map(repr, told)):.60}. Leave it out."
+            )
         if name == LINEAR:
-            return LINEAR if not told else _refuse(what, encoder)
+            return LINEAR
         try:
             encoder = _ENCODINGS[name](**told)
         except TypeError as error:
@@ -161,7 +165,11 @@ def encoder_to_dict(encoder: Encoding) -> dict[str, Any]:
 
 
 def _refuse(what: str, encoder: Any) -> Any:
-    raise ValueError(f"{what} must be None or one of {', '.join(NUMBER_ENCODERS)}; received {encoder!r:.60}.")
+    name = encoder.get("name") if isinstance(encoder, Mapping) else encoder
+    raise ValueError(
+        f"{what} must be None or one of {', '.join(NUMBER_ENCODERS)}, or an object with such a name and settings; "
+        f"received {encoder!r:.60}{nearest(str(name), NUMBER_ENCODERS)} Give one of these names."
+    )
 
 
 def _at_most(argument: str, value: Any) -> None:

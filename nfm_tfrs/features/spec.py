@@ -24,7 +24,7 @@ from nfm_tfrs.features.feature import (
     feature_from_dict,
     feature_to_dict,
 )
-from nfm_tfrs.features.number_encoders import LINEAR
+from nfm_tfrs.features.number_encoders import LINEAR, NUMBER_ENCODERS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -240,10 +240,19 @@ class FeatureSpec:
             encoder: One of `NUMBER_ENCODERS`, or None.
 
         Raises:
-            ValueError: A linear number lacks the limits that the encoder needs.
+            ValueError: There is no such encoder, no number that stays one, or a linear one lacks the limits that the
+                encoder needs.
         """
-        if encoder is None or encoder == LINEAR:
+        if encoder is None:
             return self
+        choice("number_encoder", encoder, NUMBER_ENCODERS)
+        if encoder == LINEAR:
+            return self
+        if not self.numbers:
+            raise ValueError(
+                f'number_encoder="{encoder}" is of numbers; received features without one: '
+                f"{', '.join(self.names):.200}. Leave number_encoder out."
+            )
         changed = {number.name: replace(number, encoder=encoder) for number in self.numbers if number.encoding is None}
         return replace(self, features=tuple(changed.get(feature.name, feature) for feature in self.features))
 

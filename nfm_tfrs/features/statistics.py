@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nfm_tfrs.features.bag import Bag, Columns
+from nfm_tfrs.features.feature import Categories
 from nfm_tfrs.features.keys import IDS, NUMBERS, bag_key
 from nfm_tfrs.features.percentiles import LEVELS, merged_percentiles, percentiles, raw_numbers
 from nfm_tfrs.features.rates import Rates
@@ -17,10 +18,22 @@ from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.written import read, reason
 
 MOST_WAITING = 1_000_000  # values without a row, a table
+_MOST_COUNTED = 50_000_000  # ids, where tables are compressed: each takes ten bytes beside a table that has fewer rows
+TOO_MANY_IDS = f"features of more than {_MOST_COUNTED:,} ids with a compression nothing is counted"
 _LAST_DAY = 2**16 - 1  # a day of 2149
 _ID_ROWS, _NUMBER_ROWS = 1 << 16, 1 << 20  # taken at once: 13 MB of 26 ids; a sort of more is no better
 
 Waiting = Mapping[str, Mapping[str | int, int]]
+
+
+def are_counted(features: FeatureSpec) -> bool:
+    """Returns whether training rows of these features are counted: not where compressed tables have too many ids.
+
+    Args:
+        features: The features.
+    """
+    compressed = any(isinstance(feature, Categories) and feature.compression is not None for feature in features)
+    return not compressed or features.num_rows <= _MOST_COUNTED
 
 
 def today() -> int:

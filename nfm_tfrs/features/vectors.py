@@ -242,7 +242,9 @@ def _checked(values: Any, rows: Any, where: str) -> Vectors:
         )
     wrong = [value for value in listed if isinstance(value, bool) or not isinstance(value, str | int)]
     if wrong:
-        raise ValueError(f"{where} needs values that are strings or integers; received {wrong[0]!r:.60}.")
+        raise ValueError(
+            f"{where} needs values that are strings or integers; received {wrong[0]!r:.60}. {_remedy(wrong)}"
+        )
     if not np.isfinite(table).all():
         at = int(np.argmin(np.isfinite(table).all(axis=1)))
         raise ValueError(f"{where} has a vector that is not finite, of {listed[at]!r:.60}. Leave it out.")
@@ -263,6 +265,14 @@ def _listed(values: Any, where: str) -> list[Any]:
     if held.ndim != 1:
         raise ValueError(f"{where} needs a list of values; received them in shape {held.shape}. Give [values].")
     return [value.item() if isinstance(value, np.generic) else value for value in held]
+
+
+def _remedy(wrong: list[Any]) -> str:
+    if all(value is None or value != value for value in wrong):
+        return "Leave out the rows without a value."
+    if any(isinstance(value, float) for value in wrong):  # what pandas makes of integers among which one is missing
+        return "Leave out the rows without a value, and make integers of the others."
+    return "Give the feature's own values."
 
 
 def _is_list(kind: pa.DataType) -> bool:

@@ -363,9 +363,9 @@ class RankingModel(FeatureModel):
         numbers = self._known_features().numbers
         if not numbers:
             return []
-        if self.embedding.has_number_fields:  # of a number's two rows the second is that of a present value
-            first = self.embedding.first_number_row + 1
-            return [NumberWeights(self.embedding.table, range(first, first + 2 * len(numbers), 2), None)]
+        if self.embedding.has_number_fields:
+            _, present = self.embedding.layouts[0].number_rows()
+            return [NumberWeights(self.embedding.table, present, None)]
         found = []
         if self._number_weights is not None:
             found.append(NumberWeights(self._number_weights.kernel, range(len(numbers)), self._bias))

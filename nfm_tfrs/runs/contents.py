@@ -9,7 +9,9 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from nfm_tfrs.embedding.shapes import weight_shapes
 from nfm_tfrs.features.compression import QuotientRemainder
+from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import tf
 from nfm_tfrs.keras_compat.private import saved_model_metadata
 from nfm_tfrs.written import first_line
@@ -129,8 +131,7 @@ def _check_declared(config: Mapping[str, Any], most: int, path: Path) -> None:
                 "the most. Save a smaller model."
             )
     declared = list(_sizes(config))
-    if isinstance(config.get("embedding_dim"), int):
-        declared.append(("features", _table_weights(config.get("features"), config["embedding_dim"])))
+    declared.append(("features", _feature_weights(config)))
     widths = sorted(_numbers([value for name, value in config.items() if name != "features"]))[-2:]
     if len(widths) == 2 and prod(widths) > _LAYERS * most:
         declared.append(("a layer", prod(widths)))
@@ -142,17 +143,18 @@ def _check_declared(config: Mapping[str, Any], most: int, path: Path) -> None:
             )
 
 
-def _table_weights(features: Any, embedding_dim: int) -> int:
-    """Weights of all tables that features declare, a shared one once; 0 of what is no features."""
-    listed = features.get("features") if isinstance(features, Mapping) else None
-    tables: dict[Any, int] = {}
-    for feature in listed if isinstance(listed, list) else ():
-        if isinstance(feature, Mapping):
-            own = feature.get("embedding_dim")
-            name = str(feature.get("embedding_name") or feature.get("name"))
-            weights = _rows(feature) * (own if isinstance(own, int) else embedding_dim)
-            tables[name] = max(tables.get(name, 0), weights)
-    return sum(tables.values())
+def _feature_weights(config: Mapping[str, Any]) -> int:
+    """Weights of all that embeds the features that a config declares; 0 of what is no features."""
+    features, dim = config.get("features"), config.get("embedding_dim")
+    if not isinstance(features, dict) or not isinstance(dim, int):
+        return 0
+    try:
+        spec = FeatureSpec.from_dict(features).with_history_combiner(config.get("history_combiner"))
+        spec = spec.with_number_encoder(config.get("number_encoder"))
+    except (TypeError, ValueError, AttributeError):  # the model says so in its own words, before it makes anything
+        return 0
+    numbers = config.get("numeric", "field") == "field"
+    return sum(prod(shape) for shape in weight_shapes(spec, dim, linear=config.get("linear") is True, numbers=numbers))
 
 
 def _rows(feature: Mapping[str, Any]) -> int:

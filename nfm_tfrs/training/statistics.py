@@ -5,11 +5,8 @@ from typing import Any
 
 from nfm_tfrs.data.parts import EncodedPart, Prepared
 from nfm_tfrs.data.pipeline.windows import encode_windows
-from nfm_tfrs.features.feature import Categories
 from nfm_tfrs.features.spec import FeatureSpec
-from nfm_tfrs.features.statistics import Counting
-
-_MOST_COUNTED = 50_000_000  # ids, where tables are compressed: each takes ten bytes beside a table that has fewer rows
+from nfm_tfrs.features.statistics import Counting, are_counted
 
 
 def adapt_statistics(model: Any, data: Prepared, *, day: int | None = None) -> None:
@@ -42,8 +39,7 @@ def count_rows(model: Any, windows: Iterable[EncodedPart], features: FeatureSpec
             nothing is set either.
         day: The day on which the rows are read, in days since 1970-01-01; today's if not given.
     """
-    compressed = any(isinstance(feature, Categories) and feature.compression for feature in features)
-    if not hasattr(model, "statistics") or (compressed and features.num_rows > _MOST_COUNTED):
+    if not hasattr(model, "statistics") or not are_counted(features):
         return
     counting = Counting(features)
     for part in windows:

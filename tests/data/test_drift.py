@@ -13,6 +13,7 @@ from nfm_tfrs import check_drift
 from nfm_tfrs.data.drift import Drift
 from nfm_tfrs.data.parts import encode_part
 from nfm_tfrs.data.readers.rows import ROWS
+from nfm_tfrs.features.compression import QuotientRemainder
 from nfm_tfrs.features.encoder import FeatureEncoder
 from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeature, NumericFeature
 from nfm_tfrs.features.spec import FeatureSpec
@@ -297,6 +298,9 @@ def test_a_model_that_knows_no_rows_is_refused(model):
     for lacking in (SimpleNamespace(), SimpleNamespace(statistics=None)):
         with pytest.raises(ValueError, match=line):
             check_drift(lacking, rows(5))
+    many = FeatureSpec([CategoricalFeature("ad", vocabulary_size=10**8, compression=QuotientRemainder())])
+    with pytest.raises(ValueError, match="for features of more than 50,000,000 ids with a compression nothing is coun"):
+        check_drift(SimpleNamespace(features=many, statistics=None), {"ad": [1]})
     empty = SimpleNamespace(features=SPEC, encoder=model.encoder, statistics=Counting(SPEC).statistics())
     with pytest.raises(ValueError, match=r"^The model's statistics are of no rows\. Train it with rows\.$"):
         check_drift(empty, rows(5))

@@ -108,7 +108,7 @@ def vector(layer, name, value, width=DIM + 1):
 
 def fields_of(layer):
     """The fields of the batch one by one, float64 [batch, fields, dim + 1]."""
-    numbers = layer.table.numpy()[layer.first_number_row :].astype(np.float64)
+    numbers = layer.table.numpy()[layer.layouts[0].first_number :].astype(np.float64)
     found = []
     for row in range(5):
         single = [vector(layer, f.name, VALUES[f.name][row]) for f in layer.features.single]

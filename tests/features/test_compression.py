@@ -138,7 +138,14 @@ def test_a_spec_shows_what_is_of_its_own_in_rows():
         ({"frozen": 1}, "frozen of feature 'ad' must be true or false; received 1."),
         ({"compression": "hash"}, "compression of feature 'ad' must be QuotientRemainder"),
         ({"compression": {"type": "tt"}}, "an object whose type is quotient_remainder or multi_hash; received"),
-        ({"compression": {"type": "multi_hash"}}, "compression of feature 'ad': "),
+        (
+            {"compression": {"type": "multi_hash"}},
+            "compression of feature 'ad': multi_hash needs num_rows, its number of rows. Give one below the number of ",
+        ),
+        (
+            {"vocabulary_size": 2, "compression": QuotientRemainder()},
+            "gives 3 rows for 2 ids, which saves none. Leave it out.",
+        ),
         ({"compression": {"type": "multi_hash", "num_row": 3}}, "did you mean 'num_rows'?"),
         ({"compression": MultiHash(num_rows=100)}, "gives 100 rows for 100 ids, which saves none."),
         ({"compression": QuotientRemainder(num_rows=99)}, "gives 101 rows for 100 ids, which saves none."),
@@ -147,7 +154,7 @@ def test_a_spec_shows_what_is_of_its_own_in_rows():
 )
 def test_what_does_not_fit_is_refused_in_one_line(arguments, line):
     with pytest.raises(ValueError, match=re.escape(line)) as error:
-        CategoricalFeature("ad", vocabulary_size=100, **arguments)
+        CategoricalFeature("ad", **{"vocabulary_size": 100, **arguments})
     assert "\n" not in str(error.value)
 
 

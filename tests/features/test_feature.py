@@ -208,7 +208,7 @@ def test_a_name_is_a_string_that_is_not_empty(make, name):
         ),
         (
             {"combiner": "attention", "target": "b", "attention": "dice"},
-            "attention of feature 'a' must be an Attention, or an object of its arguments; received 'dice'",
+            "an Attention, or an object of its arguments; received 'dice'. Give .* for instance, or leave",
         ),
         ({"max_length": 2.5}, "max_length of feature 'a' must be a whole number of 1 or more; received 2.5"),
     ],

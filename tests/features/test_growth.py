@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nfm_tfrs.features import admission, seen
-from nfm_tfrs.features.admission import grown_features
+from nfm_tfrs.features.admission import check_limits, grown_features
 from nfm_tfrs.features.carried import carried
+from nfm_tfrs.features.compression import MultiHash, QuotientRemainder
 from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeature, NumericFeature
 from nfm_tfrs.features.growth import Growth, changes
 from nfm_tfrs.features.seen import grouped, values_seen
@@ -394,6 +395,35 @@ def test_vocabularies_grow_as_value_by_value(case):
 
 def in_order(values):
     return sorted(Counter(values).items(), key=lambda item: (-item[1], item[0]))
+
+
+def test_compressed_tables_do_not_count_among_the_rows():
+    many = CategoricalFeature("many", vocabulary_size=200, compression=QuotientRemainder())
+    growing = CategoricalFeature("words", vocabulary=list("abcdefgh"), compression=MultiHash(num_rows=3))
+    features = FeatureSpec([CITY, many, growing])  # 3 rows, and those of compressed tables
+    tables = {"city": 2, "many": 200, "words": 8}
+    counted = Statistics(
+        rows=9,
+        counts={name: np.full(ids + 1, 5) for name, ids in tables.items()},
+        missing=dict.fromkeys(tables, 0),
+        quantiles={},
+        seen={name: np.ones(ids + 1, np.uint16) for name, ids in tables.items()},
+    )
+    seen = values_seen({"city": ["Bern", "Bern", "Lima"], "many": [1, 2, 3], "words": ["x", "y", "z"]}, features)
+
+    grown = grown_features(features, seen.tables, Growth(max_rows=4), counted).features
+
+    assert grown["city"].vocabulary == ("Rome", "Oslo", "Bern")
+    assert grown["words"].num_ids == 11
+    with pytest.raises(ValueError, match=r"table has 3 rows already, .* received max_rows=2\. Give 3 or more"):
+        check_limits(features, Growth(max_rows=2), counted)
+
+
+def test_a_limit_of_features_that_are_never_counted_says_so():
+    many = CategoricalFeature("many", vocabulary_size=10**8, compression=QuotientRemainder())
+    line = "it has none: for features of more than 50,000,000 ids with a compression nothing is counted. Leave it out, "
+    with pytest.raises(ValueError, match=line):
+        check_limits(FeatureSpec([CITY, many]), Growth(max_age=3), None)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+import nfm_tfrs
 from nfm_tfrs.features.feature import CategoricalFeature, NumericFeature, feature_from_dict, feature_to_dict
 from nfm_tfrs.features.infer import infer_features
 from nfm_tfrs.features.number_encoders import NUMBER_ENCODERS, AutoDis, Buckets, Periodic, Piecewise
@@ -64,7 +65,12 @@ def test_boundaries_alone_make_a_category_and_an_encoder_leaves_a_number():
             {"encoder": {"sigma": 1.0}},
             "encoder of feature 'x' must be None or one of linear, .* received {'sigma': 1.0",
         ),
-        ({"encoder": {"name": "linear", "sigma": 1.0}}, "encoder of feature 'x' must be None or one of linear, "),
+        (
+            {"encoder": {"name": "linear", "sigma": 1.0}},
+            "encoder of feature 'x': linear takes no settings; received 'sigma'. Leave it out.",
+        ),
+        ({"encoder": "periodical"}, "received 'periodical'; did you mean 'periodic'. Give one of these names."),
+        ({"encoder": {"name": "autodiss"}}, "received {'name': 'autodiss'}; did you mean 'autodis'. Give one of"),
         ({"encoder": {"name": "periodic", "sigm": 1.0}}, "feature 'x': Periodic has no argument 'sigm'; did you mean "),
         (
             {"encoder": "buckets"},
@@ -123,6 +129,21 @@ def test_an_encoder_replaces_that_of_linear_numbers_alone():
     assert spec.with_number_encoder("linear") is spec
     with pytest.raises(ValueError, match="The encoder 'piecewise' of feature 'plain' needs 2 or more boundaries"):
         spec.with_number_encoder("piecewise")
+
+
+def test_an_encoder_of_numbers_that_are_not_there_is_refused():
+    spec = FeatureSpec([CategoricalFeature("user", vocabulary_size=3), NumericFeature("category", boundaries=[0])])
+    line = 'number_encoder="periodic" is of numbers; received features without one: user, category. Leave number_enc'
+    with pytest.raises(ValueError, match=line):
+        spec.with_number_encoder("periodic")
+    assert spec.with_number_encoder("linear") is spec
+    with pytest.raises(ValueError, match="number_encoder must be"):
+        spec.with_number_encoder("periodical")
+
+
+@pytest.mark.parametrize("encoder", [AutoDis, Buckets, Periodic, Piecewise])
+def test_the_encoders_are_shown_beside_the_features(encoder):
+    assert getattr(nfm_tfrs, encoder.__name__) is getattr(nfm_tfrs.features, encoder.__name__) is encoder
 
 
 def test_a_spec_shows_the_encoder():

@@ -15,6 +15,7 @@ from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.keras_compat.private import saved_metadata_pb2, saved_model_metadata
 from nfm_tfrs.models.ranking import RankingModel
 from nfm_tfrs.models.serial import DEPTH, LONGEST, check_known, only_known
+from nfm_tfrs.runs.contents import read_contents
 from nfm_tfrs.runs.saving import load_model
 from nfm_tfrs.training import Best
 from nfm_tfrs.trust import trusting
@@ -326,6 +327,45 @@ def test_a_config_that_declares_more_than_the_file_holds_is_refused(honest, tmp_
         ValueError, match=f"large.keras is not opened: its config declares .* weights at {name}, and it"
     ):
         load_model(file)
+
+
+def number(at, **arguments):
+    return {"type": "numeric", "name": f"n{at}", **arguments}
+
+
+FILM = {"type": "categorical", "name": "film", "vocabulary_size": 1}
+SEEN = {**FILM, "type": "multi_categorical", "name": "seen", "embedding_name": "film", "target": "film"}
+SEEN |= {"combiner": "attention"}
+AUTODIS = {"name": "autodis", "meta_embeddings": 1024}
+
+
+@pytest.mark.parametrize(
+    ("features", "config"),
+    [
+        ([number(at, encoder=AUTODIS) for at in range(1000)], {"embedding_dim": 1}),
+        ([FILM, {**SEEN, "attention": {"units": [10**6]}}], {"embedding_dim": 1000}),
+        ([FILM, {**SEEN, "attention": {"positions": True}, "max_length": 10**6}], {"embedding_dim": 10**4}),
+        ([{**FILM, "embedding_dim": 500_000}], {"embedding_dim": 400_000}),
+        (
+            [
+                number(0, encoder="buckets", boundaries=list(range(100_000))),
+                *(number(at, encoder="buckets", boundaries=[0]) for at in range(1, 2001)),
+            ],
+            {"embedding_dim": 16},
+        ),
+        ([number(at) for at in range(2000)], {"embedding_dim": 20, "number_encoder": "autodis"}),
+        ([FILM, {**SEEN, "combiner": "mean"}], {"embedding_dim": 10**5, "history_combiner": "attention"}),
+    ],
+    ids=["autodis", "attention", "positions", "projection", "buckets", "number_encoder", "history_combiner"],
+)
+def test_weights_that_are_products_of_what_a_config_declares_are_counted(honest, tmp_path, features, config):
+    written = config_of(honest)
+    written["config"] |= {**config, "features": {"features": features}}
+    file = written_again(honest, tmp_path / "large.keras", **{"config.json": json.dumps(written)})
+    with zipfile.ZipFile(file, "a") as archive:  # as large as it must be to unpack so far
+        archive.writestr("more", np.random.default_rng(0).bytes(2**18))
+    with pytest.raises(ValueError, match=r"large\.keras is not opened: its config declares .* at features, and"):
+        read_contents(file)
 
 
 def test_a_table_in_proportion_to_its_weights_opens(tmp_path):
