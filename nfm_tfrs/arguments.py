@@ -56,9 +56,11 @@ def share(argument: str, value: Any) -> float:
 
 def positive(argument: str, value: Any) -> float:
     """Returns a finite number above 0, as Python's also NumPy's; raises ValueError for anything else."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value <= sys.float_info.max:
+    is_real = isinstance(value, Real) and not isinstance(value, bool)
+    number = value if isinstance(value, int) or not is_real else float(value)
+    if not is_real or not 0 < number <= sys.float_info.max:
         raise ValueError(f"{argument} must be a number above 0; received {value!r:.60}.")
-    return value if isinstance(value, int) else float(value)
+    return number
 
 
 def not_negative(argument: str, value: Any) -> float:

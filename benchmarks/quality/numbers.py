@@ -123,8 +123,7 @@ def trees(data: Prepared, seed: int) -> Run:
     run: Run = {"seconds": round(time.perf_counter() - start, 1)}
     for part in ("valid", "test"):
         labels, logits = data.encoded[part].labels, best[1].predict(given[part], raw_score=True)
-        run |= {f"{part}_auc": metrics.auc(labels, logits)}
-        run |= {f"{part}_log_loss": metrics.log_loss(labels, 1 / (1 + np.exp(-logits)))}
+        run |= {f"{part}_auc": metrics.auc(labels, logits), f"{part}_log_loss": metrics.log_loss(labels, logits)}
     return run
 
 

@@ -10,6 +10,7 @@ from nfm_tfrs.target import Label
 from nfm_tfrs.written import read_texts
 
 LAST = 20
+_MOST = 10_000  # a stream keeps as many of every user
 _FORM = "user_id,timestamp:movie_id,last=20, with rating=rating>=4 and name=seen behind it if you like"
 _OPTIONS = ("last", "rating", "name")
 
@@ -30,7 +31,7 @@ class History:
         user: The column of users.
         time: The column of times.
         of: The column whose values are collected.
-        last: Most values of a list.
+        last: Most values of a list, at most 10,000.
         rating: A column of numbers, or a comparison such as `"rating>=4"`, whose mean so far is taken; by a comparison
             values are collected apart, those for which it holds and the others.
         name: What the names of the new columns begin with; `{of}_history` if not given.
@@ -59,7 +60,8 @@ class History:
             column = getattr(self, role)
             if not isinstance(column, str) or not column:
                 raise ValueError(f"{role} of a history must be the name of a column; received {column!r:.60}.")
-        arguments.count("last", self.last)
+        if arguments.count("last", self.last) > _MOST:
+            raise ValueError(f"last of a history is at most {_MOST:,} values; received {self.last!r:.60}.")
         if isinstance(self.rating, str):
             object.__setattr__(self, "rating", Label.parse(self.rating))
         if not isinstance(self.rating, Label | None):

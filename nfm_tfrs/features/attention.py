@@ -6,6 +6,8 @@ from typing import Any
 
 from nfm_tfrs import arguments
 
+_DEEPEST = 64
+
 
 @arguments.naming_the_nearest
 @dataclass(frozen=True)
@@ -46,6 +48,10 @@ class Attention:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "units", arguments.widths("units of an Attention", self.units))
+        if len(self.units) > _DEEPEST:
+            raise ValueError(
+                f"units of an Attention are {_DEEPEST} layers at most; received {len(self.units):,}. Leave some out."
+            )
         if not isinstance(self.activation, str) or not self.activation:
             raise ValueError(
                 'activation of an Attention must be "dice", "prelu" or the name of a Keras activation; received '

@@ -34,6 +34,7 @@ DType = Literal["string", "int64"]
 Combiner = Literal["sum", "mean", "sqrtn", "max", "attention"]
 COMBINERS = ("sum", "mean", "sqrtn", "max", "attention")
 ATTENTION = "attention"
+_MOST_POSITIONS = 100_000  # a vector each, whatever the bags of the data hold
 _LARGEST = 2**63 - 1  # rows of a table are counted in int64
 
 
@@ -227,6 +228,11 @@ class MultiCategoricalFeature(Categories):
             raise ValueError(
                 f"attention of feature {self.name!r} has positions, which need a max_length; received none. Say how "
                 "many values of a bag are used."
+            )
+        if self.attention.positions and (self.max_length or 0) > _MOST_POSITIONS:
+            raise ValueError(
+                f"attention of feature {self.name!r} has positions, of which there are at most {_MOST_POSITIONS:,}; "
+                f"received max_length={self.max_length!r:.60}. Lower it, or leave positions out."
             )
 
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from nfm_tfrs.arguments import count, naming_the_nearest, nearest, not_negative, positive, switch
 
 LINEAR, BUCKETS = "linear", "buckets"
+_FACTORS = (1e-6, 1e6)
 _MOST = 1024  # of what a config alone makes large: a file that anybody wrote shall not take all memory
 
 
@@ -72,7 +73,7 @@ class Periodic:
 
     def __post_init__(self) -> None:
         _at_most("frequencies of the periodic encoder", self.frequencies)
-        positive("sigma of the periodic encoder", self.sigma)
+        _within("sigma of the periodic encoder", self.sigma)
         switch("activation of the periodic encoder", self.activation)
 
 
@@ -103,8 +104,9 @@ class AutoDis:
 
     def __post_init__(self) -> None:
         _at_most("meta_embeddings of the autodis encoder", self.meta_embeddings)
-        positive("temperature of the autodis encoder", self.temperature)
-        not_negative("skip of the autodis encoder", self.skip)
+        _within("temperature of the autodis encoder", self.temperature)
+        if not_negative("skip of the autodis encoder", self.skip) > 0:
+            _within("skip of the autodis encoder", self.skip)
 
 
 Encoding = Buckets | Piecewise | Periodic | AutoDis
@@ -170,6 +172,15 @@ def _refuse(what: str, encoder: Any) -> Any:
         f"{what} must be None or one of {', '.join(NUMBER_ENCODERS)}, or an object with such a name and settings; "
         f"received {encoder!r:.60}{nearest(str(name), NUMBER_ENCODERS)} Give one of these names."
     )
+
+
+def _within(argument: str, value: Any) -> None:
+    """Checks a factor: one far beyond these would leave nothing of numbers but infinities."""
+    positive(argument, value)
+    if not isinstance(value, int | float) or not _FACTORS[0] <= value <= _FACTORS[1]:
+        raise ValueError(
+            f"{argument} must be a Python number from {_FACTORS[0]:g} to {_FACTORS[1]:g}; received {value!r:.60}."
+        )
 
 
 def _at_most(argument: str, value: Any) -> None:

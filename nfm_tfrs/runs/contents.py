@@ -20,7 +20,19 @@ _PACKED = 20  # times its size that a file may unpack to: Keras packs nothing, s
 _DEEPEST = 50  # layers, or blocks: each takes a tenth of a second to make, whatever its weights
 _LAYERS = 64  # times its weights that the two largest numbers beside the features, as widths of one layer, may give
 _SMALL = 2**20  # numbers that any model may hold, whatever its file does
-_DATA = ("vocabulary", "free_ids", "boundaries")  # values and places, not sizes
+# Values, places and factors, not sizes.
+_DATA = (
+    "vocabulary",
+    "free_ids",
+    "boundaries",
+    "missing_values",
+    "mean",
+    "std",
+    "fill",
+    "skip",
+    "sigma",
+    "temperature",
+)
 _IDS = ("vocabulary_size", "num_hash_buckets")
 _WEIGHTS = "model.weights.h5"
 
@@ -195,8 +207,9 @@ def _sizes(written: Any, name: str = "") -> Iterator[tuple[str, int]]:
         shared = isinstance(written.get("compression"), Mapping)
         if shared:
             yield name, _rows(written)
+        pooled = written.get("type") == "multi_categorical" and written.get("combiner", "") is not None
         for key, value in written.items():
-            if not (shared and key in _IDS):
+            if not (shared and key in _IDS) and not (pooled and key == "max_length"):
                 yield from _sizes(value, str(key))
     elif isinstance(written, list | tuple):
         numbers = [value for value in written if isinstance(value, int)]

@@ -111,6 +111,7 @@ def test_each_column_that_is_read_comes_once():
         ("u,t:film,last=1,last=2", "received 'last=2' in"),
         ("u,t:film,last=many", "last of a history is a whole number of 1 or more; received 'many' in"),
         ("u,t:film,last=0", "last must be a whole number of 1 or more; received 0."),
+        (f"u,t:film,last={2**70}", "last of a history is at most 10,000 values; received 118"),
         ("u,t:film,rating=stars>>4", "received 'stars>>4'"),
     ],
 )

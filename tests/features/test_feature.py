@@ -195,6 +195,10 @@ def test_a_name_is_a_string_that_is_not_empty(make, name):
             "attention of feature 'a' is of combiner=\"attention\"; received combiner='mean'. Leave attention out",
         ),
         (
+            {"combiner": "attention", "target": "b", "max_length": 2**60, "attention": Attention(positions=True)},
+            "attention of feature 'a' has positions, of which there are at most 100,000; received max_length=11529",
+        ),
+        (
             {"combiner": "attention", "target": "b", "attention": Attention(positions=True)},
             "attention of feature 'a' has positions, which need a max_length; received none. Say how many",
         ),
@@ -226,6 +230,7 @@ def test_bags_that_cannot_be_are_refused(arguments, message):
         ({"units": 80}, ValueError, "units of an Attention must be a list of widths of 1 or more; received 80"),
         ({"activation": None}, ValueError, '"prelu" or the name of a Keras activation; received None'),
         ({"softmax": 1}, ValueError, "softmax of an Attention must be True or False; received 1"),
+        ({"units": (2,) * 65}, ValueError, "units of an Attention are 64 layers at most; received 65. Leave some out"),
         ({"positions": "last"}, ValueError, "positions of an Attention must be True or False; received 'last'"),
     ],
 )

@@ -96,6 +96,17 @@ def test_what_is_no_encoder_of_the_number_is_refused_in_one_line(arguments, line
         (lambda: Periodic(activation=1), "activation of the periodic encoder must be True or False; received 1"),
         (lambda: AutoDis(meta_embeddings=10**9), "meta_embeddings of the autodis encoder must be at most 1,024"),
         (lambda: AutoDis(temperature=-1.0), "temperature of the autodis encoder must be a number above 0; received -1"),
+        (
+            lambda: AutoDis(temperature=1e-300),
+            "temperature of the autodis encoder must be a Python number from",
+        ),
+        (
+            lambda: AutoDis(temperature=True),
+            "temperature of the autodis encoder must be a number above 0",
+        ),
+        (lambda: Periodic(sigma=np.float32(1)), "sigma of the periodic encoder must be a Python number from"),
+        (lambda: AutoDis(skip=1e300), "skip of the autodis encoder must be a Python number from"),
+        (lambda: AutoDis(skip=True), "skip of the autodis encoder must be a number of 0 or more; received True"),
         (lambda: AutoDis(skip=-1.0), "skip of the autodis encoder must be a number of 0 or more; received -1.0"),
     ],
 )

@@ -273,7 +273,7 @@ def test_a_file_whose_encoder_declares_more_than_its_weights_is_not_opened(tmp_p
             archive.writestr(name, content)
 
     load_model(tmp_path / "model.keras")
-    with pytest.raises(ValueError, match=r"its config declares 1,439,744 weights at features, and it holds 1,048,576"):
+    with pytest.raises(ValueError, match=r"its config declares 1,937,294 weights at features, and it holds 1,048,576"):
         load_model(tmp_path / "other.keras")
 
 

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from nfm_tfrs import CategoricalFeature, NumericFeature
+from nfm_tfrs import AutoDis, CategoricalFeature, FeatureSpec, MultiCategoricalFeature, NumericFeature
 from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.keras_compat.private import saved_metadata_pb2, saved_model_metadata
 from nfm_tfrs.models.ranking import RankingModel
@@ -344,7 +344,7 @@ AUTODIS = {"name": "autodis", "meta_embeddings": 1024}
     [
         ([number(at, encoder=AUTODIS) for at in range(1000)], {"embedding_dim": 1}),
         ([FILM, {**SEEN, "attention": {"units": [10**6]}}], {"embedding_dim": 1000}),
-        ([FILM, {**SEEN, "attention": {"positions": True}, "max_length": 10**6}], {"embedding_dim": 10**4}),
+        ([FILM, {**SEEN, "attention": {"positions": True}, "max_length": 10**5}], {"embedding_dim": 10**4}),
         ([{**FILM, "embedding_dim": 500_000}], {"embedding_dim": 400_000}),
         (
             [
@@ -379,6 +379,15 @@ def test_free_ids_are_places_and_no_sizes(tmp_path):
     feature = CategoricalFeature("a", vocabulary=list(range(1300)), free_ids=[1200, 1250])
     RankingModel([feature, NumericFeature("b")], embedding_dim=1, hidden_units=()).save(tmp_path / "m.keras")
     assert load_model(tmp_path / "m.keras").features["a"] == feature
+
+
+def test_values_and_factors_of_features_are_no_sizes(tmp_path):
+    features = [
+        NumericFeature("seconds", mean=1_600_000_000, std=5_000_000, encoder=AutoDis(skip=1_000_000), fill=2_000_000),
+        MultiCategoricalFeature("seen", vocabulary_size=3, max_length=2_000_000),
+    ]
+    RankingModel(features, embedding_dim=2, hidden_units=()).save(tmp_path / "m.keras")
+    assert load_model(tmp_path / "m.keras").features == FeatureSpec(features)
 
 
 def test_a_file_that_unpacks_to_far_more_is_refused(honest, tmp_path):
