@@ -13,6 +13,7 @@ from nfm_tfrs.cli.recipe_options import RecipeOptions
 from nfm_tfrs.data.history_rule import History
 from nfm_tfrs.data.readers.table import find_files
 from nfm_tfrs.data.split import Split
+from nfm_tfrs.features.number_encoders import LINEAR
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.runs.files import files_state
 from nfm_tfrs.runs.record import RunRecord, Source, as_command, without_credentials
@@ -71,6 +72,12 @@ class Plan:
     def check(self) -> None:
         """Refuses what can be seen to be wrong before any row is read; imports TensorFlow at its end."""
         check_arguments([self.told.model], self.options.set)
+        both = (self.rows.number_encoder, self.told.config.get("number_encoder"))
+        if both[0] not in (None, LINEAR, both[1]) and both[1] is not None:
+            raise ValueError(
+                f"--number-encoder says {both[0]}, and the model's number_encoder {both[1]}. Leave out one of them, or "
+                "pass --number-encoder linear, which keeps the limits alone."
+            )
         self.rows.check_columns(
             self.record.target, self.split, self.features, groups=self.record.groups, stream=self.stream
         )

@@ -134,10 +134,22 @@ def _below(parts: Sequence[pa.Table], name: str) -> pa.ChunkedArray:
 
 
 def _times(parts: Sequence[pa.Table], rule: History) -> np.ndarray:
+    """The times of all tables, which have one order."""
     found = [times_of(part, rule) for part in parts]
-    if len({times.dtype.kind if times.dtype.kind in "Mm" else "number" for times in found}) > 1:
+    together = np.concatenate(found) if len({_kind(times) for times in found}) == 1 else None
+    zones = {bool(getattr(part.schema.field(rule.time).type, "tz", None)) for part in parts}
+    # Integers beside floats: beyond 2^53 two of them may become one.
+    if together is None or len(zones) > 1 or not all(_fits(times, together.dtype) for times in found):
         kinds = ", ".join(dict.fromkeys(str(part.schema.field(rule.time).type) for part in parts))
         raise ValueError(
             f"Column {rule.time!r} is {kinds} in rows that a history reads together. Write it with one type."
         )
-    return np.concatenate(found)
+    return together
+
+
+def _kind(times: np.ndarray) -> str:
+    return times.dtype.kind if times.dtype.kind in "Mm" else "number"
+
+
+def _fits(times: np.ndarray, dtype: np.dtype) -> bool:
+    return times.dtype.kind not in "iu" or bool((times.astype(dtype).astype(times.dtype) == times).all())

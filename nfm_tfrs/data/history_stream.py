@@ -28,8 +28,8 @@ def stream_histories(
     million users with the last 20 values in one list.
 
     Args:
-        batches: Arrow record batches of one schema, such as `nfm_tfrs.data.iterate_batches` gives; those without a
-            row are left out.
+        batches: Arrow record batches of one schema, or a table of them, such as `nfm_tfrs.data.iterate_batches` gives;
+            those without a row are left out.
         user: The column of users.
         time: The column of times: numbers, dates or times, which never fall.
         of: The column whose values are collected, one a row.
@@ -38,8 +38,8 @@ def stream_histories(
         name: What the names of the new columns begin with; `{of}_history` if not given.
 
     Raises:
-        ValueError: A row is earlier than the one before it, or a batch has other columns than the first; see also
-            `histories`.
+        ValueError: What came are no record batches, a row is earlier than the one before it, or a batch has other
+            columns than the first; see also `histories`.
 
     Example:
         >>> rows = pa.table({"user": [1, 1, 2, 1], "day": [1, 2, 2, 3], "film": ["Up", "Ran", "Up", "Ida"]})
@@ -54,7 +54,12 @@ def _stream(batches: Iterable[pa.RecordBatch], rule: History) -> Iterator[pa.Rec
     users, values, past = _Numbers(), _Numbers(), Past(rule.last, len(rule.lists))
     waiting: Events | None = None  # the rows of the newest time: more of them may come
     schema, row = None, 0
-    for batch in batches:
+    for batch in batches.to_batches() if isinstance(batches, pa.Table) else batches:
+        if not isinstance(batch, pa.RecordBatch):
+            raise ValueError(
+                f"stream_histories takes Arrow record batches; received {type(batch).__name__}. Give what "
+                "nfm_tfrs.data.iterate_batches returns, for instance."
+            )
         if schema is None:
             schema = batch.schema
             check_columns(schema.names, rule)

@@ -185,3 +185,9 @@ def test_kinds_and_rules_of_the_inference_are_those_that_options_say():
 def test_columns_are_not_asked_for_where_a_format_does_not_tell_them(tmp_path):
     (tmp_path / "rows.libsvm").write_text("1 0:1\n")
     check_columns([str(tmp_path / "rows.libsvm")], [("--label", "rating")])
+
+
+def test_two_encoders_of_numbers_are_refused(refused, ratings, tmp_path):
+    told = ("--number-encoder", "autodis", "--set", "number_encoder=periodic")
+    line = refused("train", "--data", ratings, "--label", "rating>=4", *told, "--out", tmp_path / "run")
+    assert "--number-encoder says autodis, and the model's number_encoder periodic. Leave out one of them" in line

@@ -226,6 +226,28 @@ def test_times_of_unlike_kinds_are_refused(kind):
         histories(second, **NAMES, earlier=first)
 
 
+def test_times_with_a_zone_beside_times_without_one_are_refused():
+    first, second = (
+        pa.table({"u": [1], "t": pa.array([day], pa.timestamp("s", zone)), "item": [1]})
+        for day, zone in ((1, None), (2, "Europe/Berlin"))
+    )
+    with pytest.raises(ValueError, match=re.escape("Column 't' is timestamp[s], timestamp[s, tz=Europe/Berlin] in ro")):
+        histories(second, **NAMES, earlier=first)
+
+
+def test_integers_that_floats_do_not_hold_are_refused_beside_them():
+    first = pa.table({"u": [1], "t": [2**53 + 1], "item": [1]})
+    with pytest.raises(ValueError, match=r"Column 't' is int64, double in rows that a history reads"):
+        histories(pa.table({"u": [1], "t": [2.0**53 + 2], "item": [1]}), **NAMES, earlier=first)
+
+
+def test_a_stream_of_a_table_is_that_of_its_batches_and_one_of_anything_else_is_refused():
+    table = pa.table(GOOD)
+    assert pa.Table.from_batches(stream_histories(table, **NAMES)).equals(histories(table, **NAMES))
+    with pytest.raises(ValueError, match=r"stream_histories takes Arrow record batches; received dict\. Give what"):
+        list(stream_histories([GOOD], **NAMES))
+
+
 def test_types_of_several_tables_are_widened():
     first = pa.table({"u": pa.array(["a"]).dictionary_encode(), "t": [1], "item": pa.array([1], pa.int8())})
     found = histories(pa.table({"u": ["a"], "t": [2.5], "item": [300]}), **NAMES, earlier=[first])
