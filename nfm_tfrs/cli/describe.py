@@ -22,8 +22,8 @@ from nfm_tfrs.cli.options import (
     names_given,
 )
 from nfm_tfrs.cli.terminal import console, print_features, print_lines, print_rates
-from nfm_tfrs.data.history import with_histories
-from nfm_tfrs.data.history_parts import checked_histories, rules_with_histories
+from nfm_tfrs.data.history.parts import checked_histories, rules_with_histories
+from nfm_tfrs.data.history.table import with_histories
 from nfm_tfrs.data.labels import label_summary
 from nfm_tfrs.data.readers.table import read_table
 from nfm_tfrs.features.infer import Inference, infer_with_rates

@@ -7,9 +7,9 @@ import pyarrow as pa
 from nfm_tfrs.arguments import missing_column
 from nfm_tfrs.cli.options import check_columns, check_earlier
 from nfm_tfrs.cli.terminal import show_warning
-from nfm_tfrs.data.history import with_histories
-from nfm_tfrs.data.history_events import READER
-from nfm_tfrs.data.history_rule import History
+from nfm_tfrs.data.history.events import READER
+from nfm_tfrs.data.history.rule import History
+from nfm_tfrs.data.history.table import with_histories
 from nfm_tfrs.data.readers.table import column_names, find_files, read_table
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.runs.record import RunRecord

@@ -12,9 +12,9 @@ import typer
 from nfm_tfrs import arguments
 from nfm_tfrs.arguments import missing_column
 from nfm_tfrs.cli.settings import descriptions, names_in
-from nfm_tfrs.data.history_events import check_columns as check_columns_of_history
-from nfm_tfrs.data.history_parts import check_apart, checked_histories, is_read
-from nfm_tfrs.data.history_rule import History
+from nfm_tfrs.data.history.events import check_columns as check_columns_of_history
+from nfm_tfrs.data.history.parts import check_apart, checked_histories, is_read
+from nfm_tfrs.data.history.rule import History
 from nfm_tfrs.data.readers.table import column_names, find_files
 from nfm_tfrs.data.split import Split, parse_split
 from nfm_tfrs.features.number_encoders import NUMBER_ENCODERS

@@ -10,7 +10,7 @@ from nfm_tfrs.cli.growing import Base, GrowthOptions
 from nfm_tfrs.cli.options import Rows, check_arguments
 from nfm_tfrs.cli.pretrained import PretrainedOptions
 from nfm_tfrs.cli.recipe_options import RecipeOptions
-from nfm_tfrs.data.history_rule import History
+from nfm_tfrs.data.history.rule import History
 from nfm_tfrs.data.readers.table import find_files
 from nfm_tfrs.data.split import Split
 from nfm_tfrs.features.number_encoders import LINEAR

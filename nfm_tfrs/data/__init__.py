@@ -8,9 +8,9 @@ if TYPE_CHECKING:
     from nfm_tfrs.data.drift import Drift as Drift
     from nfm_tfrs.data.drift import FeatureDrift as FeatureDrift
     from nfm_tfrs.data.drift import check_drift as check_drift
-    from nfm_tfrs.data.history import histories as histories
-    from nfm_tfrs.data.history_rule import History as History
-    from nfm_tfrs.data.history_stream import stream_histories as stream_histories
+    from nfm_tfrs.data.history.rule import History as History
+    from nfm_tfrs.data.history.stream import stream_histories as stream_histories
+    from nfm_tfrs.data.history.table import histories as histories
     from nfm_tfrs.data.labels import read_labels as read_labels
     from nfm_tfrs.data.labels import read_weights as read_weights
     from nfm_tfrs.data.moments import moments as moments
@@ -34,9 +34,9 @@ lazy.show(
     __name__,
     {
         "nfm_tfrs.data.drift": ("Drift", "FeatureDrift", "check_drift"),
-        "nfm_tfrs.data.history": ("histories",),
-        "nfm_tfrs.data.history_rule": ("History",),
-        "nfm_tfrs.data.history_stream": ("stream_histories",),
+        "nfm_tfrs.data.history.table": ("histories",),
+        "nfm_tfrs.data.history.rule": ("History",),
+        "nfm_tfrs.data.history.stream": ("stream_histories",),
         "nfm_tfrs.data.labels": ("read_labels", "read_weights"),
         "nfm_tfrs.data.moments": ("moments",),
         "nfm_tfrs.data.parts": ("EncodedPart", "Prepared"),

@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 
 from nfm_tfrs.data.cache import cached
-from nfm_tfrs.data.history_parts import EARLIER, check_apart, checked_histories, made_in_turn, rules_with_histories
-from nfm_tfrs.data.history_rule import History
+from nfm_tfrs.data.history.parts import EARLIER, check_apart, checked_histories, made_in_turn, rules_with_histories
+from nfm_tfrs.data.history.rule import History
 from nfm_tfrs.data.parts import EncodedPart, Prepared, encode_tables
 from nfm_tfrs.data.pipeline.windows import Paths, encode_windows
 from nfm_tfrs.data.readers.table import find_files, iterate_batches, read_table

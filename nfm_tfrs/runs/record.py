@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nfm_tfrs.configuration import Configuration
-from nfm_tfrs.data.history_rule import read_histories
+from nfm_tfrs.data.history.rule import read_histories
 from nfm_tfrs.evidence import Winner
 from nfm_tfrs.target import Target
 from nfm_tfrs.written import FORMAT, check_format, read, read_file, read_texts, reason

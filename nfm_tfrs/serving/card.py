@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nfm_tfrs.configuration import Configuration
-from nfm_tfrs.data.history_rule import History
+from nfm_tfrs.data.history.rule import History
 from nfm_tfrs.runs.record import RunRecord
 from nfm_tfrs.versions import versions
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from nfm_tfrs import arguments
 from nfm_tfrs.configuration import OPTIMIZERS, ROW_WISE, Configuration, RateSchedule
-from nfm_tfrs.data.history_rule import read_histories
+from nfm_tfrs.data.history.rule import read_histories
 from nfm_tfrs.evidence import Winner
 from nfm_tfrs.features.feature import feature_to_dict
 from nfm_tfrs.features.spec import FeatureSpec

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from nfm_tfrs.data.history_parts import is_read
-from nfm_tfrs.data.history_rule import History
+from nfm_tfrs.data.history.parts import is_read
+from nfm_tfrs.data.history.rule import History
 from nfm_tfrs.data.parts import Prepared, fingerprint
 from nfm_tfrs.data.prepare import prepare_files
 from nfm_tfrs.data.split import parse_split

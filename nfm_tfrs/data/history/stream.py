@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import pyarrow as pa
 
-from nfm_tfrs.data.history_events import check_columns, columns_of, numbered, ratings_of, times_of
-from nfm_tfrs.data.history_rule import LAST, History
-from nfm_tfrs.data.past import Events, Past, look_back
+from nfm_tfrs.data.history.events import check_columns, columns_of, numbered, ratings_of, times_of
+from nfm_tfrs.data.history.past import Events, Past, look_back
+from nfm_tfrs.data.history.rule import LAST, History
 from nfm_tfrs.target import Label
 
 

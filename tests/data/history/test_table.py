@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nfm_tfrs.data import histories, stream_histories
-from nfm_tfrs.data.past import running_sums
+from nfm_tfrs.data.history.past import running_sums
 from nfm_tfrs.features.bag import HISTORY_OF
 
 ROWS = st.lists(

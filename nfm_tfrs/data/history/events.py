@@ -8,10 +8,10 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from nfm_tfrs.arguments import missing_column
-from nfm_tfrs.data.history_rule import History
+from nfm_tfrs.data.history.past import Found
+from nfm_tfrs.data.history.rule import History
 from nfm_tfrs.data.labels import label_values
 from nfm_tfrs.data.order import times
-from nfm_tfrs.data.past import Found
 from nfm_tfrs.features.bag import HISTORY_OF
 from nfm_tfrs.features.check import decoded, is_list, is_real, is_text, one_a_row, utf8
 from nfm_tfrs.features.host import means_missing

@@ -7,8 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from nfm_tfrs.data.history import with_histories
-from nfm_tfrs.data.history_rule import History
+from nfm_tfrs.data.history.rule import History
+from nfm_tfrs.data.history.table import with_histories
 from nfm_tfrs.data.split import Split
 from nfm_tfrs.features.spec import FeatureSpec
 

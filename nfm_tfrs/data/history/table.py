@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from nfm_tfrs.data.history_events import check_columns, columns_of, numbered, ratings_of, times_of
-from nfm_tfrs.data.history_rule import LAST, History
-from nfm_tfrs.data.past import Events, look_back
+from nfm_tfrs.data.history.events import check_columns, columns_of, numbered, ratings_of, times_of
+from nfm_tfrs.data.history.past import Events, look_back
+from nfm_tfrs.data.history.rule import LAST, History
 from nfm_tfrs.features.check import decoded, one_a_row
 from nfm_tfrs.features.frames import as_table
 from nfm_tfrs.target import Label

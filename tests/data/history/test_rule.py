@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nfm_tfrs.data import History
-from nfm_tfrs.data.history_rule import read_histories
+from nfm_tfrs.data.history.rule import read_histories
 from nfm_tfrs.target import Label
 
 
