@@ -24,7 +24,7 @@ FEATURES = FeatureSpec(
         MultiCategoricalFeature("seen", **FILMS, combiner="attention", target="film"),
         MultiCategoricalFeature(
             "liked", **FILMS, combiner="attention", target="film", max_length=3,
-            attention=Attention(units=(5,), activation="prelu", softmax=True, positions=True),
+            attention=Attention(units=(5,), activation="prelu", softmax=False, positions=True),
         ),
     ]
 )  # fmt: skip
@@ -127,7 +127,7 @@ def test_the_config_says_the_settings(model):
     assert config["features"]["features"][4]["attention"] == {
         "units": [5],
         "activation": "prelu",
-        "softmax": True,
+        "softmax": False,
         "positions": True,
     }
 
