@@ -29,14 +29,13 @@ def table(results: dict[str, Any]) -> str:
     for name, entry in results["entries"].items():
         measured = [entry["shapes"][shape] for shape in shapes]
         rows.append([name, _parameters(measured), *(cell for shape in measured for cell in _cells(shape))])
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return _lines(rows)
 
 
 def caption(results: dict[str, Any]) -> str:
     """What the numbers depend on, and what they are."""
-    versions = ", ".join(f"{package} {version}" for package, version in results["versions"].items())
     return (
-        f"{machine_words(results['machine'])}; {versions}; medians of {results['rounds']} "
+        f"{_measured_with(results)}; medians of {results['rounds']} "
         f"rounds, seed {results['seed']}; the ratio's 95 % interval in brackets; fields x dim; MB: what the steps add "
         "to the peak memory of a process.\n\n"
     )
@@ -55,9 +54,8 @@ def movielens() -> str:
     for name, report in results["test"].items():
         measured = (report[metric] for metric in ("auc", "log_loss", "calibration_error", "grouped_auc"))
         rows.append([name, *(_spread(of) for of in measured)])
-    versions = ", ".join(f"{package} {version}" for package, version in results["versions"].items())
-    caption = f"{versions}; mean and standard deviation of {results['seeds']} seeds, where there are any.\n\n"
-    return caption + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    caption = f"{_versions(results)}; mean and standard deviation of {results['seeds']} seeds, where there are any.\n\n"
+    return caption + _lines(rows)
 
 
 def movielens_settings() -> str:
@@ -66,7 +64,7 @@ def movielens_settings() -> str:
     rows = [["setting", "validation AUC", "log loss"], ["---"] * 3]
     for name in sorted(tried, key=lambda name: -tried[name]["auc"]["mean"]):
         rows.append([name, _spread(tried[name]["auc"]), _spread(tried[name]["log_loss"])])
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return _lines(rows)
 
 
 def speed() -> str:
@@ -86,9 +84,8 @@ def raw() -> str:
         for size, rate in sizes.items():
             median, low, high = (f"{number / 1e3:.1f}" for number in (rate["median"], *rate["interval"]))
             rows.append([name, size, f"{median} [{low}, {high}]"])
-    versions = ", ".join(f"{name} {one}" for name, one in results["versions"].items())
-    caption = f"{machine_words(results['machine'])}; {versions}; medians of {results['rounds']} rounds.\n\n"
-    return caption + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    caption = f"{_measured_with(results)}; medians of {results['rounds']} rounds.\n\n"
+    return caption + _lines(rows)
 
 
 def optimizers() -> str:
@@ -99,7 +96,7 @@ def optimizers() -> str:
         for name, summary in measured["summary"].items():
             less = summary["differences"].get("Adam", {}).get("test_auc")
             rows.append([data, name, f"{measured['chosen'][name]:g}", *_quality(summary, less)])
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return _lines(rows)
 
 
 def precision() -> str:
@@ -111,7 +108,7 @@ def precision() -> str:
         for name, summary in measured["summary"].items():
             valid, *others = _quality(summary, summary["differences"].get("test_auc"))
             rows.append([data, name, valid, _less(summary["differences"].get("valid_auc")), *others])
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return _lines(rows)
 
 
 def search(folder: Path = RESULTS) -> str:
@@ -137,7 +134,7 @@ def search(folder: Path = RESULTS) -> str:
     if (path := folder / "search_memory.json").exists():
         for name, of in json.loads(path.read_text())["searches"].items():
             rows.append([f"memory, {of['trials']} trials of {name}", "below 300 MB", f"{of['growth']:+.0f} MB"])
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return _lines(rows)
 
 
 def exports(folder: Path = RESULTS) -> str:
@@ -152,8 +149,7 @@ def exports(folder: Path = RESULTS) -> str:
         found = [f"{results['differences'][runtime].get(name, float('nan')):.1e}" for runtime in runtimes]
         cost = [cell for form in forms.values() for cell in (f"{form['bytes'] / 1e3:.0f}", f"{form['seconds']:.1f}")]
         rows.append([f"`{name}`", *found, *cost])
-    versions = ", ".join(f"{package} {version}" for package, version in results["versions"].items())
-    return f"{machine_words(results['machine'])}; {versions}.\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return f"{_measured_with(results)}.\n\n" + _lines(rows)
 
 
 def quantized(folder: Path = RESULTS) -> str:
@@ -171,18 +167,16 @@ def quantized(folder: Path = RESULTS) -> str:
     for how, one in shares["tables"].items():
         cells = [f"{one[f'{form} share']:.2f} of its size" for form in ("savedmodel", "onnx")]
         rows.append([f"{shares['rows']:,} rows, not trained", how, "", "", *cells])
-    versions = ", ".join(f"{package} {version}" for package, version in results["versions"].items())
-    return f"{versions}; means of {results['seeds']} seeds.\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return f"{_versions(results)}; means of {results['seeds']} seeds.\n\n" + _lines(rows)
 
 
 def daily() -> str:
     """What each way of training every night gains over training once, on the rows of the next day."""
     results = json.loads((RESULTS / "daily.json").read_text())
     text = (
-        f"{machine_words(results['machine'])}; "
-        + ", ".join(f"{package} {version}" for package, version in results["versions"].items())
-        + f"; means of {results['seeds']} seeds and {results['slices'] - results['first'] - 1} nights; what is "
-        "gained, night by night, in brackets its 95 % interval.\n"
+        f"{_measured_with(results)}; means of {results['seeds']} seeds and "
+        f"{results['slices'] - results['first'] - 1} nights; what is gained, "
+        "night by night, in brackets its 95 % interval.\n"
     )
     for title, found in results["data"].items():
         share = found["train once"]["new_rows"]["mean"]
@@ -192,7 +186,7 @@ def daily() -> str:
             cells = [f"{one['all']['mean']:.4f}", _interval("{:+.4f}", one["all_gain"])]
             cells += [f"{one['new']['mean']:.4f}", _interval("{:+.4f}", one["new_gain"])]
             rows.append([name, *cells, f"{one['seconds']['mean']:.1f}"])
-        text += f"\n{title}:\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+        text += f"\n{title}:\n\n" + _lines(rows)
     return text
 
 
@@ -339,8 +333,11 @@ def _gained(gap: Mapping[str, Any] | None) -> str:
 
 def _measured_with(results: Mapping[str, Any]) -> str:
     """The machine and the versions of what was measured."""
-    versions = ", ".join(f"{package} {version}" for package, version in results["versions"].items())
-    return f"{machine_words(results['machine'])}; {versions}"
+    return f"{machine_words(results['machine'])}; {_versions(results)}"
+
+
+def _versions(results: Mapping[str, Any]) -> str:
+    return ", ".join(f"{package} {version}" for package, version in results["versions"].items())
 
 
 def _lines(rows: Sequence[Sequence[str]]) -> str:

@@ -61,14 +61,14 @@ class BatchNormalization(LaterWeights, keras.layers.BatchNormalization):
         steps = self._steps()
         full = self.momentum
         if self._is_plain(inputs, training, mask):
-            momentum = tf.minimum(float(full), (1.0 + steps) / (10.0 + steps))
+            momentum = self._momentum_after(steps)
             outputs, *moments = _normalised(inputs, self.gamma, self.beta, self.epsilon)
             for average, value in zip((self.moving_mean, self.moving_variance), moments, strict=True):
                 average.assign_sub((average - value) * (1.0 - momentum))
             self.warmed_steps.assign(steps + 1.0)
             return outputs
         # Keras reads the attribute when it writes what moves the averages, and takes a tensor for a number.
-        self.momentum = tf.minimum(float(full), (1.0 + steps) / (10.0 + steps))
+        self.momentum = self._momentum_after(steps)
         try:
             outputs = super().call(inputs, training=training, mask=mask)
         finally:
@@ -81,6 +81,10 @@ class BatchNormalization(LaterWeights, keras.layers.BatchNormalization):
         learned = self.center and self.scale and not (self.renorm or self.synchronized or self.virtual_batch_size)
         known = training is True or (isinstance(training, int) and training == 1)
         return learned and known and mask is None and inputs.shape.rank == 2 and inputs.dtype == tf.float32
+
+    def _momentum_after(self, steps: tf.Tensor) -> tf.Tensor:
+        """The momentum of a step behind so many: far lower at first, so that the averages arrive."""
+        return tf.minimum(float(self.momentum), (1.0 + steps) / (10.0 + steps))
 
     def _steps(self) -> tf.Tensor:
         """Steps of training before this one; many where averages came from elsewhere."""

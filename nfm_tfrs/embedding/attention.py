@@ -54,7 +54,7 @@ class Dice(BatchNormalization):
         steps = self._steps()
         outputs, mean, variance = _bent(inputs, self.alpha, self.epsilon)
         some = tf.cast(tf.shape(inputs)[0] > 0, tf.float32)
-        moved = some * (1.0 - tf.minimum(float(self.momentum), (1.0 + steps) / (10.0 + steps)))
+        moved = some * (1.0 - self._momentum_after(steps))
         for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
             average.assign_sub((average - value) * moved)
         self.warmed_steps.assign(steps + some)
