@@ -6,7 +6,8 @@ from typing import Any, Literal, get_args
 
 from nfm_tfrs.written import read, read_choice
 
-RateSchedule = Literal["constant", "cosine"]
+RateSchedule = Literal["constant", "cosine", "one_cycle", "plateau"]
+RATE_ROWS = 256  # of a step, which the rates of Adagrad were chosen with
 ROW_WISE = ("lazyadagrad", "lazyadam")  # this package's own optimizers
 OPTIMIZERS = (*ROW_WISE, "adadelta", "adagrad", "adam", "adamax", "adamw", "ftrl", "nadam", "rmsprop", "sgd")
 
@@ -20,8 +21,13 @@ class Configuration:
         config: The model's constructor arguments, plain JSON types, without the precision.
         optimizer: `"lazyadagrad"`, `"lazyadam"` or a Keras optimizer's name; None for the model's default.
         optimizer_arguments: Further constructor arguments of the optimizer, by name.
-        learning_rate: The optimizer's rate, or where a schedule begins; None for the optimizer's default.
-        schedule: `"constant"`, or `"cosine"`: falling to 0 over the passes.
+        learning_rate: The optimizer's rate, or the highest of a schedule; None for the optimizer's default.
+        schedule: `"constant"`; `"cosine"`, falling over the passes; `"one_cycle"`, rising to the rate and falling from
+            there; or `"plateau"`, divided when validation stalls.
+        schedule_arguments: Arguments of the schedule, by name; see `nfm_tfrs.training.schedules`.
+        rate_rows: Rows of a step that the rate of an Adagrad is for: it grows with `batch_size`, as its sum of squares
+            does more slowly. None, and any other optimizer, takes the rate as it is.
+        averaging: Decay of the averaged weights, of a constant rate or a plateau; None averages none.
         batch_size: Rows of a training step.
         passes: Passes over the training rows, a fraction included; None where whoever trains decides.
         precision: The model's dtype policy; None for a model that has no such argument, and for the default.
@@ -34,6 +40,9 @@ class Configuration:
     optimizer_arguments: Mapping[str, Any] = field(default_factory=dict)
     learning_rate: float | None = None
     schedule: RateSchedule = "constant"
+    schedule_arguments: Mapping[str, Any] = field(default_factory=dict)
+    rate_rows: int | None = RATE_ROWS
+    averaging: float | None = None
     batch_size: int = 256
     passes: float | None = None
     precision: str | None = None
@@ -52,6 +61,11 @@ class Configuration:
         return found | {"dtype": self.precision}
 
     @property
+    def scales_rate(self) -> bool:
+        """Whether the optimizer is one whose rate `rate_rows` speaks of."""
+        return _is_adagrad(self.optimizer)
+
+    @property
     def training(self) -> dict[str, Any]:
         """How the model is trained, plain JSON types, without what is left to a default."""
         training = {
@@ -59,6 +73,9 @@ class Configuration:
             "optimizer_arguments": dict(self.optimizer_arguments) or None,
             "learning_rate": self.learning_rate,
             "schedule": self.schedule,
+            "schedule_arguments": dict(self.schedule_arguments) or None,
+            "rate_rows": self.rate_rows if self.scales_rate else None,
+            "averaging": self.averaging,
             "jit_compile": self.jit_compile,
             "batch_size": self.batch_size,
             "passes": self.passes,
@@ -78,18 +95,29 @@ class Configuration:
             TypeError: One of these is not of its type.
         """
         training, config = read(written, "training", Mapping), read(written, "config", Mapping)
+        optimizer = read(training, "optimizer", str | None, None)
+        # Files of version 0.1.0 do not say it: their rates are as they are.
+        rows = None if _is_adagrad(optimizer) else RATE_ROWS
         return cls(
             model=read(written, "model", str),
             precision=read(config, "dtype", str | None, None),
             config={name: value for name, value in config.items() if name != "dtype"},
-            optimizer=read(training, "optimizer", str | None, None),
+            optimizer=optimizer,
             optimizer_arguments=read(training, "optimizer_arguments", Mapping, {}),
             learning_rate=read(training, "learning_rate", float | int | None, None),
             schedule=read_choice(training, "schedule", get_args(RateSchedule), "constant"),
+            schedule_arguments=read(training, "schedule_arguments", Mapping, {}),
+            rate_rows=read(training, "rate_rows", int | None, rows),
+            averaging=read(training, "averaging", float | int | None, None),
             batch_size=read(training, "batch_size", int, 256),
             passes=read(training, "passes", float | int | None, None),
             jit_compile=_read_jit(training),
         )
+
+
+def _is_adagrad(optimizer: str | None) -> bool:
+    """Whether an optimizer is an Adagrad; the default one is."""
+    return str(optimizer or ROW_WISE[0]).lower() in ("lazyadagrad", "adagrad")
 
 
 def _read_jit(training: Mapping[str, Any]) -> bool | None:

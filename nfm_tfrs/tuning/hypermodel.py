@@ -237,7 +237,7 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
             with self._when(hp, "optimizer", names, choices=OPTIMIZERS), hp.name_scope(known):
                 if family == known:
                     rate = hp.Float("learning_rate", low, high, sampling="log", default=default)
-        schedules = SCHEDULES if self.decay_steps else SCHEDULES[:1]
+        schedules = SCHEDULES[:2] if self.decay_steps else SCHEDULES[:1]
         training = {
             "optimizer": optimizer,
             "learning_rate": rate,
