@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 from nfm_tfrs.written import read, read_choice
 
 RateSchedule = Literal["constant", "cosine", "one_cycle", "plateau"]
-RATE_ROWS = 256  # of a step, which the rates of Adagrad were chosen with
+RATE_ROWS = 256  # of a step, with which the rates of Adagrad were chosen
 ROW_WISE = ("lazyadagrad", "lazyadam")  # this package's own optimizers
 OPTIMIZERS = (*ROW_WISE, "adadelta", "adagrad", "adam", "adamax", "adamw", "ftrl", "nadam", "rmsprop", "sgd")
 
@@ -25,9 +25,9 @@ class Configuration:
         schedule: `"constant"`; `"cosine"`, falling over the passes; `"one_cycle"`, rising to the rate and falling from
             there; or `"plateau"`, divided when validation stalls.
         schedule_arguments: Arguments of the schedule, by name; see `nfm_tfrs.training.schedules`.
-        rate_rows: Rows of a step that the rate of an Adagrad is for: it grows with `batch_size`, as its sum of squares
-            does more slowly. None, and any other optimizer, takes the rate as it is.
-        averaging: Decay of the averaged weights, of a constant rate or a plateau; None averages none.
+        rate_rows: Rows of a step that the rate of an Adagrad is given for: what it trains with is `learning_rate *
+            batch_size / rate_rows`. None, and any other optimizer, takes the rate as it is.
+        averaging: Decay of averaged weights, beside a constant rate or a plateau; None or 0 averages none.
         batch_size: Rows of a training step.
         passes: Passes over the training rows, a fraction included; None where whoever trains decides.
         precision: The model's dtype policy; None for a model that has no such argument, and for the default.
@@ -61,9 +61,9 @@ class Configuration:
         return found | {"dtype": self.precision}
 
     @property
-    def scales_rate(self) -> bool:
-        """Whether the optimizer is one whose rate `rate_rows` speaks of."""
-        return _is_adagrad(self.optimizer)
+    def rate_growth(self) -> float:
+        """What the rate is multiplied by: with the rows of a step where the optimizer is an Adagrad, else 1."""
+        return self.batch_size / self.rate_rows if self.rate_rows and _is_adagrad(self.optimizer) else 1.0
 
     @property
     def training(self) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class Configuration:
             "learning_rate": self.learning_rate,
             "schedule": self.schedule,
             "schedule_arguments": dict(self.schedule_arguments) or None,
-            "rate_rows": self.rate_rows if self.scales_rate else None,
+            "rate_rows": self.rate_rows if self.rate_growth != 1 else None,
             "averaging": self.averaging,
             "jit_compile": self.jit_compile,
             "batch_size": self.batch_size,
@@ -96,8 +96,9 @@ class Configuration:
         """
         training, config = read(written, "training", Mapping), read(written, "config", Mapping)
         optimizer = read(training, "optimizer", str | None, None)
-        # Files of version 0.1.0 do not say it: their rates are as they are.
-        rows = None if _is_adagrad(optimizer) else RATE_ROWS
+        batch_size = read(training, "batch_size", int, 256)
+        # What does not say it, as no file of version 0.1.0 does, has its rate as it is.
+        rows = batch_size if _is_adagrad(optimizer) else RATE_ROWS
         return cls(
             model=read(written, "model", str),
             precision=read(config, "dtype", str | None, None),
@@ -109,7 +110,7 @@ class Configuration:
             schedule_arguments=read(training, "schedule_arguments", Mapping, {}),
             rate_rows=read(training, "rate_rows", int | None, rows),
             averaging=read(training, "averaging", float | int | None, None),
-            batch_size=read(training, "batch_size", int, 256),
+            batch_size=batch_size,
             passes=read(training, "passes", float | int | None, None),
             jit_compile=_read_jit(training),
         )

@@ -1,6 +1,7 @@
 """Row-wise Adam and Adagrad: of an embedding table they read and write the rows of the batch, and no others."""
 
 from collections.abc import Iterable, Sequence
+from inspect import signature
 from typing import Any
 
 from nfm_tfrs import arguments
@@ -8,6 +9,7 @@ from nfm_tfrs.configuration import OPTIMIZERS
 from nfm_tfrs.embedding.row_sums import added_rows
 from nfm_tfrs.keras_compat import in_xla, keras, tf
 from nfm_tfrs.keras_compat.optimizer import OpenOptimizer
+from nfm_tfrs.written import first_line
 
 
 class RowWiseOptimizer(OpenOptimizer):
@@ -278,15 +280,12 @@ def optimizer_of(optimizer: Any) -> Any:
         raise arguments.unknown_name("optimizer", optimizer, OPTIMIZERS) from error
 
 
-def named_optimizer(
-    name: str, /, learning_rate: Any = None, *, decay_steps: int | None = None, **arguments: Any
-) -> Any:
+def named_optimizer(name: str, /, learning_rate: Any = None, **arguments: Any) -> Any:
     """Returns an optimizer by its name, with its default rate if none is given.
 
     Args:
         name: `"lazyadam"`, `"lazyadagrad"`, or a Keras optimizer's.
         learning_rate: A rate or a schedule.
-        decay_steps: Steps over which the rate falls to 0 along a cosine; None leaves it as it is.
         **arguments: Further arguments of the optimizer's constructor, its own `name` among them.
 
     Raises:
@@ -296,8 +295,6 @@ def named_optimizer(
         >>> named_optimizer("lazyadam", 0.01).name
         'LazyAdam'
     """
-    if decay_steps is not None:
-        learning_rate = keras.optimizers.schedules.CosineDecay(learning_rate, decay_steps)
     config = arguments if learning_rate is None else {"learning_rate": learning_rate, **arguments}
     # Of a dict with its rate Keras makes the legacy one.
     named = type(optimizer_of(name.lower()))
@@ -305,8 +302,25 @@ def named_optimizer(
         return named(**config)
     except TypeError as error:
         raise ValueError(
-            f"The optimizer {name} cannot be made with {config}: {error}. Correct the argument."
+            f"The optimizer {name} cannot be made with {arguments}: {first_line(error)}. Correct the argument."
         ) from error
+
+
+def default_rate(name: str) -> float:
+    """Returns the rate that an optimizer has if none is given.
+
+    Args:
+        name: `"lazyadam"`, `"lazyadagrad"`, or a Keras optimizer's.
+
+    Raises:
+        ValueError: No optimizer of that name.
+
+    Example:
+        >>> default_rate("lazyadagrad")
+        0.05
+    """
+    parameters = signature(type(optimizer_of(name.lower()))).parameters.values()
+    return next(float(parameter.default) for parameter in parameters if parameter.name == "learning_rate")
 
 
 _ROW_WISE = {"lazyadam": LazyAdam, "lazyadagrad": LazyAdagrad}

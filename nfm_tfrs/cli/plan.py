@@ -96,7 +96,8 @@ class Plan:
         if self.base is None:
             data = self.rows.prepare(self.record.target, self.split, self.features, **told)
             return None, self.pretrained.applied(data)
-        told |= {"rate": self.options.learning_rate, "trust": trust}
+        another = self.options.learning_rate is not None or self.told.rate_growth != self.best.recipe.rate_growth
+        told |= {"rate": self.told.rate if another else None, "trust": trust}
         growing = replace(self.growing, day=self.growing.day or str(date(1970, 1, 1) + timedelta(days=day)))
         return self.base.grown(self.rows, self.record.target, self.split, growing, **told)
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from nfm_tfrs import arguments
-from nfm_tfrs.training.recipe import PATIENCE, Best, Recipe
+from nfm_tfrs.training.recipe import PATIENCE, SCHEDULES, Best, Recipe
+from nfm_tfrs.training.schedules import OVER_STEPS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +20,13 @@ class RecipeOptions:
             before.
         set: Model argument NAME=VALUE, such as embedding_dim=32; repeatable.
         optimizer: lazyadagrad (if not given), lazyadam, or a Keras optimizer's name.
-        learning_rate: The optimizer's rate; its default if not given.
+        optimizer_set: Optimizer argument NAME=VALUE, such as initial_accumulator_value=0.001; repeatable.
+        learning_rate: The optimizer's rate, or the highest of a schedule; its default if not given. That of an Adagrad
+            is for steps of 256 rows, and grows with the batch.
+        schedule: constant (if not given), cosine, one_cycle, both over all passes, or plateau.
+        schedule_set: Schedule argument NAME=VALUE, such as warm_up=0.2; repeatable. cosine and one_cycle have warm_up
+            and floor, plateau has factor, looks and drops.
+        averaging: Decay of averaged weights, such as 0.999; none are averaged if not given, or 0.
         precision: float32 (if not given), mixed_bfloat16, mixed_float16, or auto: the device's fastest.
         batch_size: Rows of a training step; 256 if not given.
         epochs: Passes over the training rows at most; 50 if not given, as many as the search's, or 2 with --from.
@@ -31,7 +38,11 @@ class RecipeOptions:
     config: Path | None = None
     set: Mapping[str, Any] = field(default_factory=dict)
     optimizer: str | None = None
+    optimizer_set: Mapping[str, Any] = field(default_factory=dict)
     learning_rate: float | None = None
+    schedule: str | None = None
+    schedule_set: Mapping[str, Any] = field(default_factory=dict)
+    averaging: float | None = None
     precision: str | None = None
     batch_size: int | None = None
     epochs: int | None = None
@@ -45,8 +56,12 @@ class RecipeOptions:
         arguments.not_negative("--patience", self.patience)
         if self.precision is not None and "dtype" in self.set:
             raise ValueError("--precision and --set dtype both say what to compute in. Pass one of them.")
-        others = (self.model, self.optimizer, self.learning_rate, self.precision, self.batch_size, self.epochs)
-        told = self.set or self.patience != PATIENCE or any(value is not None for value in others)
+        if self.schedule is not None:
+            arguments.choice("--schedule", self.schedule, SCHEDULES)
+        others = [self.model, self.optimizer, self.learning_rate, self.precision, self.batch_size, self.epochs]
+        others += [self.schedule, self.averaging]
+        settings = self.set or self.optimizer_set or self.schedule_set
+        told = settings or self.patience != PATIENCE or any(value is not None for value in others)
         if self.repeat and (self.config is None or told):
             raise ValueError("--repeat trains as a search did: give it with --config, and nothing else of the model.")
 
@@ -80,18 +95,34 @@ class RecipeOptions:
             raise ValueError(f"--repeat trains the search's {known} model; received --task {task}. Leave out --task.")
         config = {name: value for name, value in self.set.items() if name != "dtype"}
         optimizer, rate = self.optimizer or best.optimizer, self.learning_rate
-        if rate is None and self.optimizer in (None, best.optimizer):  # the rate of another says nothing
+        same = self.optimizer in (None, best.optimizer)
+        if rate is None and same:  # the rate of another says nothing
             rate = best.learning_rate
         return replace(
             best,
             model=self.model or best.model,
             config={**best.without_features().config, "task": task or known, **config},
             optimizer=optimizer,
+            optimizer_arguments={**(best.optimizer_arguments if same else {}), **self.optimizer_set},
             learning_rate=rate,
-            schedule=best.schedule if rate is not None else "constant",
             precision=self.precision or self.set.get("dtype") or best.precision,
             batch_size=best.batch_size if self.batch_size is None else self.batch_size,
+            **self._scheduled(best, keeps=same or rate is not None),
         )
+
+    def _scheduled(self, best: Recipe, *, keeps: bool) -> dict[str, Any]:
+        """The schedule, its arguments, the averaging and the passes; a best.json's where it keeps what that says."""
+        schedule = self.schedule or (best.schedule if keeps else "constant")
+        given = best.schedule_arguments if schedule == best.schedule else {}
+        averaging = best.averaging if self.averaging is None else self.averaging
+        if self.averaging is None and self.schedule in OVER_STEPS:
+            averaging = None
+        return {
+            "schedule": schedule,
+            "schedule_arguments": {**given, **self.schedule_set},
+            "averaging": averaging,
+            "passes": best.passes if self.schedule is None else self.epochs or best.passes,
+        }
 
     def going_on(self, base: Recipe, path: Path) -> Recipe:
         """Returns the recipe by which a run's model goes on: the run's, but for the rate and the size of a batch.
@@ -103,13 +134,15 @@ class RecipeOptions:
         Raises:
             ValueError: Options say what is the run's, or its rate has fallen to 0.
         """
-        own = {
+        own: dict[str, Any] = {
             "--model": self.model,
             "--config": self.config,
             "--set": self.set or None,
             "--repeat": self.repeat or None,
         }
-        own |= {"--optimizer": self.optimizer, "--precision": self.precision}
+        own |= {"--optimizer": self.optimizer, "--optimizer-set": self.optimizer_set or None}
+        own |= {"--schedule": self.schedule, "--schedule-set": self.schedule_set or None, "--averaging": self.averaging}
+        own |= {"--precision": self.precision}
         for option, value in own.items():
             if value is not None:
                 raise ValueError(
@@ -123,4 +156,5 @@ class RecipeOptions:
             )
         rate = base.learning_rate if self.learning_rate is None else self.learning_rate
         size = base.batch_size if self.batch_size is None else self.batch_size
-        return replace(base.without_features(), learning_rate=rate, schedule="constant", batch_size=size)
+        constant: dict[str, Any] = {"schedule": "constant", "schedule_arguments": {}}
+        return replace(base.without_features(), learning_rate=rate, batch_size=size, **constant)

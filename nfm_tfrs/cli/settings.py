@@ -59,8 +59,12 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
     return told
 
 
-def arguments_of(settings: Sequence[str]) -> dict[str, Any]:
+def arguments_of(settings: Sequence[str], option: str = "--set") -> dict[str, Any]:
     """Returns what `NAME=VALUE` says, by name; a value is JSON, Python's, or a bare word.
+
+    Args:
+        settings: What was given.
+        option: The option that it was given to.
 
     Raises:
         ValueError: There is no `=`.
@@ -73,7 +77,7 @@ def arguments_of(settings: Sequence[str]) -> dict[str, Any]:
     for setting in settings:
         name, separator, value = setting.partition("=")
         if not separator:
-            raise ValueError(f"--set takes NAME=VALUE; received {setting!r}.")
+            raise ValueError(f"{option} takes NAME=VALUE; received {setting!r}.")
         try:
             found[name] = ast.literal_eval(_JSON_WORDS.get(value, value))
         except (ValueError, SyntaxError):
@@ -144,7 +148,7 @@ def _read(field: Field, hint: Any, given: Any) -> Any:
     if given is None or given == []:
         return MISSING if _default(field) is not inspect.Parameter.empty else given
     if get_origin(kind) is Mapping:
-        return arguments_of(given)
+        return arguments_of(given, option_of(field.name))
     if given == "":
         raise ValueError(f"{option_of(field.name)} is empty. Give a value, or leave it out.")
     if get_origin(kind) is tuple:

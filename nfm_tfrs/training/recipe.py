@@ -19,6 +19,7 @@ from nfm_tfrs.runs.checkpoint import Checkpoints
 from nfm_tfrs.runs.files import files_state
 from nfm_tfrs.runs.folder import read_features
 from nfm_tfrs.runs.record import RunRecord
+from nfm_tfrs.training.schedules import OVER_STEPS, Cosine, Plateau, schedule_of
 from nfm_tfrs.written import check_format, read, read_file, reason
 from tfrs_registry import get_model, models
 
@@ -33,6 +34,7 @@ EPOCHS = 50
 PATIENCE = 4
 
 SCHEDULES = get_args(RateSchedule)
+_RATED = ("adagrad", "adam")  # optimizers whose default rates are ones to train with, by a part of their names
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,9 @@ class Recipe(Configuration):
     """A model and how it is trained; see `Configuration` for the arguments.
 
     Raises:
-        ValueError: A schedule, an optimizer, a rate, a batch size or a number of passes that there is not, a rate among
-            the optimizer's further arguments, or a cosine schedule without a rate to begin at.
+        ValueError: A schedule, an optimizer, a rate, a batch size or a number of passes that there is not, an argument
+            that the schedule does not take, a rate among the optimizer's further arguments, a schedule over the steps
+            without a rate where the optimizer's default is none to begin at, or weights averaged under one.
 
     Example:
         >>> from nfm_tfrs import CategoricalFeature
@@ -79,11 +82,29 @@ class Recipe(Configuration):
                 f"optimizer_arguments are those beside the rate; received learning_rate="
                 f"{self.optimizer_arguments['learning_rate']!r}. Give it as learning_rate of the recipe."
             )
-        if self.schedule == "cosine" and self.learning_rate is None:
-            raise ValueError('schedule="cosine" needs a rate to begin at; received none. Give learning_rate too.')
         arguments.count("batch_size", self.batch_size)
+        if self.rate_rows is not None:
+            arguments.count("rate_rows", self.rate_rows)
+        self._check_schedule()
         if self.passes is not None:
             arguments.positive("passes", self.passes)
+
+    def _check_schedule(self) -> None:
+        schedule_of(self.schedule, self.schedule_arguments)
+        if self.averaging is not None:
+            arguments.share("averaging", self.averaging)
+        if self.schedule not in OVER_STEPS:
+            return
+        if self.learning_rate is None and not any(family in self._optimizer_name for family in _RATED):
+            raise ValueError(
+                f'schedule="{self.schedule}" needs the highest rate of {self.optimizer}; received none. Give '
+                "learning_rate too."
+            )
+        if self.averaging:
+            raise ValueError(
+                f'Averaged weights gain nothing with schedule="{self.schedule}", whose rate ends low; received '
+                f"averaging={self.averaging!r}. Leave it out, or take a constant rate or a plateau."
+            )
 
     @classmethod
     def of(cls, configuration: Configuration) -> "Recipe":
@@ -106,14 +127,15 @@ class Recipe(Configuration):
         return replace(self, config={name: value for name, value in self.config.items() if name != "features"})
 
     def check_arguments(self) -> None:
-        """Checks, before any row is read, that a model of this package takes its config.
+        """Checks, before any row is read, that a model of this package takes its config, and the optimizer its own.
 
         Models of others may look at their features when they are made; `build` asks them.
 
         Raises:
-            ValueError: The model has no such argument, or one is out of its range.
+            ValueError: The model or the optimizer has no such argument, or one is out of its range.
             LookupError: A model or a block that is not installed.
         """
+        self._optimizer(steps=1)
         if models.provider(models.spec(self.model).name).startswith("nfm-tfrs "):
             self._made(None)
 
@@ -122,28 +144,50 @@ class Recipe(Configuration):
 
         Args:
             features: What the model reads; what the config holds if not given.
-            steps: Steps of a whole training, over which a cosine schedule falls.
+            steps: Steps of a whole training, over which the rate of a schedule rises and falls.
 
         Raises:
-            ValueError: An argument that the model does not take, or a cosine schedule without steps.
+            ValueError: An argument that the model does not take, or a schedule over steps without them.
             LookupError: A model or a block that is not installed.
         """
         features = self.features if features is None else features
         if features is None:
             raise ValueError("A model needs to know its features; received none. Give features=.")
-        if self.schedule == "cosine" and steps is None:
-            raise ValueError('schedule="cosine" needs to know over how many steps. Give steps too.')
-        from nfm_tfrs.optimizers import named_optimizer  # TensorFlow: a recipe is told without it
-
+        if self.schedule in OVER_STEPS and steps is None:
+            raise ValueError(f'schedule="{self.schedule}" needs to know over how many steps. Give steps too.')
         model = self._made(features)
-        jit = {} if self.jit_compile is None else {"jit_compile": self.jit_compile}
-        optimizer = None
-        if self.optimizer or self.learning_rate is not None or self.optimizer_arguments:
-            name = self.optimizer or ROW_WISE[0]
-            decay_steps = steps if self.schedule == "cosine" else None
-            optimizer = named_optimizer(name, self.learning_rate, decay_steps=decay_steps, **self.optimizer_arguments)
-        model.compile(optimizer, **jit)
+        told: dict[str, Any] = {} if self.jit_compile is None else {"jit_compile": self.jit_compile}
+        told |= {"averaging": self.averaging} if self.averaging else {}
+        model.compile(self._optimizer(steps), **told)
         return model
+
+    @property
+    def rate(self) -> float:
+        """What the optimizer's rate is, or the highest of its schedule; imports TensorFlow."""
+        from nfm_tfrs.optimizers import default_rate
+
+        rate = default_rate(self.optimizer or ROW_WISE[0]) if self.learning_rate is None else self.learning_rate
+        return rate if self.rate_growth == 1 else rate * self.rate_growth
+
+    @property
+    def _optimizer_name(self) -> str:
+        """The optimizer's name; that of a model's own where none is told, which XLA decides on."""
+        return self.optimizer.lower() if self.optimizer else ROW_WISE[0] if self.jit_compile is not True else "adagrad"
+
+    def _optimizer(self, steps: int | None) -> Any:
+        """The optimizer; None for the model's own."""
+        from nfm_tfrs.models.serial import check_known  # TensorFlow: a recipe is told without it
+        from nfm_tfrs.optimizers import named_optimizer
+
+        check_known(dict(self.optimizer_arguments))
+        schedule = schedule_of(self.schedule, self.schedule_arguments)
+        told = self.optimizer or self.learning_rate is not None or self.optimizer_arguments
+        if not told and self.rate_growth == 1 and not isinstance(schedule, Cosine):
+            return None
+        rate: Any = self.rate
+        if isinstance(schedule, Cosine) and steps is not None:
+            rate = schedule.over(rate, steps=steps)
+        return named_optimizer(self._optimizer_name, rate, **self.optimizer_arguments)
 
     def fit(
         self,
@@ -168,7 +212,8 @@ class Recipe(Configuration):
             model: A compiled model that goes on, such as `nfm_tfrs.grow` returns, of the same features as `data`; a new
                 one of this recipe if not given.
             seed: Seed of the weights, of dropout and of the order of rows.
-            epochs: Passes over the training rows at most; as many as the recipe's passes if not given.
+            epochs: Passes over the training rows at most; as many as the recipe's passes if not given. A schedule is
+                over these where the recipe has none.
             patience: Epochs without a better validation score before it stops.
             callbacks: Further Keras callbacks, such as one that shows progress.
             tensorboard: Folder for TensorBoard logs; none are written without it. With checkpoints one of this training
@@ -202,7 +247,7 @@ class Recipe(Configuration):
         from nfm_tfrs.training.fit import adapt_labels, fit
         from nfm_tfrs.training.statistics import adapt_statistics
 
-        passes = EPOCHS if self.passes is None else self.passes
+        passes = self.passes or epochs or EPOCHS
         epochs = epochs or math.ceil(passes)
         course = None
         if checkpoints is not None:
@@ -217,11 +262,12 @@ class Recipe(Configuration):
         keras.utils.set_random_seed(seed)
         coverage: list[Coverage] = []
         if model is None:
-            model = self.build(data.features, steps=math.ceil(passes * steps) if self.schedule == "cosine" else None)
+            model = self.build(data.features, steps=math.ceil(passes * steps) if self.schedule in OVER_STEPS else None)
             if "train" in data.encoded:
                 adapt_labels(model, data.train)
             adapt_statistics(model, data, day=None if course is None else course.day)
             coverage = load_pretrained(model, pretrained) if pretrained else []
+        schedule = schedule_of(self.schedule, self.schedule_arguments)
         history = fit(
             model,
             rows,
@@ -231,6 +277,7 @@ class Recipe(Configuration):
             callbacks=callbacks,
             tensorboard=tensorboard,
             course=course,
+            **({"plateau": schedule} if isinstance(schedule, Plateau) else {}),
         )
         return Trained(model, history, () if course is None else course.resumed, coverage)
 
@@ -297,7 +344,7 @@ class Recipe(Configuration):
         config |= {} if self.precision is None else {"dtype": self.precision}
         from nfm_tfrs.models.serial import check_known, only_known  # TensorFlow
 
-        check_known([config, dict(self.optimizer_arguments)])
+        check_known(config)
         try:
             with only_known():
                 return get_model(self.model, features=features, **config)

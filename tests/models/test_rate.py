@@ -10,12 +10,12 @@ from nfm_tfrs.models.slots import inner_optimizer
 from nfm_tfrs.optimizers import named_optimizer
 
 
-@pytest.mark.parametrize("decay_steps", [None, 3], ids=["constant", "cosine"])
+@pytest.mark.parametrize("rate", [0.1, keras.optimizers.schedules.CosineDecay(0.1, 3)], ids=["constant", "cosine"])
 @pytest.mark.parametrize("dtype", ["float32", "mixed_float16"])
-def test_the_rate_alone_is_another(film_features, film_rows, decay_steps, dtype):
+def test_the_rate_alone_is_another(film_features, film_rows, rate, dtype):
     keras.utils.set_random_seed(0)
     model = NFM(film_features, embedding_dim=2, hidden_units=(4,), dtype=dtype)
-    model.compile(named_optimizer("lazyadam", 0.1, decay_steps=decay_steps))
+    model.compile(named_optimizer("lazyadam", rate))
     columns, labels = film_rows(32)
     model.fit(columns, labels, batch_size=8, epochs=1, verbose=0)
     before = [variable.numpy() for variable in inner_optimizer(model.optimizer).variables]

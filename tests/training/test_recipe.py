@@ -4,6 +4,7 @@ import inspect
 import json
 import math
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from nfm_tfrs.keras_compat import keras
 from nfm_tfrs.models.nfm import NFM
 from nfm_tfrs.training import Best, Recipe, evaluate_constant
 from nfm_tfrs.training.recipe import OPTIMIZERS, ROW_WISE
+from nfm_tfrs.training.schedules import Plateau
 from nfm_tfrs.tuning.finalists import train_again
 from tfrs_registry import get_model
 
@@ -41,8 +43,30 @@ def data():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"schedule": "linear"}, 'schedule must be "constant" or "cosine"; received \'linear\'.'),
-        ({"schedule": "cosine"}, 'schedule="cosine" needs a rate to begin at; received none. Give learning_rate too.'),
+        (
+            {"schedule": "linear"},
+            'schedule must be "constant", "cosine", "one_cycle" or "plateau"; received \'linear\'.',
+        ),
+        (
+            {"schedule": "cosine", "optimizer": "sgd"},
+            'schedule="cosine" needs the highest rate of sgd; received none. Give learning_rate too.',
+        ),
+        (
+            {"schedule_arguments": {"warm_up": 0.1}},
+            "A constant rate takes no schedule_arguments; received warm_up. Give schedule too: cosine, one_cycle, "
+            "plateau.",
+        ),
+        (
+            {"schedule": "one_cycle", "schedule_arguments": {"warmup": 0.1}},
+            "There is no argument of one_cycle 'warmup'; did you mean 'warm_up'? There are warm_up, floor.",
+        ),
+        ({"rate_rows": 0}, "rate_rows must be a whole number of 1 or more; received 0."),
+        ({"averaging": 1}, "averaging must be at least 0 and below 1; received 1."),
+        (
+            {"averaging": 0.99, "schedule": "one_cycle"},
+            'Averaged weights gain nothing with schedule="one_cycle", whose rate ends low; received averaging=0.99. '
+            "Leave it out, or take a constant rate or a plateau.",
+        ),
         ({"optimizer": "lazyadm"}, f"optimizer must be one of {', '.join(OPTIMIZERS)}; received 'lazyadm'."),
         ({"batch_size": 0}, "batch_size must be a whole number of 1 or more; received 0."),
         ({"passes": 0}, "passes must be a number above 0; received 0."),
@@ -63,6 +87,11 @@ def test_what_is_out_of_range_is_refused_in_one_line(arguments, message):
             Recipe(model="nfm", schedule="cosine", learning_rate=0.1),
             FEATURES,
             'schedule="cosine" needs to know over how many steps. Give steps too.',
+        ),
+        (
+            Recipe(model="nfm", schedule="one_cycle"),
+            FEATURES,
+            'schedule="one_cycle" needs to know over how many steps. Give steps too.',
         ),
         (
             Recipe(model="nfm", config={"embeding_dim": 4}),
@@ -88,6 +117,8 @@ def test_arguments_are_checked_without_features():
         Recipe(model="nfm", config={"dims": 4}).check_arguments()
     with pytest.raises(LookupError, match="nfm"):
         Recipe(model="nfn").check_arguments()
+    with pytest.raises(ValueError, match=r"^The optimizer lazyadagrad cannot be made with \{'beta': 1\}: .*\.$"):
+        Recipe(model="nfm", config=SMALL, optimizer_arguments={"beta": 1}).check_arguments()
 
 
 # --- optimizers by their names ----------------------------------------------------------------------------------------
@@ -135,12 +166,78 @@ def test_what_is_left_out_is_the_default(arguments, expected):
     assert (type(optimizer).__name__, pytest.approx(float(optimizer.learning_rate))) == expected
 
 
-def test_a_cosine_falls_to_nothing_over_the_steps():
-    recipe = Recipe(model="nfm", config=SMALL, optimizer="sgd", learning_rate=0.2, schedule="cosine")
-    rate = keras.optimizers.schedules.deserialize(
-        recipe.build(FEATURES, steps=50).optimizer.get_config()["learning_rate"]
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"schedule": "cosine", "optimizer": "sgd", "learning_rate": 0.2}, [0.2, 0.1, 0.0]),
+        ({"schedule": "one_cycle", "schedule_arguments": {"warm_up": 0.5, "floor": 0.1}}, [0.0, 0.05, 0.005]),
+        ({"schedule": "one_cycle", "schedule_arguments": {"warm_up": 0.5}, "batch_size": 1024}, [0.0, 0.2, 0.0]),
+        ({"schedule": "one_cycle", "schedule_arguments": {"warm_up": 0.5}, "jit_compile": True}, [0.0, 0.05, 0.0]),
+        ({"schedule": "cosine", "optimizer": "lazyadam", "batch_size": 1024}, [0.001, 0.0005, 0.0]),
+    ],
+)
+def test_a_rate_rises_and_falls_over_the_steps_from_the_default_where_none_is_told(arguments, expected):
+    optimizer = Recipe(model="nfm", config=SMALL, **arguments).build(FEATURES, steps=50).optimizer
+    rate = keras.optimizers.schedules.deserialize(optimizer.get_config()["learning_rate"])
+    assert [float(rate(step)) for step in (0, 25, 50)] == pytest.approx(expected, abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"batch_size": 1024}, ("LazyAdagrad", 0.2)),
+        ({"batch_size": 1024, "jit_compile": True}, ("Adagrad", 0.2)),
+        ({"batch_size": 1024, "optimizer_arguments": {"epsilon": 1e-6}}, ("LazyAdagrad", 0.2)),
+        ({"batch_size": 128, "optimizer": "Adagrad", "learning_rate": 0.3}, ("Adagrad", 0.15)),
+        ({"batch_size": 100, "rate_rows": 50, "learning_rate": 0.3}, ("LazyAdagrad", 0.6)),
+        ({"batch_size": 1024, "rate_rows": None, "learning_rate": 0.3}, ("LazyAdagrad", 0.3)),
+        ({"batch_size": 1024, "optimizer": "adam", "learning_rate": 0.3}, ("Adam", 0.3)),
+    ],
+)
+def test_the_rate_of_an_adagrad_grows_with_the_rows_of_a_step(arguments, expected):
+    optimizer = Recipe(model="nfm", config=SMALL, **arguments).build(FEATURES).optimizer
+    assert (type(optimizer).__name__, pytest.approx(float(optimizer.learning_rate))) == expected
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_the_default_rate_is_the_one_that_a_model_takes_by_itself(jit):
+    model = get_model("nfm", features=FEATURES, **SMALL)
+    model.compile(jit_compile=jit)
+    assert float(model.optimizer.learning_rate) == np.float32(Recipe(model="nfm", jit_compile=jit).rate)
+
+
+def test_averaging_goes_to_the_model(monkeypatch):
+    told = []
+    monkeypatch.setattr(NFM, "compile", lambda self, optimizer, **arguments: told.append(arguments))
+    for averaging in (None, 0, 0.99):
+        Recipe(model="nfm", config=SMALL, averaging=averaging).build(FEATURES)
+    assert told == [{}, {}, {"averaging": 0.99}]
+
+
+def test_a_plateau_goes_to_the_training_that_divides_its_rate(data, monkeypatch):
+    told = []
+    monkeypatch.setattr(
+        import_module("nfm_tfrs.training.fit"), "fit", lambda *args, **arguments: told.append(arguments.get("plateau"))
     )
-    assert [float(rate(step)) for step in (0, 25, 50)] == pytest.approx([0.2, 0.1, 0.0], abs=1e-7)
+    for schedule in ("constant", "plateau"):
+        Recipe(model="nfm", config=SMALL, schedule=schedule).fit(data)
+    Recipe(model="nfm", config=SMALL, schedule="plateau", schedule_arguments={"looks": 1}).fit(data)
+    assert told == [None, Plateau(), Plateau(looks=1)]
+
+
+@pytest.mark.parametrize(("passes", "epochs", "whole"), [(None, 4, 4), (3, 2, 3), (None, None, 50)])
+def test_a_schedule_is_over_the_passes_that_are_told(data, monkeypatch, passes, epochs, whole):
+    steps = []
+    build = Recipe.build
+    monkeypatch.setattr(Recipe, "build", lambda self, features, *, steps: _noted(build(self, features, steps=steps)))
+    monkeypatch.setattr(import_module("nfm_tfrs.training.fit"), "fit", lambda *args, **arguments: {})
+
+    def _noted(model):
+        steps.append(model.optimizer.get_config()["learning_rate"]["config"]["decay_steps"])
+        return model
+
+    Recipe(model="nfm", config=SMALL, schedule="cosine", batch_size=80, passes=passes).fit(data, epochs=epochs)
+    assert steps == [whole * 2]
 
 
 def test_precision_and_xla_are_the_recipe_s():
@@ -155,7 +252,13 @@ def test_precision_and_xla_are_the_recipe_s():
 
 def test_a_recipe_trains_as_one_would_by_hand(data):
     recipe = Recipe(
-        model="nfm", config=SMALL, optimizer="adagrad", learning_rate=0.5, schedule="cosine", batch_size=32, passes=3
+        model="nfm",
+        config=SMALL,
+        optimizer="adagrad",
+        learning_rate=4.0,  # for steps of 256 rows: 0.5 for those of 32
+        schedule="cosine",
+        batch_size=32,
+        passes=3,
     )
     trained = recipe.fit(data, seed=5, patience=2)
 
@@ -202,6 +305,34 @@ def test_who_gives_a_callback_or_rows_has_them_used(data):
 
 
 # --- best.json --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "written"),
+    [
+        ({}, {"schedule": "constant", "batch_size": 256}),
+        ({"batch_size": 512}, {"schedule": "constant", "batch_size": 512, "rate_rows": 256}),
+        ({"batch_size": 512, "optimizer": "adam"}, {"optimizer": "adam", "schedule": "constant", "batch_size": 512}),
+        (
+            {"schedule": "one_cycle", "schedule_arguments": {"warm_up": 0.1}},
+            {"schedule": "one_cycle", "schedule_arguments": {"warm_up": 0.1}, "batch_size": 256},
+        ),
+        ({"averaging": 0.99}, {"schedule": "constant", "averaging": 0.99, "batch_size": 256}),
+    ],
+)
+def test_what_was_written_is_read_again(arguments, written):
+    recipe = Recipe(model="nfm", config=SMALL, **arguments)
+    assert recipe.training == written
+    assert Recipe.of(Configuration.from_json(json.loads(json.dumps(recipe.to_json())))) == recipe
+
+
+@pytest.mark.parametrize("optimizer", [None, "lazyadagrad", "adagrad", "lazyadam"])
+def test_a_file_of_before_has_its_rate_as_it_is(optimizer):
+    training = {"learning_rate": 0.1, "batch_size": 1024} | ({} if optimizer is None else {"optimizer": optimizer})
+    recipe = Recipe.of(Configuration.from_json({"model": "nfm", "training": training, "config": SMALL}))
+    assert (recipe.rate, recipe.training) == (0.1, {"schedule": "constant", **training})
+    expected = 0.1 if optimizer == "lazyadam" else 0.05  # with half its rows
+    assert replace(recipe, batch_size=512).rate == expected
 
 
 def test_a_best_json_of_version_010_opens_and_builds_its_model():
