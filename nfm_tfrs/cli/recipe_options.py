@@ -111,17 +111,15 @@ class RecipeOptions:
         )
 
     def _scheduled(self, best: Recipe, *, keeps: bool) -> dict[str, Any]:
-        """The schedule, its arguments, the averaging and the passes; a best.json's where it keeps what that says."""
+        """The schedule, its arguments, the averaging, and the passes that it is over."""
         schedule = self.schedule or (best.schedule if keeps else "constant")
         given = best.schedule_arguments if schedule == best.schedule else {}
-        averaging = best.averaging if self.averaging is None else self.averaging
-        if self.averaging is None and self.schedule in OVER_STEPS:
-            averaging = None
+        averaging = None if self.schedule in OVER_STEPS else best.averaging
         return {
             "schedule": schedule,
             "schedule_arguments": {**given, **self.schedule_set},
-            "averaging": averaging,
-            "passes": best.passes if self.schedule is None else self.epochs or best.passes,
+            "averaging": averaging if self.averaging is None else self.averaging,
+            "passes": self.epochs or best.passes if self.schedule in OVER_STEPS else best.passes,
         }
 
     def going_on(self, base: Recipe, path: Path) -> Recipe:

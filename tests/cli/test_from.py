@@ -138,6 +138,10 @@ def test_the_rate_can_be_another_and_a_schedule_that_has_ended_needs_one(base, t
     [
         (("--model", "fm"), "received --model. Leave it out, or train anew without --from."),
         (("--set", "dropout=0.1"), "received --set. Leave it out, or train anew without --from."),
+        (("--optimizer-set", "epsilon=0"), "received --optimizer-set. Leave it out, or train anew without --from."),
+        (("--schedule", "cosine"), "received --schedule. Leave it out, or train anew without --from."),
+        (("--schedule-set", "floor=0"), "received --schedule-set. Leave it out, or train anew without --from."),
+        (("--averaging", "0.9"), "received --averaging. Leave it out, or train anew without --from."),
         (("--optimizer", "adam"), "received --optimizer. Leave it out, or train anew without --from."),
         (
             ("--columns", "film"),

@@ -130,11 +130,16 @@ def whole(train):
 
 
 @pytest.mark.parametrize(
-    ("where", "precision", "optimizer"),
-    [("memory", "mixed_float16", "lazyadam"), ("cached", None, "adam"), ("streamed", None, None)],
+    ("where", "precision", "optimizer", "schedule"),
+    [
+        ("memory", "mixed_float16", "lazyadam", "constant"),
+        ("cached", None, "adam", "constant"),
+        ("streamed", None, None, "constant"),
+        ("memory", None, None, "one_cycle"),
+    ],
 )
-def test_a_training_that_broke_ends_as_the_one_that_did_not(train, tmp_path, where, precision, optimizer):
-    recipe = replace(RECIPE, precision=precision, optimizer=optimizer)
+def test_a_training_that_broke_ends_as_the_one_that_did_not(train, tmp_path, where, precision, optimizer, schedule):
+    recipe = replace(RECIPE, precision=precision, optimizer=optimizer, schedule=schedule)
     checkpoints = Checkpoints(folder=tmp_path / "checkpoints", steps=4)
     broken(train, checkpoints, 9, 50, where=where, recipe=recipe)
     trained = train(where, checkpoints, recipe=recipe)
