@@ -1,7 +1,7 @@
 """Row-wise Adam and Adagrad: of an embedding table they read and write the rows of the batch, and no others."""
 
 from collections.abc import Iterable, Sequence
-from inspect import signature
+from inspect import getattr_static, signature
 from typing import Any
 
 from nfm_tfrs import arguments
@@ -301,9 +301,25 @@ def named_optimizer(name: str, /, learning_rate: Any = None, **arguments: Any) -
     try:
         return named(**config)
     except TypeError as error:
+        why = _unknown(named, arguments) or f"{first_line(error)}."
         raise ValueError(
-            f"The optimizer {name} cannot be made with {arguments}: {first_line(error)}. Correct the argument."
+            f"The optimizer {name} cannot be made with {arguments}: {why} Correct the argument."
         ) from error
+
+
+def _unknown(cls: type, given: Iterable[str]) -> str | None:
+    """What is wrong with the first name that no constructor of an optimizer takes, with the one that is near."""
+    made = [signature(getattr_static(one, "__init__")) for one in cls.__mro__ if "__init__" in vars(one)]
+    named = [
+        one
+        for each in made
+        for one in each.parameters.values()
+        if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)
+    ]
+    known = list(dict.fromkeys(one.name for one in named if one.name != "self"))
+    return next(
+        (str(arguments.unknown_argument(cls.__name__, name, known)) for name in given if name not in known), None
+    )
 
 
 def default_rate(name: str) -> float:

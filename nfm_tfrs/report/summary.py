@@ -43,7 +43,7 @@ def _won(best: Configuration, evidence: Evidence) -> Iterator[str]:
 def _short(value: object) -> str:
     """A value as `--set` takes it; a block by its name alone."""
     blocks = value if isinstance(value, list | tuple) else [value]
-    names = [block.get("name", "?") if isinstance(block, dict) else f"{block}" for block in blocks]
+    names = [f"{block.get('name', block)}" if isinstance(block, dict) else f"{block}" for block in blocks]
     text = ",".join(map(str, names))
     return f"[{text}]" if isinstance(value, list | tuple) else text
 

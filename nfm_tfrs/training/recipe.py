@@ -243,9 +243,7 @@ class Recipe(Configuration):
             remedy = "Give pretrained= with vectors of {!r}, or take frozen out of the features."
             check_frozen(data.features, pretrained or {}, remedy)
         from nfm_tfrs.keras_compat import keras
-        from nfm_tfrs.models.pretrained import load_pretrained
-        from nfm_tfrs.training.fit import adapt_labels, fit
-        from nfm_tfrs.training.statistics import adapt_statistics
+        from nfm_tfrs.training.fit import fit
 
         passes = self.passes or epochs or EPOCHS
         epochs = epochs or math.ceil(passes)
@@ -262,11 +260,8 @@ class Recipe(Configuration):
         keras.utils.set_random_seed(seed)
         coverage: list[Coverage] = []
         if model is None:
-            model = self.build(data.features, steps=math.ceil(passes * steps) if self.schedule in OVER_STEPS else None)
-            if "train" in data.encoded:
-                adapt_labels(model, data.train)
-            adapt_statistics(model, data, day=None if course is None else course.day)
-            coverage = load_pretrained(model, pretrained) if pretrained else []
+            whole = math.ceil(passes * steps) if self.schedule in OVER_STEPS else None
+            model, coverage = self._begun(data, whole, None if course is None else course.day, pretrained or {})
         schedule = schedule_of(self.schedule, self.schedule_arguments)
         history = fit(
             model,
@@ -280,6 +275,20 @@ class Recipe(Configuration):
             **({"plateau": schedule} if isinstance(schedule, Plateau) else {}),
         )
         return Trained(model, history, () if course is None else course.resumed, coverage)
+
+    def _begun(
+        self, data: "Prepared", steps: int | None, day: int | None, pretrained: Mapping[str, Any]
+    ) -> tuple[Any, "list[Coverage]"]:
+        """A new model that knows what its training rows tell, and how many values have got a pretrained row."""
+        from nfm_tfrs.models.pretrained import load_pretrained
+        from nfm_tfrs.training.fit import adapt_labels
+        from nfm_tfrs.training.statistics import adapt_statistics
+
+        model = self.build(data.features, steps=steps)
+        if "train" in data.encoded:
+            adapt_labels(model, data.train)
+        adapt_statistics(model, data, day=day)
+        return model, load_pretrained(model, pretrained) if pretrained else []
 
     def _course(
         self,

@@ -10,7 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from nfm_tfrs.cli.growing import Base, GrowthOptions
 from nfm_tfrs.cli.interruption import Interruption
+from nfm_tfrs.cli.options import Rows
+from nfm_tfrs.cli.plan import planned
+from nfm_tfrs.cli.pretrained import PretrainedOptions
+from nfm_tfrs.cli.recipe_options import RecipeOptions
 from nfm_tfrs.runs.saving import load_model
 from nfm_tfrs.training import repeat_run
 
@@ -131,6 +136,27 @@ def test_the_rate_can_be_another_and_a_schedule_that_has_ended_needs_one(base, t
     done(*told, "--learning-rate", 0.002)
     assert read_json(tmp_path / "run" / "run.json")["recipe"]["training"]["learning_rate"] == 0.002
     assert float(load_model(tmp_path / "run" / "model.keras").optimizer.learning_rate) == pytest.approx(0.002)
+
+
+@pytest.mark.parametrize(
+    ("options", "rate"),
+    [
+        ({}, None),  # as it is
+        ({"batch_size": 512}, 0.02),
+        ({"learning_rate": 0.3}, 0.3),
+        ({"learning_rate": 0.3, "batch_size": 512}, 0.6),
+    ],
+)
+def test_the_rate_of_an_adagrad_that_goes_on_grows_with_its_batch(base, tonight, monkeypatch, tmp_path, options, rate):
+    shutil.copytree(base, tmp_path / "base")
+    record = read_json(base / "run.json")
+    record["recipe"]["training"] = {"optimizer": "lazyadagrad", "learning_rate": 0.01, "batch_size": 256}
+    (tmp_path / "base" / "run.json").write_text(json.dumps(record))
+    rates = []
+    monkeypatch.setattr(Base, "grown", lambda *_, rate, **others: rates.append(rate))
+    told = (RecipeOptions(**options), GrowthOptions(from_run=tmp_path / "base"), PretrainedOptions())
+    planned(Rows(data=[str(tonight)]), *told, groups=None, stream=False, seed=0).prepared(trust=False, day=0)
+    assert rates == [rate]
 
 
 @pytest.mark.parametrize(

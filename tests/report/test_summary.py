@@ -33,6 +33,11 @@ def test_summary_names_the_winner_and_what_makes_it(evidence):
     assert max(map(len, lines[:-1])) <= 80
 
 
+def test_summary_names_the_arguments_of_a_schedule(evidence):
+    candidate = replace(evidence.finalists[0].candidate, schedule="one_cycle", schedule_arguments={"warm_up": 0.1})
+    assert "schedule_arguments={'warm_up': 0.1}" in " ".join(summary(candidate, evidence))
+
+
 def test_summary_counts_configurations_and_failures_by_their_reason(evidence):
     trials = tuple(
         replace(trial, id=str(number), parent="0" if number == 9 else None, status=status, message=message)
