@@ -38,6 +38,8 @@ _DEEPFM = "Guo et al., DeepFM: A Factorization-Machine based Neural Network for 
 # What every model of this package takes by name, besides the features: known without importing TensorFlow.
 MODEL_ARGUMENTS = (
     "embedding_dim",
+    "members",
+    "member_dim",
     "interaction",
     "structure",
     "hidden_units",

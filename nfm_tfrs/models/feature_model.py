@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.features.statistics import Statistics
 from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.keras_compat.later_weights import LaterWeights, older_file
-from nfm_tfrs.keras_compat.private import set_save_spec, steps_taken, task_loss
+from nfm_tfrs.keras_compat.private import set_save_spec, steps_taken, task_loss, untracked
 from nfm_tfrs.models import inputs, label_start
 from nfm_tfrs.models.direct import DirectCall
 from nfm_tfrs.models.task_model import TaskModel
@@ -30,6 +30,7 @@ class FeatureModel(LaterWeights, TaskModel):
         encoder: From columns to ids and numbers.
         label_mean: Where the output starts, float32 scalar.
         label_scale: What the output is a multiple of, float32 scalar.
+        members: How many predictions the output is the mean of.
     """
 
     later_weights: Mapping[str, float] = {"label_mean": 0.0, "label_scale": 1.0}
@@ -37,6 +38,7 @@ class FeatureModel(LaterWeights, TaskModel):
     encoder: FeatureEncoder
     label_mean: Any
     label_scale: Any
+    members: int = 1
     _bias: Any
 
     def __init__(self, **kwargs: Any) -> None:
@@ -45,6 +47,7 @@ class FeatureModel(LaterWeights, TaskModel):
         self._raw_numbers = FirstLook()
         self._directly = DirectCall(self, "_inferred", cast=False)
         self._predicted_directly = DirectCall(self, "predict_step", cast=True)
+        self._set_apart(None)
 
     def _set_features(self, features: Any) -> None:
         """Makes all that depends on the features; a subclass writes it."""
@@ -171,21 +174,58 @@ class FeatureModel(LaterWeights, TaskModel):
         outputs = self._predicted_directly(x)
         return None if outputs is None else outputs.numpy()
 
-    def predict_proba(self, x: Any, **kwargs: Any) -> np.ndarray:
+    @overload
+    def predict_proba(self, x: Any, *, uncertainty: Literal[False] = False, **kwargs: Any) -> np.ndarray: ...
+
+    @overload
+    def predict_proba(
+        self, x: Any, *, uncertainty: Literal[True], **kwargs: Any
+    ) -> tuple[np.ndarray, np.ndarray]: ...
+
+    def predict_proba(
+        self, x: Any, *, uncertainty: bool = False, **kwargs: Any
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Returns the probability that the label is 1, float32 `[n]`.
 
         Args:
             x: The rows, as for `predict`.
+            uncertainty: Whether to return, beside it, how far the members' probabilities are apart: their standard
+                deviation √(1/k Σ_m (p_m - p̄)²), p_m = σ(z_m), float32 `[n]`.
             **kwargs: As in `predict`: `batch_size`, `verbose`, and more.
 
         Raises:
-            ValueError: The model is no binary one; or as `fit` does.
+            ValueError: The model is no binary one, or has one member and no spread; or as `fit` does.
         """
         if not self.is_binary:
             raise ValueError(
                 f"A probability is of a binary model; {type(self).__name__} predicts numbers. Call predict."
             )
-        return tf.sigmoid(self.predict(x, **kwargs)[:, 0]).numpy()
+        if not uncertainty:
+            return tf.sigmoid(self.predict(x, **kwargs)[:, 0]).numpy()
+        if self.members == 1:
+            raise ValueError(
+                "Uncertainty is the spread over a model's members; this one has members=1. Make it with members=4."
+            )
+        if self._apart is None:
+            with self.distribute_strategy.scope():
+                self._set_apart(_Apart(self))
+        logits = self._apart.predict(x, **kwargs)
+        spread = tf.math.reduce_std(tf.sigmoid(logits), axis=1)
+        return tf.sigmoid(tf.reduce_mean(logits, axis=1)).numpy(), spread.numpy()
+
+    @untracked
+    def _set_apart(self, apart: Any) -> None:
+        self._apart = apart
+
+    def member_logits(self, columns: Mapping[str, Any], training: bool | None = None) -> tf.Tensor:
+        """Returns what each member says, float32 `[batch, members]`; the output is their mean.
+
+        Args:
+            columns: A batch, as the model is called with.
+            training: Whether it is one of training.
+        """
+        outputs: tf.Tensor = self(columns, training=training)
+        return outputs
 
     def _taken(self, function: Any, x: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         given = inputs.named(function, x, args, kwargs)
@@ -321,6 +361,22 @@ class FeatureModel(LaterWeights, TaskModel):
         from nfm_tfrs.serving.export import export
 
         return export(self, filepath, **options)
+
+
+class _Apart(FeatureModel):
+    """A model whose output is what each member of another one says, `[batch, members]`."""
+
+    def __init__(self, model: FeatureModel) -> None:
+        super().__init__(label=model.label, name="apart")
+        self.features, self.encoder = model.features, model.encoder
+        self._set_whole(model)
+
+    @untracked
+    def _set_whole(self, model: FeatureModel) -> None:
+        self._whole = model
+
+    def call(self, columns: Mapping[str, Any], training: bool | None = None) -> tf.Tensor:
+        return self._whole.member_logits(columns, training)
 
 
 def _is_in_archive(store: Any) -> bool:

@@ -19,6 +19,7 @@ from nfm_tfrs.keras_compat.private import clear_losses, has_losses, untracked
 from nfm_tfrs.models import description
 from nfm_tfrs.models.feature_model import FeatureModel
 from nfm_tfrs.models.interaction import Interaction, interaction_blocks, interaction_config
+from nfm_tfrs.models.members import MemberDense, copies, flat_of_members, joined
 from nfm_tfrs.models.number_weights import NumberWeights
 from nfm_tfrs.models.tasks import task_config
 from nfm_tfrs.models.tower import Tower
@@ -41,6 +42,12 @@ class RankingModel(FeatureModel):
         parallel:  logit = w_0 + Σ_i w_i x_i + hᵀ [z, tower([v_1, …, v_n])]
         with       z = dropout(BatchNorm([block(v_1, …, v_n), …]))
 
+    Of several members m each has embeddings v_m (its columns of one table, read once), blocks, tower and h of its own:
+
+        logit = 1/k Σ_m z_m,  z_m = w_0 + Σ_i w_i x_i + h_mᵀ tower_m(…),  loss = Σ_m ℓ(z_m, y)
+
+    The members' losses are added up: a mean would divide each member's gradients by k.
+
     A block that returns a logit of its own (FM, for instance) is added without a weight in h, behind the same BatchNorm
     and dropout, where no tower follows it.
 
@@ -51,8 +58,11 @@ class RankingModel(FeatureModel):
         features: A `FeatureSpec` or a list of features. Left out, they are inferred from the first data given to
             `fit` or `adapt`, and the model is built then.
         embedding_dim: Length of a field's embedding.
+        members: Number k of members.
+        member_dim: Length of a field's embedding in each member; `embedding_dim` if not given.
         interaction: A block's registered name, `{"name": …, "config": {…}}`, or an `InteractionBlock`; or a list of
-            these, whose outputs stand side by side. An `InteractionBlock` given to two models is one block of both.
+            these, whose outputs stand side by side. An `InteractionBlock` given to two models is one block of both; of
+            several members the first has it, and the others new ones of its config.
         structure: Where the tower stands: behind the blocks; behind the blocks and the embeddings side by side; or
             beside the blocks, on the embeddings alone.
         hidden_units: Widths of the tower's layers; with none its input goes to the head.
@@ -91,6 +101,11 @@ class RankingModel(FeatureModel):
         >>> model = RankingModel([CategoricalFeature("user", vocabulary_size=9), NumericFeature("price")])
         >>> model({"user": tf.constant([3]), "price": tf.constant([0.5])}).shape
         TensorShape([1, 1])
+
+    Reference:
+        Members: Gorishniy et al., TabM: Advancing Tabular Deep Learning with Parameter-Efficient Ensembling, ICLR 2025
+        (the mean of the members' losses there); Guo et al., On the Embedding Collapse when Scaling up Recommendation
+        Models, ICML 2024 (multi-embedding).
     """
 
     if TYPE_CHECKING:  # stubs of TensorFlow, which pyright brings, say that any class makes a plain Keras model
@@ -102,6 +117,8 @@ class RankingModel(FeatureModel):
         features: FeatureSpec | Sequence[Feature] | dict[str, Any] | None = None,
         *,
         embedding_dim: int = 16,
+        members: int = 1,
+        member_dim: int | None = None,
         interaction: Interaction | Sequence[Interaction] = "bi_interaction",
         structure: Structure = "stacked",
         hidden_units: Sequence[int] = (64,),
@@ -126,6 +143,8 @@ class RankingModel(FeatureModel):
         hidden_units = arguments.widths("hidden_units", hidden_units)
         super().__init__(task=task, label=label, dtype=policy(dtype, hidden_units), **kwargs)
         self.embedding_dim = arguments.count("embedding_dim", embedding_dim)
+        self.members = arguments.count("members", members)
+        self.member_dim = None if member_dim is None else arguments.count("member_dim", member_dim)
         self.hidden_units = hidden_units
         self.structure = arguments.choice("structure", structure, get_args(Structure))
         self.activation = arguments.activation("activation", activation)
@@ -169,7 +188,7 @@ class RankingModel(FeatureModel):
         self.encoder = FeatureEncoder(spec)
         self.embedding = FusedEmbedding(
             spec,
-            self.embedding_dim,
+            self.members * self._dim,
             linear=self.linear,
             numbers=self.numeric == "field",
             stddev=self.embedding_stddev,
@@ -214,7 +233,7 @@ class RankingModel(FeatureModel):
         if memory is not None and needed > memory and not tf.distribute.has_strategy():  # which may spread it
             rows = sum(layout.num_rows for layout in layouts)
             raise _too_large(
-                f"A table of {rows:,} rows and embedding_dim={self.embedding_dim} takes "
+                f"A table of {rows:,} rows and embedding_dim={self.embedding.embedding_dim} takes "
                 f"{needed / 1e9:,.0f} GB, and this machine has {memory / 1e9:,.0f}"
             )
 
@@ -227,17 +246,20 @@ class RankingModel(FeatureModel):
             else None
         )
         self._bottom = (
-            Tower((*self.bottom_units, self.embedding_dim), self.activation, dtype=self.dtype_policy, name="bottom")
+            Tower(
+                (*self.bottom_units, self.members * self._dim),
+                self.activation,
+                dtype=self.dtype_policy,
+                name="bottom",
+            )
             if beside and self.numeric == "bottom_mlp"
             else None
         )
         # Blocks of sums never see the embeddings, which took two fifths of a step and more of an inference.
         self.takes_sums = self.structure == "stacked" and all(by_sums(block) for block in self._blocks)
-        for block in self._blocks if self.takes_sums else ():
-            if not block.built:  # as Keras does before the first call
-                fields = self.embedding.num_fields
-                with tf.name_scope(block.name):
-                    block.build([None, fields and fields + (self._bottom is not None), self.embedding_dim])
+        self._build_of_sums(self._blocks)
+        if self.members > 1:
+            self._make_copies()
         self._interaction_batch_norm = (
             BatchNormalization(momentum=self.batch_norm_momentum, dtype="float32", name="interaction_batch_norm")
             if self.interaction_batch_norm
@@ -254,16 +276,45 @@ class RankingModel(FeatureModel):
             batch_norm=self.batch_norm,
             batch_norm_momentum=self.batch_norm_momentum,
             dropout=self.dropout,
+            members=self.members,
             dtype=self.dtype_policy,
             name="tower",
         )
         logits_only = self._num_logits == len(self._blocks) and self.structure == "stacked" and not beside
         # float32: a logit in half precision has steps of 0.008 at 10.
-        self._head = None if logits_only else keras.layers.Dense(1, use_bias=False, dtype="float32", name="head")
+        self._head = None if logits_only else self._made_head()
         self._bias = self.add_weight("bias", [1], tf.float32, initializer="zeros", experimental_autocast=False)
         still: Any = {"trainable": False, "experimental_autocast": False}
         self.label_mean = self.add_weight("label_mean", [], tf.float32, initializer="zeros", **still)
         self.label_scale = self.add_weight("label_scale", [], tf.float32, initializer="ones", **still)
+
+    def _made_head(self) -> Any:
+        exact: Any = {"use_bias": False, "dtype": "float32", "name": "head"}
+        return keras.layers.Dense(1, **exact) if self.members == 1 else MemberDense(1, self.members, **exact)
+
+    def _build_of_sums(self, blocks: Sequence[Any]) -> None:
+        """Builds blocks that are given sums, as Keras does before the first call."""
+        fields = self.embedding.num_fields
+        for block in blocks if self.takes_sums else ():
+            if not block.built:
+                with tf.name_scope(block.name):
+                    block.build([None, fields and fields + (self._bottom is not None), self._dim])
+
+    def _make_copies(self) -> None:
+        """Makes blocks for the members behind the first, but where sums go to blocks without weights: one does it."""
+        own = [copies(block, self.members) if block.weights or not self.takes_sums else [] for block in self._blocks]
+        self._copies = [copy for of_block in own for copy in of_block]  # a list of layers, as Keras saves them
+        self._build_of_sums(self._copies)
+        self._set_members_of([[block, *of_block] for block, of_block in zip(self._blocks, own, strict=True)])
+
+    @untracked
+    def _set_members_of(self, blocks: list[list[Any]]) -> None:
+        self._members_of = blocks
+
+    @property
+    def _dim(self) -> int:
+        """Length of a member's embedding."""
+        return self.member_dim or self.embedding_dim
 
     @property
     def calls_directly(self) -> bool:
@@ -276,7 +327,7 @@ class RankingModel(FeatureModel):
 
     # No layer here branches on a tensor, and AutoGraph's look for it took three fifths of the time to the first step.
     @tf.autograph.experimental.do_not_convert
-    def call(self, columns: Mapping[str, Any], training: bool | None = None) -> tf.Tensor:
+    def call(self, columns: Mapping[str, Any], training: bool | None = None, apart: bool = False) -> tf.Tensor:
         self._known_features()
         encoded = self.encoder(columns)
         # In training each row is read once, but on several replicas, which would pad gradients of different lengths to
@@ -284,7 +335,34 @@ class RankingModel(FeatureModel):
         distinct = bool(training) and tf.distribute.get_strategy().num_replicas_in_sync == 1
         fields = self.embedding(encoded, distinct=distinct, sums=self.takes_sums, training=training)
         scored = self._scored if self._scored_by_xla is None else self._scored_by_xla
-        return scored(fields, encoded[NUMBERS], training)
+        logits = scored(fields, encoded[NUMBERS], training)
+        return logits if apart else self._mean(logits)
+
+    def _mean(self, logits: tf.Tensor) -> tf.Tensor:
+        return logits if self.members == 1 else tf.reduce_mean(logits, axis=1, keepdims=True)
+
+    def member_logits(self, columns: Mapping[str, Any], training: bool | None = None) -> tf.Tensor:
+        """Returns what each member says, float32 `[batch, members]`, first-order terms and bias included.
+
+        Args:
+            columns: A batch, as the model is called with.
+            training: Whether it is one of training.
+
+        Raises:
+            ValueError: A subclass computes its output in its own way.
+        """
+        if not self.calls_directly:
+            raise ValueError(
+                f"Members are apart in models that compute as RankingModel does; {type(self).__name__} has a call of "
+                "its own. Let it write member_logits too."
+            )
+        outputs: tf.Tensor = self(columns, training=training, apart=True)
+        return outputs
+
+    def predictions_to_learn(self, columns: Any, training: bool) -> tf.Tensor:
+        if self.members == 1 or not self.calls_directly:  # a call of a subclass takes no more than Keras gives
+            return super().predictions_to_learn(columns, training)
+        return self.member_logits(columns, training)
 
     def score(self, fields: Any, numbers: tf.Tensor) -> tf.Tensor:
         """Returns the logit (binary) or prediction, float32 `[batch, 1]`, of what was looked up, outside of training.
@@ -293,29 +371,31 @@ class RankingModel(FeatureModel):
             fields: `FieldEmbeddings`, or `FieldSums` where `takes_sums` says so.
             numbers: What the encoder returns of numbers, float32 `[batch, numbers]`.
         """
-        return self._scored(fields, numbers, False)
+        return self._mean(self._scored(fields, numbers, False))
 
     def _scored_alone(self, fields: Any, numbers: tf.Tensor, training: bool | None) -> tf.Tensor:
         """`_scored`, for XLA, from which nothing else comes out."""
         logits = self._scored(fields, numbers, training)
-        for block in self._blocks:
+        for block in (*self._blocks, *getattr(self, "_copies", ())):
             if has_losses(block):
                 raise ValueError(f"{block.name} adds losses where XLA compiles it. Leave jit_compile=True out.")
         return logits
 
     def _scored(self, fields: Any, numbers: tf.Tensor, training: bool | None) -> tf.Tensor:
-        """The dense part, all that XLA compiles where it does: from what was looked up to the logit, [batch, 1]."""
+        """The dense part, all that XLA compiles where it does: from what was looked up to logits, [batch, members]."""
         fields, terms, beside = self._with_numbers(fields, numbers, training)
         logits, interactions = self._interactions(fields, training)
         if self.structure != "stacked":
-            beside = [tf.cast(flat(fields.embeddings), tf.float32), *beside]
+            embeddings = fields.embeddings
+            embeddings = flat(embeddings) if self.members == 1 else flat_of_members(embeddings, self.members)
+            beside = [tf.cast(embeddings, tf.float32), *beside]
         if self.structure == "parallel":
             last = interactions + self._through_tower(beside, training)
         else:
             last = self._through_tower(interactions + beside, training)
         terms = terms + logits
         if self._head is not None:
-            terms = [*terms, self._head(tf.concat(last, axis=1))]
+            terms = [*terms, self._head(joined(last, self.members))]
         return self.label_mean + self.label_scale * sum(terms, start=self._bias)
 
     def _with_numbers(self, fields: Any, numbers: tf.Tensor, training: bool | None) -> tuple[Any, list[Any], list[Any]]:
@@ -328,32 +408,55 @@ class RankingModel(FeatureModel):
         if self._number_weights is not None:
             terms.append(self._number_weights(numbers))
         if self._bottom is None:
-            return fields, terms, [numbers]
+            return fields, terms, [numbers if self.members == 1 else tf.tile(numbers, [1, self.members])]
         field = tf.cast(self._bottom(numbers, training=training), tf.float32)
         # Once: it is among the embeddings where the tower takes them.
         return fields.with_field(field), terms, [field] if self.structure == "stacked" else []
 
     def _interactions(self, fields: Any, training: bool | None) -> tuple[list[Any], list[Any]]:
-        """The logits that are added as they are, [batch, 1], and the rest, [batch, units]; [] where there is none."""
-        if isinstance(fields, FieldSums):
-            outputs = [block.from_sums(fields.total, fields.squares) for block in self._blocks]
-        else:
-            outputs = [block(fields.embeddings, mask=fields.mask) for block in self._blocks]
-        hidden = tf.concat([tf.cast(output, tf.float32) for output in outputs], axis=1)
+        """The logits that are added as they are, [batch, members], and the rest, [batch, members · units]; [] where
+        there is none."""
+        blocks = [[block] for block in self._blocks] if self.members == 1 else self._members_of
+        hidden = joined([tf.cast(self._interaction(of_one, fields), tf.float32) for of_one in blocks], self.members)
         if self._interaction_batch_norm is not None:
             hidden = self._interaction_batch_norm(hidden, training=training)
         if self._interaction_dropout is not None:
             hidden = self._interaction_dropout(hidden, training=training)
         if not self._num_logits:
             return [], [hidden]
-        logits, hidden = hidden[:, : self._num_logits], hidden[:, self._num_logits :]
-        return [tf.reduce_sum(logits, axis=1, keepdims=True)], [hidden] if hidden.shape[1] else []
+        if self.members == 1:
+            logits, hidden = hidden[:, : self._num_logits], hidden[:, self._num_logits :]
+            return [tf.reduce_sum(logits, axis=1, keepdims=True)], [hidden] if hidden.shape[1] else []
+        units = hidden.shape[1] // self.members
+        apart = tf.reshape(hidden, [-1, self.members, units])
+        logits = tf.reduce_sum(apart[:, :, : self._num_logits], axis=2)
+        if units == self._num_logits:
+            return [logits], []
+        return [logits], [tf.reshape(apart[:, :, self._num_logits :], [-1, self.members * (units - self._num_logits)])]
+
+    def _interaction(self, blocks: list[Any], fields: Any) -> tf.Tensor:
+        """What each member's block, or one block for all of them, returns, [batch, members · units]."""
+        if self.members == 1:
+            block = blocks[0]
+            if isinstance(fields, FieldSums):
+                return block.from_sums(fields.total, fields.squares)
+            return block(fields.embeddings, mask=fields.mask)
+        if len(blocks) == 1:  # members are rows
+            output = blocks[0].from_sums(*(tf.reshape(sums, [-1, self._dim]) for sums in fields[:2]))
+            return tf.reshape(output, [-1, self.members * output.shape[1]])
+        if isinstance(fields, FieldSums):
+            parts = zip(*(tf.split(sums, self.members, axis=1) for sums in fields[:2]), strict=True)
+            outputs = [block.from_sums(*part) for block, part in zip(blocks, parts, strict=True)]
+        else:
+            parts = tf.split(fields.embeddings, self.members, axis=2)
+            outputs = [block(part, mask=fields.mask) for block, part in zip(blocks, parts, strict=True)]
+        return tf.concat(outputs, axis=1)
 
     def _through_tower(self, inputs: list[Any], training: bool | None) -> list[Any]:
-        """The tower's output, float32 [batch, units], of inputs side by side; [] where there is none."""
+        """The tower's output, float32 [batch, members · units], of inputs side by side; [] where there is none."""
         if not inputs:
             return []
-        return [tf.cast(self._tower(tf.concat(inputs, axis=1), training=training), tf.float32)]
+        return [tf.cast(self._tower(joined(inputs, self.members), training=training), tf.float32)]
 
     def _traced_call(self, encoded: Mapping[str, Any]) -> tf.Tensor:
         return self.call(encoded, training=False)
@@ -437,6 +540,9 @@ class RankingModel(FeatureModel):
             "trainable": self.trainable,
             "features": self.features.to_dict() if self.features else None,
             "embedding_dim": self.embedding_dim,
+            # Left out where they are as ever: subclasses of before take none.
+            **({"members": self.members} if self.members > 1 else {}),
+            **({} if self.member_dim is None else {"member_dim": self.member_dim}),
             "interaction": interaction_config(self.interaction, self.dtype_policy.name),
             "structure": self.structure,
             "hidden_units": list(self.hidden_units),

@@ -283,13 +283,38 @@ class TaskModel(tfrs.Model):
         features = getattr(self, "features", None)
         checks = batch_checks(features, columns, labels, weights, is_binary=self.is_binary, label=self.label)
         with checked(checks, self._place.words(training), private.steps_taken(self)):
-            predictions = self(columns, training=training)
+            learned = self.predictions_to_learn(columns, training)
             # Else what looks at their shapes alone, such as gradients, may fail before the checks have spoken.
             labels, weights = tf.identity(labels), None if weights is None else tf.identity(weights)
+        several = learned.shape.rank == 2 and (learned.shape[1] or 1) > 1
+        predictions = tf.reduce_mean(learned, axis=1, keepdims=True) if several else learned
         losses = self.task(labels=labels, predictions=predictions, sample_weight=weights, training=training)
-        losses = tf.cast(losses, tf.float32)
-        # Without rows 0, not NaN: of several replicas, one may be left without in the last batch.
-        return tf.math.divide_no_nan(tf.reduce_sum(losses), tf.cast(tf.size(losses), tf.float32))
+        loss = _mean(losses)
+        if not (several and training):
+            return loss
+        to_learn = self._summed_loss(learned, labels, weights)
+        return tf.stop_gradient(loss - to_learn) + to_learn  # the one's value, and the other's gradient
+
+    def predictions_to_learn(self, columns: Any, training: bool) -> tf.Tensor:
+        """Returns what a step learns from, float32 `[batch, k]`: its loss is the sum of the columns' losses.
+
+        What is predicted and reported is their mean. A subclass with several writes it.
+
+        Args:
+            columns: A batch, as the model is called with.
+            training: Whether it is one of training.
+        """
+        outputs: tf.Tensor = self(columns, training=training)
+        return outputs
+
+    def _summed_loss(self, predictions: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor | None) -> tf.Tensor:
+        """The sum over columns, [batch, k], of the mean loss of each: Σ_m 1/n Σ_i ℓ(z_im, y_i)."""
+        count = predictions.shape[1]
+        labels, weights = (
+            None if part is None else tf.reshape(tf.repeat(part, count, axis=1), [-1, 1]) for part in (labels, weights)
+        )
+        loss = private.task_loss(self.task)
+        return count * _mean(loss(labels, tf.reshape(predictions, [-1, 1]), sample_weight=weights))
 
     def train_step(self, inputs: Any) -> dict[str, tf.Tensor]:
         """Takes a step, as Keras' `train_step` does; `fit` asks the metrics once for several of them."""
@@ -421,6 +446,12 @@ class TaskModel(tfrs.Model):
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.built:
             self.optimizer.build(self.trainable_variables)
+
+
+def _mean(losses: tf.Tensor) -> tf.Tensor:
+    """The mean of a batch's losses, float32 scalar; 0, not NaN, without rows: a replica may be left without any."""
+    losses = tf.cast(losses, tf.float32)
+    return tf.math.divide_no_nan(tf.reduce_sum(losses), tf.cast(tf.size(losses), tf.float32))
 
 
 def _nothing(store: Any) -> None:
