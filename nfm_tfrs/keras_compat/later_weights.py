@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
 from nfm_tfrs.keras_compat.packages import tf
 from nfm_tfrs.keras_compat.private import hidden_weight, own_weights
+
+_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"  # under which a checkpoint of TensorFlow holds its objects
 
 
 class LaterWeights:
@@ -73,7 +76,7 @@ def older_file(model: Any, path: Any) -> Iterator[None]:
 def _names_in(path: str) -> str | None:
     """The names of all weights in a checkpoint or an old HDF5 file, between slashes; None of other files."""
     if Path(f"{path}.index").exists():
-        names = [name for name, _ in tf.train.list_variables(path)]
+        names = [name for name, _ in tf.train.list_variables(path)] + _attributes_in(path)
     elif path.endswith((".h5", ".hdf5")) and not path.endswith(".weights.h5") and Path(path).is_file():
         import h5py
 
@@ -83,6 +86,15 @@ def _names_in(path: str) -> str | None:
     else:
         return None
     return "".join(f"/{name}/" for name in names)
+
+
+def _attributes_in(path: str) -> list[str]:
+    """The attributes of all objects in a checkpoint: of a weight deep inside, its variable's name says a number."""
+    reader = tf.train.load_checkpoint(path)
+    if not reader.has_tensor(_GRAPH):
+        return []
+    graph = TrackableObjectGraph.FromString(reader.get_tensor(_GRAPH))
+    return [child.local_name for node in graph.nodes for child in node.children]
 
 
 def _own_later(layer: Any) -> dict[int, float]:

@@ -1,5 +1,6 @@
 """A model in one line, and as a short HTML table: its name, features, blocks, structure and parameters."""
 
+from collections import Counter
 from html import escape
 from typing import Any
 
@@ -9,7 +10,7 @@ _NAMES = 6  # of features; a line with forty of them is none that a person reads
 
 
 def describe(model: Any) -> str:
-    """Returns what a `RankingModel` is, in one line.
+    """Returns what a `RankingModel`, or an ensemble of some, is, in one line.
 
     Example:
         >>> from nfm_tfrs import NFM
@@ -29,9 +30,6 @@ def describe_as_html(model: Any) -> str:
 
 def _facts(model: Any) -> dict[str, str]:
     """What there is to say, by the name of each."""
-    interaction = model.interaction if isinstance(model.interaction, list | tuple) else [model.interaction]
-    names = [blocks.name_of(type(block)) or type(block).__name__ for block in interaction]
-    structure = f"{model.structure}, hidden_units={tuple(model.hidden_units)}" if model.hidden_units else "no tower"
     if model.features is None:
         features, parameters = "no features yet", "no parameters yet"
     else:
@@ -39,9 +37,16 @@ def _facts(model: Any) -> dict[str, str]:
         listed = ", ".join(known[:_NAMES] + ["…"] * (len(known) > _NAMES))
         features = f"{len(known)} {'feature' if len(known) == 1 else 'features'} ({listed})"
         parameters = f"{model.count_params():,} parameters"
-    return {
-        "features": features,
-        "block" if len(names) == 1 else "blocks": " + ".join(names),
-        "structure": structure,
-        "parameters": parameters,
-    }
+    return {"features": features, **_made_of(model), "parameters": parameters}
+
+
+def _made_of(model: Any) -> dict[str, str]:
+    """What stands between features and output."""
+    if len(model.parts) > 1:
+        counts = Counter(type(part).__name__ for part in model.parts)
+        return {"models": "mean of " + " + ".join(f"{count} {name}" for name, count in counts.items())}
+    (model,) = model.parts
+    interaction = model.interaction if isinstance(model.interaction, list | tuple) else [model.interaction]
+    names = [blocks.name_of(type(block)) or type(block).__name__ for block in interaction]
+    structure = f"{model.structure}, hidden_units={tuple(model.hidden_units)}" if model.hidden_units else "no tower"
+    return {"block" if len(names) == 1 else "blocks": " + ".join(names), "structure": structure}

@@ -72,6 +72,20 @@ class FeatureModel(LaterWeights, TaskModel):
         self._statistics = statistics
 
     @property
+    def parts(self) -> list[Any]:
+        """The models whose outputs' mean it returns: itself alone, where it is no ensemble."""
+        return [self]
+
+    def member_logits(self, columns: Any, training: bool | None = False) -> tf.Tensor:
+        """Returns the logit (binary) or prediction of each member, float32 `[batch, members]`.
+
+        Args:
+            columns: Columns as tensors, raw or encoded.
+            training: Whether as in training.
+        """
+        return self.call(columns, training=training)
+
+    @property
     def calls_directly(self) -> bool:
         """Whether inference is what this package wrote, and may be traced once for many calls."""
         return False

@@ -35,6 +35,7 @@ _DATA = (
 )
 _IDS = ("vocabulary_size", "num_hash_buckets")
 _WEIGHTS = "model.weights.h5"
+_ENSEMBLE = "nfm_tfrs>EnsembleModel"  # as Keras registers it
 
 
 def read_contents(path: Path) -> dict[str, Any]:
@@ -89,9 +90,28 @@ def read_folder_contents(path: Path) -> dict[str, Any]:
 
 
 def _checked(config: Any, held: int, path: Path) -> Any:
-    if isinstance(config, dict) and isinstance(config.get("config"), dict):
-        _check_declared(config["config"], max(held, _SMALL), path)
+    models, most = _models(config), max(held, _SMALL)
+    if len(models) > _DEEPEST:
+        raise ValueError(
+            f"{path} is not opened: its config declares {len(models):,} models, and {_DEEPEST} are the most. Save fewer."
+        )
+    for model in models:
+        _check_declared(model, most, path)
+    if (declared := sum(map(_feature_weights, models))) > most:  # each alone may be as large as all are
+        raise _too_many(path, declared, "features", most)
     return config
+
+
+def _models(config: Any) -> list[Any]:
+    """The config of a model, or of an ensemble those of its models; nothing of what is no model."""
+    written = config.get("config") if isinstance(config, dict) else None
+    if not isinstance(written, dict):
+        return []
+    parts = written.get("models")
+    if (config.get("registered_name") or config.get("class_name")) != _ENSEMBLE or not isinstance(parts, list):
+        return [written]
+    found = [part.get("config") for part in parts if isinstance(part, dict)]
+    return [part for part in found if isinstance(part, dict)]
 
 
 def _check_members(archive: zipfile.ZipFile, size: int) -> None:
@@ -149,10 +169,14 @@ def _check_declared(config: Mapping[str, Any], most: int, path: Path) -> None:
         declared.append(("a layer", prod(widths)))
     for name, size in declared:
         if size > most:
-            raise ValueError(
-                f"{path} is not opened: its config declares {size:,} weights at {name}, and it holds {most:,} at most. "
-                "Save the model again."
-            )
+            raise _too_many(path, size, name, most)
+
+
+def _too_many(path: Path, size: int, name: str, most: int) -> ValueError:
+    return ValueError(
+        f"{path} is not opened: its config declares {size:,} weights at {name}, and it holds {most:,} at most. Save the "
+        "model again."
+    )
 
 
 def _feature_weights(config: Mapping[str, Any]) -> int:

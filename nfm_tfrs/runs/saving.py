@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nfm_tfrs.keras_compat import keras, tf
-from nfm_tfrs.models import nfm, presets
+from nfm_tfrs.models import ensemble, nfm, presets
 from nfm_tfrs.models.serial import check_known, class_of, is_keras, only_known
 from nfm_tfrs.runs.contents import read_contents, read_folder_contents
 from nfm_tfrs.trust import trusting
@@ -23,7 +23,7 @@ _MOVED = {
 
 _UNTOUCHED = -3e38  # what no weight is; a weight that still is has not been loaded
 
-__all__ = ["load_model", "nfm", "presets"]  # imported so that the models are registered
+__all__ = ["ensemble", "load_model", "nfm", "presets"]  # imported so that the models are registered
 
 
 def load_model(path: str | Path, *, compile: bool = True, trust: bool = False) -> Any:

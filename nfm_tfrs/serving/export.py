@@ -262,7 +262,7 @@ def _checked(model: Any, format: str) -> Any:
     if format == "onnx":
         if not model.calls_directly:
             raise ValueError(_of_own(model, "ONNX takes no"))
-        if model.embedding.num_fields is None:
+        if any(part.embedding.num_fields is None for part in model.parts):
             raise ValueError(
                 "ONNX needs the same number of fields in each batch; received features with combiner=None and no "
                 "max_length. Give them a max_length, or export a SavedModel."
@@ -302,7 +302,7 @@ def _write(model: Any, signature: Signature, folder: Path) -> None:
         return
     served = Served(model, signature.inputs, signature.adjustment, user=signature.user)
     if signature.table is not None:
-        held = quantized_tables(model.embedding, signature.table)
+        held = quantized_tables(model, signature.table)
         variables = [table.mapped(lambda array: tf.Variable(array, trainable=False)) for table in held]
         served = replace(served, tables=variables)
     write_saved_model(served, folder, signatures_of(served, signature.names))

@@ -39,7 +39,7 @@ def write_onnx(model: Any, signature: Signature, folder: Path) -> None:
         signature: What the export takes and gives.
         folder: The export's folder.
     """
-    tables = quantized_tables(model.embedding, signature.table)
+    tables = quantized_tables(model, signature.table)
     dense, names, constants = _dense(model, signature, tables)
     encoder = encoder_model(model.features, signature.inputs)
     links = [(output.name, names[output.name]) for output in encoder.graph.output if output.name in names]

@@ -12,8 +12,9 @@ import pyarrow as pa
 from nfm_tfrs.features.bag import UINT64_MISSING, Bag, splits_of
 from nfm_tfrs.features.frames import batch_columns, read_columns
 from nfm_tfrs.keras_compat import tf
+from nfm_tfrs.models.ensemble import ensemble_of
 from nfm_tfrs.serving.drawn import drawn_rows
-from nfm_tfrs.serving.quantized import quantized_tables
+from nfm_tfrs.serving.quantized import quantized_tables, tables_of
 from nfm_tfrs.serving.rows import arrays_of
 from nfm_tfrs.serving.runtime import Onnx, SavedModel, as_tensor, opened
 from nfm_tfrs.serving.signature import Input, Signature
@@ -87,9 +88,9 @@ def stood_for(model: Any, signature: Signature) -> Iterator[Any]:
     if signature.table is None:
         yield model
         return
-    variables = model.embedding.tables
+    variables = tables_of(model)
     own = [variable.numpy() for variable in variables]
-    for variable, table in zip(variables, quantized_tables(model.embedding, signature.table), strict=True):
+    for variable, table in zip(variables, quantized_tables(model, signature.table), strict=True):
         variable.assign(table.dense())
     try:
         yield model
@@ -100,8 +101,10 @@ def stood_for(model: Any, signature: Signature) -> Iterator[Any]:
 
 def float32_twin(model: Any) -> Any:
     """Returns the model itself where it computes in float32, or else one of the same weights that does."""
-    if model.compute_dtype == "float32":
+    if all(part.compute_dtype == "float32" for part in model.parts):
         return model
+    if len(model.parts) > 1:
+        return ensemble_of([float32_twin(part) for part in model.parts])
     twin = type(model).from_config({**model.get_config(), "dtype": "float32"})
     twin.set_weights(model.get_weights())
     return twin

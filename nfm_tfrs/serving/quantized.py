@@ -5,7 +5,6 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from nfm_tfrs.embedding.table import FusedEmbedding
 from nfm_tfrs.keras_compat import tf
 
 Quantization = Literal["int8", "float16"]
@@ -84,15 +83,20 @@ def quantized(table: np.ndarray, how: str | None, *, embedding_dim: int) -> Tabl
     return Table(steps, scale.astype(np.float32), first_order)
 
 
-def quantized_tables(embedding: FusedEmbedding, how: str | None) -> list[Table]:
-    """Returns the tables of a model as an export holds them, in the order of the embedding's `layouts`.
+def quantized_tables(model: Any, how: str | None) -> list[Table]:
+    """Returns the tables of a model as an export holds them, in the order of `tables_of`.
 
     Args:
-        embedding: The layer.
+        model: The model.
         how: As `quantized` takes it.
 
     Raises:
         ValueError: As `quantized` raises.
     """
-    pairs = zip(embedding.tables, embedding.layouts, strict=True)
-    return [quantized(table.numpy(), how, embedding_dim=layout.dim) for table, layout in pairs]
+    dims = [layout.dim for part in model.parts for layout in part.embedding.layouts]
+    return [quantized(table.numpy(), how, embedding_dim=dim) for table, dim in zip(tables_of(model), dims, strict=True)]
+
+
+def tables_of(model: Any) -> list[Any]:
+    """Returns a model's tables, variables in the order of its embedding's `layouts`; of an ensemble those of each."""
+    return [table for part in model.parts for table in part.embedding.tables]

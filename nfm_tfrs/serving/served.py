@@ -1,7 +1,7 @@
 """A model as an export computes it: from plain tensors by column names to the outputs, without the label."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nfm_tfrs.embedding.inference import across, added, embedded, looked_up, side_by_side
@@ -9,6 +9,7 @@ from nfm_tfrs.features.bag import INT_MISSING
 from nfm_tfrs.features.feature import Feature
 from nfm_tfrs.features.keys import NUMBERS
 from nfm_tfrs.features.lengths import rows_of
+from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import tf
 from nfm_tfrs.serving.adjustment import Adjustment
 from nfm_tfrs.serving.quantized import Table
@@ -27,7 +28,7 @@ class Served:
         inputs: What the export takes.
         adjustment: What is done to the model's logit.
         tables: What the rows lie in, tensors or variables, where these are not the model's own; in the order of its
-            embedding's `layouts`.
+            embedding's `layouts`, of an ensemble one model's behind the other's.
         user: Columns that `rank` takes once.
     """
 
@@ -81,8 +82,19 @@ class Served:
         rows: tf.Tensor = self.model.embedding.rows(ids, features, self.tables)
         return rows
 
+    def _mean(self, logits_of: Callable[["Served"], tf.Tensor]) -> tf.Tensor:
+        """The mean of the logits, `[rows]`, of each model that there is, with its own share of the tables."""
+        parts, found, held = self.model.parts, [], self.tables
+        for part in parts:
+            tables, held = (None, None) if held is None else _divided(held, len(part.embedding.layouts))
+            found.append(logits_of(replace(self, model=part, tables=tables)))
+        return found[0] if len(parts) == 1 else tf.add_n(found) / len(parts)
+
     def scored(self, encoded: Mapping[str, Any]) -> tf.Tensor:
         """Returns the outputs' logit, `[rows]`, of an encoded batch, whose bags may be padded."""
+        return self._mean(lambda served: served._scored(encoded))
+
+    def _scored(self, encoded: Mapping[str, Any]) -> tf.Tensor:
         embedding = self.model.embedding
         fields = looked_up(embedding, encoded, self.model.features, self.look)
         together = embedded(embedding, fields, sums=self.model.takes_sums)
@@ -95,8 +107,18 @@ class Served:
 
     def _ranked_logits(self, user: Mapping[str, Any], candidates: Mapping[str, Any]) -> tf.Tensor:
         model, features = self.model, self.model.features
-        specs = [features.part([n for n in features.names if (n in self.user) is once]) for once in (True, False)]
+        specs = self._sides(features)
         encoded = [model.encoder.encode(part, spec) for part, spec in zip((user, candidates), specs, strict=True)]
+        return self._mean(lambda served: served._across(encoded))
+
+    def _sides(self, features: FeatureSpec) -> list[FeatureSpec]:
+        """The features of the user, and those of a candidate."""
+        return [features.part([n for n in features.names if (n in self.user) is once]) for once in (True, False)]
+
+    def _across(self, encoded: Sequence[Mapping[str, Any]]) -> tf.Tensor:
+        """The logits of one model, `[candidates]`, of the user and the candidates, each encoded."""
+        model, features = self.model, self.model.features
+        specs = self._sides(features)
         found = [looked_up(model.embedding, part, spec, self.look) for part, spec in zip(encoded, specs, strict=True)]
         rows = tf.shape(encoded[1][NUMBERS])[0]
         found = list(across(model.embedding, (specs[0], found[0]), (specs[1], found[1]), rows))
@@ -120,6 +142,10 @@ class Served:
             return {"prediction": logits}
         logits = self.adjustment.of_tensor(logits)
         return {"logit": logits, "probability": tf.sigmoid(logits)}
+
+
+def _divided(tables: Sequence[Table], count: int) -> tuple[Sequence[Table], Sequence[Table]]:
+    return tables[:count], tables[count:]
 
 
 def columns_of(inputs: Sequence[Input], given: Tensors) -> dict[str, Any]:

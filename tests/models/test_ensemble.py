@@ -1,0 +1,230 @@
+"""An ensemble against the mean of its models, each asked alone."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import nfm_tfrs
+from nfm_tfrs import NFM, CategoricalFeature, MultiCategoricalFeature, NumericFeature, RankingModel
+from nfm_tfrs.features.spec import FeatureSpec
+from nfm_tfrs.keras_compat import keras, tf
+from nfm_tfrs.models.ensemble import EnsembleModel, ensemble_of
+from nfm_tfrs.runs.contents import read_contents
+from nfm_tfrs.testing.models import check_model  # noqa: F401
+from tfrs_registry import get_model, list_models
+
+FEATURES = FeatureSpec(
+    (
+        CategoricalFeature("user", vocabulary=["ann", "bob", "eve"]),
+        CategoricalFeature("film", vocabulary_size=9),
+        MultiCategoricalFeature("tags", vocabulary_size=7, combiner="mean"),
+        NumericFeature("price", mean=2.0, std=3.0),
+    )
+)
+ROWS = {
+    "user": ["ann", "eve", "zoe", "bob", "ann"],
+    "film": [1, 8, 3, 3, 0],
+    "tags": [[1, 2], [], [3], [6, 5, 4], [0]],
+    "price": [1.0, 7.5, -2.0, 0.0, 3.0],
+}
+
+
+def moved(model, seed):
+    """The model with weights as after a training."""
+    for number, variable in enumerate(model.weights):
+        if variable.dtype.is_floating and "variance" not in variable.name:
+            variable.assign_add(tf.random.stateless_normal(variable.shape, [seed, number], 0.0, 0.2))
+    return model
+
+
+@pytest.fixture(scope="module")
+def models():
+    """Three models that differ in all that they may."""
+    return [
+        moved(NFM(FEATURES, embedding_dim=4, hidden_units=(5,), dropout=0.2), 0),
+        moved(get_model("dcnv2", features=FEATURES, embedding_dim=6, hidden_units=(3,)), 1),
+        moved(
+            RankingModel(
+                FEATURES.replace(replace(FEATURES["user"], embedding_dim=2)),
+                embedding_dim=3,
+                interaction="fm",
+                hidden_units=(),
+                history_combiner="sum" if False else None,
+                dtype="mixed_bfloat16",
+            ),
+            2,
+        ),
+    ]
+
+
+def mean_of(models, rows=ROWS):
+    return np.mean([model.predict(rows, verbose=0).astype(np.float64) for model in models], axis=0)
+
+
+def test_the_output_is_the_mean_of_the_logits(models):
+    ensemble = ensemble_of(models)
+    np.testing.assert_allclose(ensemble.predict(ROWS, verbose=0), mean_of(models), atol=1e-6)
+    np.testing.assert_allclose(
+        ensemble.predict_proba(ROWS, verbose=0), 1 / (1 + np.exp(-mean_of(models)[:, 0])), atol=1e-6
+    )
+    columns = {name: tf.ragged.constant(values) if name == "tags" else tf.constant(values) for name, values in ROWS.items()}
+    encoded = ensemble.encoder(columns)
+    apart = np.concatenate([model(encoded).numpy() for model in models], axis=1)
+    np.testing.assert_allclose(ensemble.member_logits(encoded).numpy(), apart, atol=1e-6)
+    for _ in range(10):  # from the eighth on what was traced answers
+        np.testing.assert_allclose(ensemble.predict_on_batch(columns), mean_of(models), atol=1e-6)
+
+
+def test_columns_are_encoded_once(models, monkeypatch):
+    ensemble = ensemble_of(models)
+    read = []
+    for model in ensemble.models:
+        encode = model.encoder.encode
+        monkeypatch.setattr(
+            model.encoder, "encode", lambda columns, spec, encode=encode: read.append(set(columns)) or encode(columns, spec)
+        )
+    columns = {name: tf.ragged.constant(values) if name == "tags" else tf.constant(values) for name, values in ROWS.items()}
+    ensemble.call(columns)
+    assert sum("user" in names for names in read) == 1
+
+
+def test_a_regression_is_the_mean_of_the_predictions(models):
+    both = [moved(NFM(FEATURES, embedding_dim=2, task="regression"), seed) for seed in (0, 1)]
+    ensemble = ensemble_of(both)
+    np.testing.assert_allclose(ensemble.predict(ROWS, verbose=0), mean_of(both), rtol=1e-6)
+    assert not ensemble.is_binary
+
+
+def test_it_is_evaluated_as_it_predicts(models):
+    labels = np.float32([1, 0, 1, 0, 1])
+    report = ensemble_of(models).evaluate(ROWS, labels, return_dict=True, verbose=0)
+    logits = mean_of(models)[:, 0]
+    assert report["loss"] == pytest.approx(np.mean(np.logaddexp(0, logits) - labels * logits), abs=1e-5)
+
+
+def test_what_becomes_of_its_models_changes_nothing():
+    model = moved(NFM(FEATURES, embedding_dim=2), 0)
+    ensemble = ensemble_of([model, model])
+    before = model.predict(ROWS, verbose=0)
+    moved(model, 5)
+    np.testing.assert_allclose(ensemble.predict(ROWS, verbose=0), before, atol=1e-6)
+
+
+def test_nothing_of_it_is_trained(models):
+    ensemble = ensemble_of(models)
+    assert ensemble.trainable_variables == []
+    for train in (ensemble.fit, ensemble.train_on_batch):
+        with pytest.raises(ValueError, match="is the mean of 3 trained models, and trains nothing. Train its models"):
+            train(ROWS, np.ones(5))
+
+
+def test_it_says_what_it_is(models):
+    said = repr(ensemble_of([models[0], models[0], models[1]]))
+    assert said.startswith("<EnsembleModel 'ensemble_model': 4 features (user, film, tags, price), mean of 2 NFM + 1 DCNv2")
+    assert "mean of 2 NFM + 1 DCNv2" in ensemble_of([models[0], models[0], models[1]])._repr_html_()
+    assert "ensemble" not in list_models()  # it is made of models, not of features
+
+
+def test_a_file_holds_weights_alone_and_opens_in_a_fresh_process(models, tmp_path):
+    trained = NFM(FEATURES, embedding_dim=4)
+    trained.compile(keras.optimizers.Adam())
+    trained.fit(ROWS, np.float32([1, 0, 1, 0, 1]), verbose=0)
+    trained.statistics = None
+    ensemble = ensemble_of([trained, models[1]])
+    ensemble.save(tmp_path / "model.keras")
+    np.save(tmp_path / "wanted.npy", mean_of([trained, models[1]]))
+    code = f"""
+import numpy as np, nfm_tfrs
+model = nfm_tfrs.load_model(r"{tmp_path}/model.keras")
+np.testing.assert_allclose(model.predict({ROWS!r}, verbose=0), np.load(r"{tmp_path}/wanted.npy"), atol=1e-6)
+print(repr(model))
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "mean of 1 NFM + 1 DCNv2" in said.stdout, said.stderr[-2000:]
+    import h5py, zipfile  # noqa: E401
+
+    with zipfile.ZipFile(tmp_path / "model.keras") as archive, archive.open("model.weights.h5") as member:
+        with h5py.File(member, "r") as weights:
+            sizes = []
+            weights.visititems(lambda name, part: sizes.append(part.size) if isinstance(part, h5py.Dataset) else None)
+    own = sum(weight.shape.num_elements() for weight in ensemble.weights)
+    assert own <= sum(sizes) <= own + 20  # the compiled optimizer's rate and step
+
+
+def test_a_saved_model_opens_again(models, tmp_path):
+    ensemble_of(models).save(tmp_path / "saved")
+    opened = nfm_tfrs.load_model(tmp_path / "saved")
+    np.testing.assert_allclose(opened.predict(ROWS, verbose=0), mean_of(models), atol=1e-6)
+
+
+def test_statistics_are_those_of_the_first(tmp_path):
+    from nfm_tfrs.data.prepare import prepare
+    from nfm_tfrs.training import Recipe
+
+    rows = {name: values * 20 for name, values in ROWS.items()} | {"click": [0.0, 1.0, 1.0, 0.0, 1.0] * 20}
+    data = prepare(rows, "click", features=FEATURES)
+    trained = [Recipe(model="fm", config={"embedding_dim": 2}).fit(data, seed=seed, epochs=1).model for seed in (0, 1)]
+    ensemble = ensemble_of(trained)
+    ensemble.save(tmp_path / "model.keras")
+    opened = nfm_tfrs.load_model(tmp_path / "model.keras")
+    wanted = trained[0].statistics.to_arrays()
+    assert wanted
+    for name, array in opened.statistics.to_arrays().items():
+        np.testing.assert_array_equal(array, wanted[name])
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (lambda: [], "An ensemble is the mean of models; received none. Give trained models."),
+        (lambda: [keras.Sequential()], "received Sequential. Give RankingModels"),
+        (lambda: [NFM(FEATURES), ensemble_of([NFM(FEATURES)])], "received EnsembleModel. Give RankingModels"),
+        (lambda: [NFM(name="one")], "one does not know its features yet"),
+        (
+            lambda: [NFM(FEATURES, name="one"), NFM(FEATURES, task="regression", name="other")],
+            "share features and task; other has another task than one. Give models that were trained on the same rows.",
+        ),
+        (
+            lambda: [
+                NFM(FEATURES, name="one"),
+                NFM(FEATURES.replace(replace(FEATURES["film"], vocabulary_size=8)), name="other"),
+            ],
+            "other reads other features than one",
+        ),
+    ],
+)
+def test_what_makes_no_ensemble_is_one_line(other, said):
+    with pytest.raises(ValueError, match="An ensemble|know its features|The models of") as caught:
+        ensemble_of(other())
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_declares_more_than_it_holds_is_refused(tmp_path):
+    import json
+    import zipfile
+
+    large = FeatureSpec((CategoricalFeature("user", vocabulary_size=120_000), CategoricalFeature("film", vocabulary_size=9)))
+    ensemble = ensemble_of([NFM(large, embedding_dim=7, hidden_units=())])
+    ensemble.save(tmp_path / "model.keras")
+    assert isinstance(nfm_tfrs.load_model(tmp_path / "model.keras"), EnsembleModel)
+
+    def written(change):
+        with zipfile.ZipFile(tmp_path / "model.keras") as archive:
+            parts = {name: archive.read(name) for name in archive.namelist()}
+        config = json.loads(parts["config.json"])
+        config["config"]["models"] = change(config["config"]["models"])
+        with zipfile.ZipFile(tmp_path / "other.keras", "w") as archive:
+            for name, part in parts.items():
+                archive.writestr(name, json.dumps(config) if name == "config.json" else part)
+        return tmp_path / "other.keras"
+
+    with pytest.raises(ValueError, match="declares 1,920,.* weights at features, and it holds 1,048,576 at most"):
+        read_contents(written(lambda models: models * 2))
+    with pytest.raises(ValueError, match="its config declares 51 models, and 50 are the most. Save fewer."):
+        read_contents(written(lambda models: models * 51))
+    with pytest.raises(ValueError, match="names 'os'.'system'|names os.system"):
+        nfm_tfrs.load_model(written(lambda models: [{"module": "os", "class_name": "system", "config": {}}]))
