@@ -23,7 +23,8 @@ class RecipeOptions:
         optimizer_set: Optimizer argument NAME=VALUE, such as initial_accumulator_value=0.001; repeatable.
         learning_rate: The optimizer's rate, or the highest of a schedule; its default if not given. That of an Adagrad
             is for steps of 256 rows, and grows with the batch.
-        schedule: constant (if not given), cosine, one_cycle, both over all passes, or plateau.
+        schedule: constant (if not given); cosine, which falls over all passes; one_cycle, which rises first; or
+            plateau, which is divided when validation stalls.
         schedule_set: Schedule argument NAME=VALUE, such as warm_up=0.2; repeatable. cosine and one_cycle have warm_up
             and floor, plateau has factor, looks and drops.
         averaging: Decay of averaged weights, such as 0.999; none are averaged if not given, or 0.
