@@ -113,16 +113,20 @@ class Run:
         slice: Number of slices of its best weights.
         metrics: Validation metrics of these weights.
         file: The file of its predictions for the validation rows.
+        averaged: Whether these weights are the averages of the training's.
     """
 
     seed: int
     slice: int
     metrics: Metrics
     file: str
+    averaged: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Returns the run as plain JSON types."""
-        return {"seed": self.seed, "slice": self.slice, "metrics": _metrics(self.metrics), "file": self.file}
+        averaged = {"averaged": True} if self.averaged else {}
+        metrics = _metrics(self.metrics)
+        return {"seed": self.seed, "slice": self.slice, "metrics": metrics, "file": self.file, **averaged}
 
     @classmethod
     def from_json(cls, written: Mapping[str, Any]) -> "Run":
@@ -132,6 +136,7 @@ class Run:
             slice=read(written, "slice", int),
             metrics=_read_metrics(read(written, "metrics", Mapping)),
             file=read(written, "file", str),
+            averaged=read(written, "averaged", bool, False),
         )
 
 
@@ -217,23 +222,32 @@ class Winner:
         seed: Seed of its weights, dropout and order of rows.
         slices: Slices it was trained for.
         rows: `"train"`, or `"train and validation"` where it was trained once more on both.
+        averaged: Whether its weights are the averages of the training's.
+        objective: What its slices were judged by, where its training depends on that: with averages and on a plateau.
     """
 
     seed: int
     slices: int
     rows: Rows = "train"
+    averaged: bool = False
+    objective: Objective | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Returns this as plain JSON types."""
-        return {"seed": self.seed, "slices": self.slices, "rows": self.rows}
+        more: dict[str, Any] = {"averaged": True} if self.averaged else {}
+        more |= {} if self.objective is None else {"objective": self.objective.to_json()}
+        return {"seed": self.seed, "slices": self.slices, "rows": self.rows, **more}
 
     @classmethod
     def from_json(cls, written: Mapping[str, Any]) -> "Winner":
         """Returns what `to_json` wrote."""
+        objective = read(written, "objective", Mapping | None, None)
         return cls(
             seed=read(written, "seed", int),
             slices=read(written, "slices", int),
             rows=read_choice(written, "rows", get_args(Rows)),
+            averaged=read(written, "averaged", bool, False),
+            objective=None if objective is None else Objective.from_json(objective),
         )
 
 

@@ -120,7 +120,7 @@ def in_call() -> bool:
 @functools.cache  # not at import: Keras' counters start the devices
 def attributes_of_training() -> frozenset[str]:
     """Returns the attributes that Keras, `compile` and `fit` set on any model, and no inference reads."""
-    ours = {"_auto_steps", "_huge_pages", "_huge_pages_asked"}
+    ours = {"_auto_steps", "_huge_pages", "_huge_pages_asked", "averaging", "averages_held"}
     return frozenset(vars(tf.keras.Model())) | ours | {"_compile_config", "loss"}
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from nfm_tfrs.arguments import check_arguments, missing_column, switch
 from nfm_tfrs.keras_compat import keras, private, tf, tfrs
 from nfm_tfrs.models import callbacks, inputs
+from nfm_tfrs.models.averaging import Averages, checked_decay
 from nfm_tfrs.models.batch_checks import as_target, batch_checks, length_checks, value_checks
 from nfm_tfrs.models.class_weights import with_class_weights
 from nfm_tfrs.models.inputs import no_labels
@@ -40,6 +41,7 @@ class TaskModel(tfrs.Model):
 
     train_function: Any
     train_tf_function: Any
+    averaging: Averages | None = None  # an attribute only of a model that is compiled with it
 
     def __init__(
         self, *, task: Any = "binary", label: str | None = None, dtype: Any = "float32", **kwargs: Any
@@ -75,6 +77,7 @@ class TaskModel(tfrs.Model):
         steps_per_execution: int | Literal["auto"] = "auto",
         jit_compile: bool | Literal["auto"] | None = "auto",
         huge_pages: bool = False,
+        averaging: float | None = None,
         **kwargs: Any,
     ) -> None:
         """Compiles as Keras' `compile` does; the loss and the metrics are the task's.
@@ -90,11 +93,13 @@ class TaskModel(tfrs.Model):
             huge_pages: Whether Linux is to keep variables of 64 MB and more, and the optimizer's of them, on pages of
                 2 MB, from the first `fit` on: steps of tables of millions of rows are a twentieth faster (measured at
                 5 M), and the first one waits a second for each 600 MB. Where the system cannot, nothing happens.
+            averaging: Decay of an exponential mean of the weights, which `model.averaging` then keeps beside them; none
+                is kept if not given. See `nfm_tfrs.models.averaging.Averages`.
             **kwargs: As in Keras, without `loss`, `metrics`, `weighted_metrics` and `loss_weights`.
 
         Raises:
-            ValueError: A loss or metrics are given, XLA is to compile a row-wise optimizer, or several steps are to run
-                at a time on several replicas.
+            ValueError: A loss or metrics are given, XLA is to compile a row-wise optimizer, several steps are to run at
+                a time or weights are to be averaged on several replicas, or a decay that does not average.
         """
         for argument in ("loss", "metrics", "weighted_metrics", "loss_weights"):
             if kwargs.get(argument) is not None:
@@ -109,6 +114,11 @@ class TaskModel(tfrs.Model):
                 f"On several replicas steps run one at a time; received steps_per_execution={steps_per_execution!r}. "
                 "Leave it out."
             )
+        if averaging is not None and self._most_steps == 1:
+            raise ValueError(
+                f"On several replicas weights are not averaged; received averaging={averaging!r}. Leave it out."
+            )
+        decay = None if averaging is None else checked_decay(averaging)
         if optimizer is None:  # chosen on validation: benchmarks/quality/movielens.py
             optimizer = keras.optimizers.Adagrad(0.05) if jit_compile is True else LazyAdagrad(0.05)
         optimizer = optimizer_of(optimizer)
@@ -132,6 +142,11 @@ class TaskModel(tfrs.Model):
             jit_compile=False if jit_compile == "auto" else jit_compile,
             **kwargs,
         )
+        for held in ("averaging", "averages_held"):  # of a compilation before
+            if held in vars(self):
+                delattr(self, held)
+        if decay is not None:
+            self.averaging = Averages(self, decay)
 
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Trains as Keras' `fit` does.
@@ -203,6 +218,8 @@ class TaskModel(tfrs.Model):
                 # Else the first step makes its variables, and what made variables is traced again.
                 self.optimizer.build(self.trainable_variables)
             self._ask_for_huge_pages()
+        if self.averaging is not None:
+            self.averaging.build()
         if self._results_of_its_own or self.run_eagerly or self.jit_compile or self._most_steps == 1:
             with self._steps_an_execution(self._most_steps):  # the function that Keras makes for one step has no loop
                 return super().make_train_function(force)
@@ -327,6 +344,7 @@ class TaskModel(tfrs.Model):
         Args:
             inputs: `(columns, label[, weight])`, or one dict with the label inside.
         """
+        now = None if self.averaging is None else self.averaging.settle()
         before = averages(self)
         with tf.GradientTape() as tape:
             total = self._tracked_loss(inputs, training=True)
@@ -347,6 +365,8 @@ class TaskModel(tfrs.Model):
             scaled=self._scales_losses,
         )
         with guarded as gradients:
+            if self.averaging is not None:
+                self.averaging.settle_rows(now, gradients, self.trainable_variables)
             if self._scales_losses:
                 self._apply_scaled(self.optimizer.get_unscaled_gradients(gradients))
             else:
@@ -419,6 +439,8 @@ class TaskModel(tfrs.Model):
             config["steps_per_execution"] = "auto"
         if config and self._huge_pages:
             config = {**config, "huge_pages": True}
+        if config and self.averaging is not None:
+            config = {**config, "averaging": self.averaging.decay}
         return config
 
     def save_own_variables(self, store: Any) -> None:

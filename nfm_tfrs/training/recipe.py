@@ -19,7 +19,7 @@ from nfm_tfrs.runs.checkpoint import Checkpoints
 from nfm_tfrs.runs.files import files_state
 from nfm_tfrs.runs.folder import read_features
 from nfm_tfrs.runs.record import RunRecord
-from nfm_tfrs.training.schedules import OVER_STEPS, Cosine, Plateau, schedule_of
+from nfm_tfrs.training.schedules import OVER_STEPS, Cosine, plateau_of, schedule_of
 from nfm_tfrs.written import check_format, read, read_file, reason
 from tfrs_registry import get_model, models
 
@@ -243,7 +243,9 @@ class Recipe(Configuration):
             remedy = "Give pretrained= with vectors of {!r}, or take frozen out of the features."
             check_frozen(data.features, pretrained or {}, remedy)
         from nfm_tfrs.keras_compat import keras
+        from nfm_tfrs.models.averaging import averages_of
         from nfm_tfrs.training.fit import fit
+        from nfm_tfrs.training.stopping import calibration
 
         passes = self.passes or epochs or EPOCHS
         epochs = epochs or math.ceil(passes)
@@ -262,7 +264,8 @@ class Recipe(Configuration):
         if model is None:
             whole = math.ceil(passes * steps) if self.schedule in OVER_STEPS else None
             model, coverage = self._begun(data, whole, None if course is None else course.day, pretrained or {})
-        schedule = schedule_of(self.schedule, self.schedule_arguments)
+        # Of a stream a pass has so many steps that the statistics have arrived.
+        averaged = averages_of(model) is not None and "train" in data.encoded
         history = fit(
             model,
             rows,
@@ -272,7 +275,8 @@ class Recipe(Configuration):
             callbacks=callbacks,
             tensorboard=tensorboard,
             course=course,
-            **({"plateau": schedule} if isinstance(schedule, Plateau) else {}),
+            plateau=plateau_of(self),
+            calibration=calibration(data.train, self.batch_size, seed) if averaged else (),
         )
         return Trained(model, history, () if course is None else course.resumed, coverage)
 

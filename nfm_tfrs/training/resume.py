@@ -13,6 +13,7 @@ import numpy as np
 from nfm_tfrs.blocks.dropout import Dropout
 from nfm_tfrs.data.pipeline.position import Position
 from nfm_tfrs.keras_compat import keras, private, tf
+from nfm_tfrs.models.averaging import averages_of
 from nfm_tfrs.models.slots import inner_optimizer, unlisted
 from nfm_tfrs.runs.checkpoint import (
     Checkpoint,
@@ -133,7 +134,7 @@ class _Write(keras.callbacks.Callback):
                 numbers = found.progress.callbacks.get(name, {})
                 vars(callback).update({key: value for key, value in numbers.items() if key in vars(callback)})
             if found.progress.best is not None:
-                self._stopping.best_weights = found.best_weights()
+                self._stopping.kept = found.best_weights()
                 self._best = (self._stopping.best_epoch, found.progress.best)
         size = sum(variable.shape.num_elements() * variable.dtype.size for variable in _flat(_variables(self.model)))
         self._at, self._wait = time.monotonic(), self._interval(0.01 + size / _BYTES_A_SECOND)
@@ -195,7 +196,7 @@ class _Write(keras.callbacks.Callback):
         stopping, course = self._stopping, self._course
         if stopping.best_weights is not None and (self._best is None or self._best[0] != stopping.best_epoch):
             with tf.device("CPU:0"):
-                weights = [tf.Variable(values) for values in stopping.best_weights]
+                weights = [tf.Variable(values) for values in stopping.kept]
             self._best = (stopping.best_epoch, write_best(self._checkpoints, stopping.best_epoch, weights))
         return Progress(
             settings=course.settings,
@@ -232,12 +233,14 @@ def _warn_of_hidden_states(model: Any) -> None:
 def _variables(model: Any) -> dict[str, list[Any]]:
     """What a training step reads and moves, but for the metrics, which an epoch begins anew."""
     optimizer = inner_optimizer(model.optimizer)
+    averages = averages_of(model)
     return {
         "weights": list(model.variables),
         "optimizer": [*optimizer.variables, *unlisted(optimizer).values()],
         "scale": list(model.scale_state.values()),
         "dropout": [part.dropout_state for part in model.submodules if isinstance(part, Dropout) and part.built],
         "taken": [private.steps_taken(model)],
+        "averages": [] if averages is None else averages.variables,
     }
 
 

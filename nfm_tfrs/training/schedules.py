@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from nfm_tfrs import arguments
-from nfm_tfrs.configuration import RateSchedule
+from nfm_tfrs.configuration import Configuration, RateSchedule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,3 +129,9 @@ def schedule_of(name: RateSchedule, given: Mapping[str, Any]) -> Cosine | Platea
             raise arguments.unknown_name(f"argument of {name}", argument, known)
     made: Cosine | Plateau = kind(**given)
     return made
+
+
+def plateau_of(configuration: Configuration) -> Plateau | None:
+    """Returns when the rate of a training is divided; None where validation has no say in it."""
+    found = schedule_of(configuration.schedule, configuration.schedule_arguments)
+    return found if isinstance(found, Plateau) else None

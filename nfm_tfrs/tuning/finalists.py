@@ -3,9 +3,10 @@
 import json
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,11 +20,13 @@ from nfm_tfrs.metrics.bootstrap import paired_bootstrap
 from nfm_tfrs.runs.files import write_text
 from nfm_tfrs.training.evaluate import evaluate, evaluate_constant, predict
 from nfm_tfrs.training.recipe import Best, Recipe, Trained
+from nfm_tfrs.training.schedules import Plateau, plateau_of
 from nfm_tfrs.training.statistics import count_rows
+from nfm_tfrs.training.stopping import Looks, follow, restore
 from nfm_tfrs.tuning.oracle import END, PARENT, START
 from nfm_tfrs.tuning.settings import Finals
 from nfm_tfrs.tuning.slices import Slices, joined
-from nfm_tfrs.tuning.tuner import Diverged, Scores, SliceTuner, train_slice
+from nfm_tfrs.tuning.tuner import Diverged, Scores, SliceTuner, averaged_in_place, judge_slice, train_slice
 from nfm_tfrs.versions import versions
 
 
@@ -44,6 +47,20 @@ def chosen(trials: Sequence[Any], count: int, key: Callable[[Any], float]) -> li
     return sorted(best.values(), key=key, reverse=True)[:count]
 
 
+class Whole(NamedTuple):
+    """A whole training.
+
+    Attributes:
+        slices: Number of slices of the weights that the model is left with.
+        scores: The metrics after each slice: of the weights or of their averages, whichever are better.
+        averaged: Whether it is left with the averages.
+    """
+
+    slices: int
+    scores: Scores
+    averaged: bool = False
+
+
 def train_whole(
     model: Any,
     train: Slices,
@@ -52,8 +69,9 @@ def train_whole(
     batch_size: int,
     goal: Objective,
     patience: int,
-) -> tuple[int, Scores]:
-    """Trains a model for a whole training, and leaves it with the weights of its best slice.
+    plateau: Plateau | None = None,
+) -> Whole:
+    """Trains a model for a whole training, and leaves it with the weights of its best slice, or their averages.
 
     Args:
         model: A compiled model.
@@ -62,24 +80,33 @@ def train_whole(
         batch_size: Rows of a training step.
         goal: The objective to judge by.
         patience: Slices without a better score after which training ends.
-
-    Returns:
-        The number of slices of the weights it is left with, and the metrics after each slice.
+        plateau: When the rate is divided, each slice being a look; None leaves it as it is.
 
     Raises:
         Diverged: The loss, or the metric, became infinite or NaN.
     """
     scores: Scores = []
-    best, weights = 0, model.get_weights()
+    best, of_averages, weights = 0, False, model.get_weights()
+    looks = Looks(patience, goal.sign, plateau)
+    state: list[np.ndarray] = []
     for number in range(train.count):
-        score = train_slice(model, train, number, batch_size, valid, goal.metric)
+        train_slice(model, train, number, batch_size)
+        score, averaged = judge_slice(model, train, number, batch_size, valid, goal)
         scores.append(score)
-        if not number or goal.sign * score[goal.metric] > goal.sign * scores[best][goal.metric]:
-            best, weights = number, model.get_weights()
-        if number - best >= patience:
+        action = follow(model, looks, score[goal.metric], state)
+        if action == "better":
+            best, of_averages = number, averaged
+            weights = _weights(model, train, number, batch_size, averaged=averaged)
+        if action == "stop":
             break
-    model.set_weights(weights)
-    return best + 1, scores
+    restore(model, weights)
+    return Whole(best + 1, scores, of_averages)
+
+
+def _weights(model: Any, train: Slices, number: int, batch_size: int, *, averaged: bool) -> Any:
+    """The weights of a model behind a slice, or their averages."""
+    with averaged_in_place(model, train, number, batch_size) if averaged else nullcontext():
+        return model.get_weights()
 
 
 @dataclass(frozen=True)
@@ -219,12 +246,21 @@ def _trained_for(
     with forgotten_gradients():
         model = Recipe.of(candidate).build(features, steps=cut.steps(batch_size))
     count_rows(model, [rows], features)
-    metric = model.objective[0].removeprefix("val_")
+    name, direction = model.objective
+    goal = winner.objective or Objective(name=name, direction=direction)
     scores: Scores = []
+    looks = Looks(winner.slices, goal.sign, plateau_of(candidate))
+    state: list[np.ndarray] = []
     for number in range(winner.slices):
-        scores.append(train_slice(model, cut, number, batch_size, valid, metric, callbacks))
+        train_slice(model, cut, number, batch_size, callbacks)
+        # Without rows to judge on nothing says when a rate is to fall.
+        scores.append({} if valid is None else judge_slice(model, cut, number, batch_size, valid, goal)[0])
         if model.stop_training:
             break
+        if valid is not None:
+            follow(model, looks, scores[-1][goal.metric], state)
+    if winner.averaged and not model.stop_training:
+        restore(model, _weights(model, cut, winner.slices - 1, batch_size, averaged=True))
     return Trained(model, {f"val_{name}": [score[name] for score in scores] for name in scores[0]})
 
 
@@ -281,11 +317,19 @@ def _run(tuner: SliceTuner, candidate: Configuration, seed: int, path: Path) -> 
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
     model = tuner.space.built(candidate, cut.steps(batch_size))
-    best, scores = train_whole(model, cut, tuner.valid, batch_size=batch_size, goal=tuner.goal, patience=tuner.patience)
+    best, scores, averaged = train_whole(
+        model,
+        cut,
+        tuner.valid,
+        batch_size=batch_size,
+        goal=tuner.goal,
+        patience=tuner.patience,
+        plateau=plateau_of(candidate),
+    )
     with full_disk.naming(path):
         np.save(path.with_suffix(".npy"), predict(model, tuner.valid))
         model.save_weights(path.with_suffix(".weights.h5"))
-    run = Run(seed=seed, slice=best, metrics=scores[best - 1], file=f"{path}.npy")
+    run = Run(seed=seed, slice=best, metrics=scores[best - 1], file=f"{path}.npy", averaged=averaged)
     write_text(path.with_suffix(".json"), json.dumps({**run.to_json(), "candidate": candidate.to_json()}))
     return run
 
@@ -297,13 +341,16 @@ def _made_again(tuner: SliceTuner, finalist: Finalist) -> tuple[Any, Winner]:
     model.optimizer.build(model.trainable_variables)  # its state is in the file too
     model.load_weights(Path(run.file).with_suffix(".weights.h5"))
     count_rows(model, [tuner.train.part], tuner.space.features)
-    return model, Winner(seed=run.seed, slices=run.slice)
+    depends = finalist.candidate.averaging or plateau_of(finalist.candidate)
+    objective = tuner.goal if depends else None
+    return model, Winner(seed=run.seed, slices=run.slice, averaged=run.averaged, objective=objective)
 
 
 def _refitted(tuner: SliceTuner, finalist: Finalist) -> tuple[Any, Winner]:
     """The winner trained on training and validation rows, for as many slices as were best on average; what made it."""
     stop = round(float(np.mean([run.slice for run in finalist.runs])))
-    winner = Winner(seed=tuner.seed, slices=stop, rows="train and validation")
+    averaged = 2 * sum(run.averaged for run in finalist.runs) > len(finalist.runs)
+    winner = Winner(seed=tuner.seed, slices=stop, rows="train and validation", averaged=averaged)
     candidate = replace(finalist.candidate, passes=tuner.train.passes)
     both = joined(tuner.train.part, tuner.valid)
     trained = _trained_for(candidate, both, None, winner, count=tuner.train.count, features=tuner.space.features)

@@ -17,10 +17,13 @@ from nfm_tfrs.data.parts import EncodedPart
 from nfm_tfrs.evidence import Objective
 from nfm_tfrs.keras_compat import forgotten_gradients, keras, tf
 from nfm_tfrs.keras_compat.search import OpenTuner, keras_tuner
+from nfm_tfrs.models.averaging import averages_of
 from nfm_tfrs.models.stop import LossNotFinite
 from nfm_tfrs.runs.files import write_text
 from nfm_tfrs.training.evaluate import evaluate
 from nfm_tfrs.training.fit import adapt_labels
+from nfm_tfrs.training.schedules import plateau_of
+from nfm_tfrs.training.stopping import PASSES, Action, Looks, follow
 from nfm_tfrs.tuning.hypermodel import RankingHyperModel
 from nfm_tfrs.tuning.oracle import END, PARENT, START
 from nfm_tfrs.tuning.settings import Space
@@ -28,6 +31,7 @@ from nfm_tfrs.tuning.slices import Slices
 
 FailedTrialError = keras_tuner.errors.FailedTrialError
 
+BEST = "weights-best.npz"  # of a trial's best slice, where its rate is divided on a plateau
 STARTS = 3  # of a trial, each of which ended with its process: then it has failed
 
 Scores = list[dict[str, float]]  # the exact validation metrics after each slice, from the first
@@ -123,21 +127,26 @@ class SliceTuner(OpenTuner):
         folder = self._folder(trial.trial_id)
         # Once a configuration, at the second slice of a process: the first is traced too.
         timed = int(trial.trial_id) > 0 and values[START] < 2 and not candidate.jit_compile
-        if not self._has_ended(scores):
+        looks, action = self._looks(candidate, scores)
+        if action != "stop":
             batch_size = candidate.batch_size
             with _failing():
                 model = self._model(candidate, parent)
+            state = _arrays(self._folder(parent) / BEST) if parent and looks.plateau is not None else []
             for number in range(values[START], values[END]):
                 with _failing():
                     start = time.monotonic()
-                    scores.append(train_slice(model, self.train, number, batch_size, self.valid, self.goal.metric))
+                    train_slice(model, self.train, number, batch_size)
+                    scores.append(judge_slice(model, self.train, number, batch_size, self.valid, self.goal)[0])
                     if timed and number == values[START] + 1:
                         self._check_seconds(time.monotonic() - start)
                 self.watch(trial, scores)
-                if self._has_ended(scores):
+                if follow(model, looks, scores[-1][self.goal.metric], state) == "stop":
                     break
             if values[END] < self.train.count:  # else nothing goes on from there
                 model.save_weights(folder / "weights")
+                if state:
+                    np.savez(folder / BEST, *state)
         write_text(folder / "scores.json", json.dumps(scores))
         return self._best(scores)
 
@@ -170,6 +179,8 @@ class SliceTuner(OpenTuner):
             raise FailedTrialError(f"{model.count_params():,} parameters are more than {max_parameters:,}.")
         if parent:  # which was not too slow
             model.optimizer.build(model.trainable_variables)
+            if (averages := averages_of(model)) is not None:
+                averages.build()
             model.load_weights(self._folder(parent) / "weights").expect_partial()
         elif max_latency is not None and (seconds := latency(model, self.valid)) > max_latency:
             raise FailedTrialError(f"{seconds:.4f} s for 100 rows are more than {max_latency:g} s.")
@@ -183,10 +194,13 @@ class SliceTuner(OpenTuner):
                 "Give more of them, or fewer passes."
             )
 
-    def _has_ended(self, scores: Scores) -> bool:
-        """Whether the last `patience` slices brought nothing better than those before."""
-        values = [self.goal.sign * score[self.goal.metric] for score in scores]
-        return len(values) > self.patience and max(values[-self.patience :]) <= max(values[: -self.patience])
+    def _looks(self, candidate: Configuration, scores: Scores) -> tuple[Looks, Action]:
+        """The looks behind slices that have been judged, and what follows from the last one."""
+        action: Action = "go on"
+        looks = Looks(self.patience, self.goal.sign, plateau_of(candidate))
+        for score in scores:
+            action = looks.look(score[self.goal.metric])
+        return looks, action
 
     def _best(self, scores: Scores) -> dict[str, float]:
         best = max(scores, key=lambda score: self.goal.sign * score[self.goal.metric])
@@ -235,32 +249,27 @@ def _failing() -> Iterator[None]:
         raise FailedTrialError(reason) from error
 
 
+def _arrays(path: Path) -> list[np.ndarray]:
+    with np.load(path) as found:
+        return [found[name] for name in found.files]
+
+
 class Diverged(ValueError):
     """The loss of a training, or its validation metric, became infinite or NaN."""
 
 
-def train_slice(
-    model: Any,
-    train: Slices,
-    number: int,
-    batch_size: int,
-    valid: EncodedPart | None,
-    metric: str,
-    callbacks: Sequence[Any] = (),
-) -> dict[str, float]:
-    """Trains a model on a slice; returns its exact validation metrics, none without rows to judge on.
+def train_slice(model: Any, train: Slices, number: int, batch_size: int, callbacks: Sequence[Any] = ()) -> None:
+    """Trains a model on a slice.
 
     Args:
         model: A compiled model.
         train: The training rows in slices.
         number: Number of the slice, from 0.
         batch_size: Rows of a training step.
-        valid: Rows to judge on; None for a training that is not judged.
-        metric: The metric that has to be finite, such as `"auc"`.
         callbacks: Further Keras callbacks.
 
     Raises:
-        Diverged: The loss, or the metric, became infinite or NaN.
+        Diverged: The loss became infinite or NaN.
     """
     adapt_labels(model, train.part)
     try:
@@ -273,12 +282,56 @@ def train_slice(
         ).history
     except LossNotFinite as error:
         raise Diverged(f"It diverged in slice {number + 1}. {error}") from error
-    score = {} if valid is None else evaluate(model, valid)
-    watched = {"loss": history["loss"][-1]} | ({} if valid is None else {f"val_{metric}": score[metric]})
-    for name, value in watched.items():
-        if not np.isfinite(value):
-            raise Diverged(f"It diverged: its {name} was {value} after slice {number + 1}. Lower its rate.")
-    return score
+    _check_finite("loss", history["loss"][-1], number)
+
+
+def judge_slice(
+    model: Any, train: Slices, number: int, batch_size: int, valid: EncodedPart, goal: Objective
+) -> tuple[dict[str, float], bool]:
+    """Judges a model behind a slice: with its weights, and with their averages where it keeps some.
+
+    Args:
+        model: A compiled model, which was trained on the slice.
+        train: The training rows in slices.
+        number: Number of the slice, from 0.
+        batch_size: Rows of a training step.
+        valid: Rows to judge on.
+        goal: The objective, which has to be finite, and by which the better of the two counts.
+
+    Returns:
+        The exact validation metrics of the better ones, and whether these are the averages.
+
+    Raises:
+        Diverged: The objective became infinite or NaN.
+    """
+    score = evaluate(model, valid)
+    _check_finite(goal.name, score[goal.metric], number)
+    if averages_of(model) is None:
+        return score, False
+    with averaged_in_place(model, train, number, batch_size):
+        other = evaluate(model, valid)
+    return (other, True) if goal.sign * other[goal.metric] > goal.sign * score[goal.metric] else (score, False)
+
+
+def averaged_in_place(model: Any, train: Slices, number: int, batch_size: int) -> Any:
+    """Returns the context inside of which a model has the averages of its weights.
+
+    As long as fewer than three passes have been made, the statistics of BatchNorm are taken anew over rows of the last
+    slice.
+
+    Args:
+        model: A model that averages its weights, trained on the slice.
+        train: The training rows in slices.
+        number: Number of the slice, from 0.
+        batch_size: Rows of a training step.
+    """
+    few = (number + 1) * train.passes / train.count < PASSES
+    return model.averaging.in_place(train.dataset(number, batch_size) if few else ())
+
+
+def _check_finite(name: str, value: float, number: int) -> None:
+    if not np.isfinite(value):
+        raise Diverged(f"It diverged: its {name} was {value} after slice {number + 1}. Lower its rate.")
 
 
 def latency(model: Any, part: EncodedPart) -> float:

@@ -148,6 +148,31 @@ def test_a_training_that_broke_ends_as_the_one_that_did_not(train, tmp_path, whe
     assert_equal(trained, train(where, recipe=recipe))
 
 
+@pytest.mark.parametrize(
+    ("where", "precision", "every", "breaks", "resumed"),
+    # Inside of passes and between them.
+    [
+        pytest.param("memory", "mixed_float16", 4, (30, 70), (27, 65), marks=pytest.mark.slow),
+        ("streamed", None, 19, (30, 50), (19, 38)),
+    ],
+)
+def test_averages_and_plateaus_go_on_as_if_nothing_had_broken(
+    train, tmp_path, where, precision, every, breaks, resumed
+):
+    plateau = {"schedule": "plateau", "schedule_arguments": {"factor": 16.0, "looks": 1, "drops": 2}}
+    recipe = replace(RECIPE, precision=precision, optimizer="lazyadam", averaging=0.9, **plateau)
+    told = {"where": where, "recipe": recipe, "epochs": 5, "patience": 5}
+    whole = train(**told)
+    rates = np.array(whole.history["lr"])
+    assert (rates[1:] / rates[:-1] < 0.1).any()  # beside the callback, which halves it
+    assert (np.array(whole.history["averaged_val_auc"]) > whole.history["val_auc"]).any()
+    checkpoints = Checkpoints(folder=tmp_path / "checkpoints", steps=every)
+    broken(train, checkpoints, *breaks, **told)
+    trained = train(checkpoints=checkpoints, **told)
+    assert trained.resumed == resumed
+    assert_equal(trained, whole)
+
+
 def test_checkpoints_change_nothing_and_the_last_of_them_are_kept(train, whole, tmp_path):
     checkpoints = Checkpoints(folder=tmp_path, steps=1, keep=3)
     trained = train(checkpoints=checkpoints)

@@ -9,11 +9,16 @@ import numpy as np
 import pytest
 
 from nfm_tfrs.configuration import Configuration
-from nfm_tfrs.evidence import Difference, Finalist, Objective, Winner
+from nfm_tfrs.evidence import Difference, Finalist, Objective, Run, Winner
+from nfm_tfrs.keras_compat import keras
+from nfm_tfrs.training.recipe import Recipe
+from nfm_tfrs.training.schedules import plateau_of
+from nfm_tfrs.training.stopping import follow
 from nfm_tfrs.tuning import Budget, Finals
-from nfm_tfrs.tuning.finalists import chosen, train_again, train_whole, verdict
+from nfm_tfrs.tuning.finalists import _trained_for, chosen, train_again, train_whole, verdict
+from nfm_tfrs.tuning.oracle import END, PARENT, START
 from nfm_tfrs.tuning.slices import Slices
-from nfm_tfrs.tuning.tuner import Diverged
+from nfm_tfrs.tuning.tuner import Diverged, SliceTuner
 
 RANDOM = {"strategy": "random"}
 AUC, LOG_LOSS = Objective(name="val_auc", direction="max"), Objective(name="val_log_loss", direction="min")
@@ -70,7 +75,7 @@ def test_a_whole_training_ends_with_the_weights_of_its_best_slice(
     monkeypatch.setattr("nfm_tfrs.tuning.tuner.evaluate", lambda model, part: {goal.metric: scores[model.slices - 1]})
     model, cut = Scored(), Slices(clicks.train, passes=1, count=5, seed=0)
     found = train_whole(model, cut, clicks.valid, batch_size=64, goal=goal, patience=patience)
-    assert found == (best, [{goal.metric: score} for score in scores[:trained]])
+    assert found == (best, [{goal.metric: score} for score in scores[:trained]], False)
     assert model.slices == best
 
 
@@ -170,3 +175,97 @@ def test_a_best_json_that_does_not_say_how_its_model_was_made_is_not_repeated(cl
     assert str(caught.value) == (
         "This best.json does not say how the search made its model: nfm-tfrs 0.1.0 wrote it. Leave out --repeat."
     )
+
+
+# --- averages and plateaus --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("averaged", "plateau"), [(True, False), (False, True)])
+def test_what_a_whole_training_left_is_made_again_to_the_bit(clicks, monkeypatch, averaged, plateau):
+    told = {"schedule": "plateau", "schedule_arguments": {"looks": 1, "drops": 1}} if plateau else {}
+    config = {"features": clicks.features.to_dict(), "embedding_dim": 4, "hidden_units": [4], "batch_norm": True}
+    candidate = Configuration(
+        model="nfm", config=config, learning_rate=0.5, rate_rows=None, batch_size=64, passes=2.0, averaging=0.9, **told
+    )
+    # The averages are judged behind the weights; the best are those behind the third slice.
+    raw, of_averages = [0.5, 0.4, 0.6, 0.5], [0.3, 0.4, 0.7 if averaged else 0.5, 0.5]
+
+    def train():
+        scores = iter(score for both in zip(raw, of_averages, strict=True) for score in both)
+        monkeypatch.setattr("nfm_tfrs.tuning.tuner.evaluate", lambda model, part: {"auc": next(scores)})
+
+    train()
+    cut = Slices(clicks.train, passes=2.0, count=4, seed=5)
+    keras.utils.set_random_seed(5)
+    model = Recipe.of(candidate).build(clicks.features, steps=cut.steps(64))
+    whole = train_whole(model, cut, clicks.valid, batch_size=64, goal=AUC, patience=3, plateau=plateau_of(candidate))
+    assert whole.averaged == averaged
+    assert (whole.slices, len(whole.scores)) == (3, 4)
+    assert float(model.optimizer.learning_rate) == np.float32(0.05 if plateau else 0.5)
+    train()
+    winner = Winner(seed=5, slices=3, averaged=averaged)
+    again = _trained_for(candidate, clicks.train, clicks.valid, winner, count=4, features=clicks.features)
+    for one, other in zip(again.model.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert again.history == {"val_auc": [score["auc"] for score in whole.scores[:3]]}
+
+
+class Trials(SliceTuner):
+    """Runs trials of one configuration, without a search."""
+
+    def __init__(self, folder, candidate, train, valid):
+        self.folder, self.made, self.train, self.valid = folder, candidate, train, valid
+        self.ceilings, self.patience, self.seed, self.max_seconds, self.goal = (None, None), 9, 0, None, AUC
+        self.space = SimpleNamespace(
+            built=lambda made, steps: Recipe.of(made).build(Recipe.of(made).features, steps=steps)
+        )
+        self.watch = lambda trial, scores: None
+
+    def candidate(self, hp):
+        return self.made
+
+    def _folder(self, trial_id):
+        (self.folder / trial_id).mkdir(exist_ok=True)
+        return self.folder / trial_id
+
+
+def test_a_promoted_trial_goes_on_with_its_averages_and_from_its_best_slice(clicks, tmp_path, monkeypatch):
+    followed = []
+
+    def spied(*arguments):
+        followed.append(follow(*arguments))
+        return followed[-1]
+
+    monkeypatch.setattr("nfm_tfrs.tuning.tuner.follow", spied)
+    config = {"features": clicks.features.to_dict(), "embedding_dim": 4, "hidden_units": [4], "dropout": 0.3}
+    plateau = {"schedule": "plateau", "schedule_arguments": {"looks": 2, "drops": 1}}
+    candidate = Configuration(
+        model="nfm", config=config, learning_rate=0.5, batch_size=16, passes=8.0, averaging=0.9, **plateau
+    )
+    trials = Trials(tmp_path, candidate, Slices(clicks.train, passes=8.0, count=8, seed=5), clicks.valid)
+
+    def run(name, start, end, parent=None):
+        values = {START: start, END: end, PARENT: parent}
+        trials.run_trial(SimpleNamespace(trial_id=name, hyperparameters=SimpleNamespace(values=values)))
+        return trials.scores(name)
+
+    seeded = keras.utils.set_random_seed
+    monkeypatch.setattr(keras.utils, "set_random_seed", lambda seed: seeded(1))  # else each trial has its own
+    run("1", 0, 7)
+    drop = followed.index("drop")  # behind the best slice, the place of the cut
+    assert "better" in followed[:drop]
+    assert followed[drop - 1] == "go on"
+    for name in ("2", "3"):
+        run(name, 0, drop) if name == "2" else run(name, drop, 7, "2")
+    assert trials.scores("3") == trials.scores("1")
+
+
+@pytest.mark.parametrize("kind", [Run, Winner])
+def test_whether_weights_are_averages_is_written_where_they_are(kind):
+    told = {"seed": 1, "slices": 2} if kind is Winner else {"seed": 1, "slice": 2, "metrics": {}, "file": "a"}
+    plain, averaged = kind(**told), kind(**told, averaged=True)
+    assert "averaged" not in plain.to_json()
+    assert averaged.to_json() == {**plain.to_json(), "averaged": True}
+    judged = replace(averaged, objective=LOG_LOSS) if kind is Winner else averaged
+    for one in (plain, averaged, judged):
+        assert kind.from_json(one.to_json()) == one

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from nfm_tfrs.blocks.fm import FM
+from nfm_tfrs.evidence import Objective
 from nfm_tfrs.keras_compat import keras
 from nfm_tfrs.models.nfm import NFM
 from nfm_tfrs.report.page import write_report
 from nfm_tfrs.tuning import Budget, Finals
 from nfm_tfrs.tuning.slices import Slices
-from nfm_tfrs.tuning.tuner import Diverged, SliceTuner, train_slice
+from nfm_tfrs.tuning.tuner import Diverged, SliceTuner, judge_slice, train_slice
 from nfm_tfrs.tuning.workers import Workers
 
 pytestmark = pytest.mark.usefixtures("counted")
@@ -128,19 +129,14 @@ def test_a_loss_that_is_not_finite_is_a_divergence(clicks, monkeypatch, eagerly)
         eagerly(),
         pytest.raises(Diverged, match=r"It diverged in slice 1\. The .* in batch \d+ of epoch 1"),
     ):
-        train_slice(model, Slices(clicks.train, passes=1, count=1, seed=0), 0, 16, clicks.valid, "auc")
+        train_slice(model, Slices(clicks.train, passes=1, count=1, seed=0), 0, 16)
 
 
-@pytest.mark.parametrize("given", [None, "valid"])
-def test_a_metric_that_is_not_finite_is_a_divergence_where_there_are_rows_to_judge_on(clicks, monkeypatch, given):
-    model = SimpleNamespace(fit=lambda *_, **__: SimpleNamespace(history={"loss": [0.5]}))
+def test_a_metric_that_is_not_finite_is_a_divergence(clicks, monkeypatch):
     monkeypatch.setattr("nfm_tfrs.tuning.tuner.evaluate", lambda model, part: {"auc": float("nan")})
-    cut = Slices(clicks.train, passes=1, count=3, seed=0)
-    if given is None:
-        assert train_slice(model, cut, 1, 16, None, "auc") == {}
-        return
+    cut, goal = Slices(clicks.train, passes=1, count=3, seed=0), Objective(name="val_auc", direction="max")
     with pytest.raises(Diverged, match=r"It diverged: its val_auc was nan after slice 2\. Lower its rate\."):
-        train_slice(model, cut, 1, 16, clicks.valid, "auc")
+        judge_slice(SimpleNamespace(), cut, 1, 16, clicks.valid, goal)
 
 
 def test_a_promoted_trial_may_have_ended_already(clicks, run, tmp_path, monkeypatch):
