@@ -312,8 +312,8 @@ def filled(text: str) -> str:
 
 
 def _quality(summary: Mapping[str, Any], less: Mapping[str, Any] | None) -> list[str]:
-    """Validation AUC, test AUC, the difference to a reference with its interval, and log loss."""
-    valid, test, loss = (_spread(summary[name]) for name in METRICS)
+    """Validation AUC, test AUC, the difference to a reference with its interval, and log loss; "" without test rows."""
+    valid, test, loss = (_spread(summary[name]) if name in summary else "" for name in METRICS)
     return [valid, test, _less(less), loss]
 
 

@@ -1,13 +1,15 @@
 """Row-wise Adam and Adagrad against Keras' own: the quality of an NFM with the package's defaults.
 
-usage: python benchmarks optimizers [ratings.parquet] [--quick]
+usage: python benchmarks optimizers [ratings.parquet] [--tags lastfm-tags] [--quick]
 
-On MovieLens-small (if its ratings.parquet is given) and on a generated click log. The rate of each optimizer is the
-one with the best validation AUC, of a seed that is used for nothing else. Then five other seeds train at that rate, the
-same ones for each optimizer, so that differences are paired: of one seed, one initial model, one order of rows, one
-dropout. Only these runs are judged on the test rows, and nothing is chosen by them. One seed does not tell rates well
-apart, so a row-wise optimizer whose rate is not that of Keras' own runs at that one too. The intervals speak of other
-seeds on the same rows, not of other rows. Every run is written at once; started again, it goes on where it stopped.
+On MovieLens-small (if its ratings.parquet is given), on Last.fm tags (if the folder of its train.parquet and
+valid.parquet is given; it has no test rows, and validation alone is reported) and on a generated click log. The rate of
+each optimizer is the one with the best validation AUC, of a seed that is used for nothing else. Then five other seeds
+train at that rate, the same ones for each optimizer, so that differences are paired: of one seed, one initial model,
+one order of rows, one dropout. Only these runs are judged on the test rows, and nothing is chosen by them. One seed
+does not tell rates well apart, so a row-wise optimizer whose rate is not that of Keras' own runs at that one too. The
+intervals speak of other seeds on the same rows, not of other rows. Every run is written at once; started again, it goes
+on where it stopped.
 """
 
 import argparse
@@ -25,13 +27,16 @@ from scipy import stats
 
 from nfm_tfrs import metrics
 from nfm_tfrs.data import parse_split
-from nfm_tfrs.data.parts import Prepared
+from nfm_tfrs.data.parts import Prepared, encode_tables
 from nfm_tfrs.data.prepare import prepare
 from nfm_tfrs.data.readers.table import read_table
 from nfm_tfrs.data.synthetic import click_log
+from nfm_tfrs.features.encoder import FeatureEncoder
+from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.models.nfm import NFM
 from nfm_tfrs.optimizers import LazyAdagrad, LazyAdam
+from nfm_tfrs.target import Target
 from nfm_tfrs.training import evaluate, fit
 from nfm_tfrs.training.recipe import PATIENCE
 from quality.movielens import prepared, spread
@@ -42,6 +47,8 @@ ADAGRAD_RATES = (0.02, 0.05, 0.1, 0.2)
 REFERENCES = ("Adam", "Adagrad")  # dense Adam, and the package's default
 TWINS = {"LazyAdam": "Adam", "LazyAdagrad": "Adagrad"}  # of a row-wise optimizer, Keras' own
 METRICS = ("valid_auc", "test_auc", "test_log_loss")
+VALID_METRICS = ("valid_auc", "valid_log_loss")  # where there are no test rows
+TAG_COLUMNS = ("user", "artist", "tag")
 LOG_ROWS, LOG_SEED = 50_000, 0
 
 Run = dict[str, Any]
@@ -86,10 +93,18 @@ def clicks(rows: int) -> tuple[Prepared, dict[str, Any]]:
     return data, {"seed": LOG_SEED, "best_possible": best}
 
 
+def tags(folder: Path, most: int | None = None) -> Prepared:
+    """Last.fm tags: users, artists and tags, categories all; the first `most` rows of each part where that is given."""
+    tables = {part: read_table(folder / f"{part}.parquet").slice(0, most) for part in ("train", "valid")}
+    kinds = dict.fromkeys(TAG_COLUMNS, "category")
+    features = FeatureSpec.from_table(tables["train"], columns=TAG_COLUMNS, kinds=kinds)
+    return encode_tables(tables, FeatureEncoder(features), Target.of("label"))
+
+
 def trained(data: Prepared, optimizer: Any, seed: int, epochs: int, *, test: bool, **arguments: Any) -> Run:
     """What came out of training one NFM with these arguments, stopped early on validation AUC.
 
-    The test rows are judged only if asked for.
+    The test rows are judged only if asked for, and where there are any.
     """
     start = time.perf_counter()
     keras.backend.clear_session()
@@ -104,7 +119,7 @@ def trained(data: Prepared, optimizer: Any, seed: int, epochs: int, *, test: boo
         patience=PATIENCE,
     )
     run: Run = {"epochs": len(history["loss"]), "seconds": round(time.perf_counter() - start, 1)}
-    for part in ("valid", "test") if test else ("valid",):
+    for part in ("valid", "test") if test and "test" in data.encoded else ("valid",):
         report = evaluate(model, data.encoded[part])
         run |= {f"{part}_{metric}": report[metric] for metric in ("auc", "log_loss")}
     return run
@@ -135,14 +150,16 @@ def difference(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, Any]
 
 def compared(runs: dict[str, dict[str, Run]]) -> dict[str, Any]:
     """Mean and spread over seeds of each contender, and its paired differences to the two of `REFERENCES`."""
+    tested = all("test_auc" in run for of in runs.values() for run in of.values())
+    judged = METRICS if tested else VALID_METRICS
     values = {
-        name: {metric: [of[seed][metric] for seed in sorted(of)] for metric in METRICS} for name, of in runs.items()
+        name: {metric: [of[seed][metric] for seed in sorted(of)] for metric in judged} for name, of in runs.items()
     }
     return {
         name: {
-            **spread([{metric: run[metric] for metric in METRICS} for run in of.values()]),
+            **spread([{metric: run[metric] for metric in judged} for run in of.values()]),
             "differences": {
-                reference: {metric: difference(values[name][metric], values[reference][metric]) for metric in METRICS}
+                reference: {metric: difference(values[name][metric], values[reference][metric]) for metric in judged}
                 for reference in REFERENCES
                 if reference in runs and reference != name
             },
@@ -201,7 +218,8 @@ def lines(name: str, found: dict[str, Any]) -> list[str]:
     """The summary of a data set, as it is printed."""
     text = [f"{name}: mean ± standard deviation over seeds; differences to Adam with their 95 % interval"]
     for optimizer, summary in found["summary"].items():
-        means = "  ".join(f"{metric} {summary[metric]['mean']:.4f} ± {summary[metric]['sd']:.4f}" for metric in METRICS)
+        judged = [metric for metric in (*VALID_METRICS, *METRICS[1:]) if metric in summary]
+        means = "  ".join(f"{metric} {summary[metric]['mean']:.4f} ± {summary[metric]['sd']:.4f}" for metric in judged)
         text.append(f"  {optimizer:27} {found['chosen'][optimizer]:<7g} {means}")
         for metric, gap in summary["differences"].get("Adam", {}).items():
             low, high = gap["interval"]
@@ -253,6 +271,7 @@ def resumed(
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("ratings", type=Path, nargs="?", help="of MovieLens-small; without it only the click log")
+    parser.add_argument("--tags", type=Path, help="the folder of Last.fm tags; without it not these")
     parser.add_argument(
         "--quick", action="store_true", help="Adam and LazyAdam, few clicks, one epoch, one rate; writes nothing"
     )
@@ -263,6 +282,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sets: dict[str, tuple[Prepared, dict[str, Any]]] = {}
     if options.ratings:
         sets["movielens-small"] = prepared(read_table(options.ratings), None), {}
+    if options.tags:
+        sets["lastfm-tags"] = tags(options.tags, 4000 if options.quick else None), {}
     sets["click log"] = clicks(2000 if options.quick else LOG_ROWS)
     for name, (data, facts) in sets.items():
         rows = {part: len(encoded) for part, encoded in data.encoded.items()}

@@ -3,7 +3,10 @@
 import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import tables
 from lib.places import BENCHMARKS
 from quality import optimizers
 from quality.optimizers import Candidate, Plan
@@ -148,6 +151,44 @@ def test_results_of_something_else_are_refused_and_kept(tmp_path, monkeypatch, c
         optimizers.main([])
     assert f"{path} {line}" in capsys.readouterr().err
     assert path.read_bytes() == before
+
+
+class Untested(Measured):
+    """Runs on rows without a test part."""
+
+    def __call__(self, optimizer, seed, *, test):
+        run = super().__call__(optimizer, seed, test=test)
+        return {"valid_auc": run["valid_auc"], "valid_log_loss": 2 * run["valid_auc"]}
+
+
+def test_of_rows_without_a_test_part_validation_alone_is_compared_and_shown(tmp_path, monkeypatch):
+    found = start()
+    optimizers.study(found, PLAN, Untested(), lambda: None)
+    summary = found["summary"]["LazyAdam"]
+    assert [*summary] == ["valid_auc", "valid_log_loss", "differences"]
+    assert summary["differences"]["Adam"]["valid_log_loss"]["mean"] == pytest.approx(-0.4)
+    assert optimizers.lines("tags", found)[3].split() == ["valid_auc", "-0.2000", "[-0.2000,", "-0.2000]"]
+    (tmp_path / "optimizers.json").write_text(json.dumps({"data": {"lastfm-tags": found}}))
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    assert tables.optimizers().splitlines()[3] == "| lastfm-tags | LazyAdam | 0.3 | 0.7110 ± 0.0097 |  |  |  |"
+
+
+def write_tags(folder, rows):
+    rng = np.random.default_rng(0)
+    for part in ("train", "valid"):
+        columns = {name: rng.integers(0, 9, rows) for name in ("user", "artist", "tag")}
+        pq.write_table(pa.table({**columns, "label": columns["tag"] % 2}), folder / f"{part}.parquet")
+
+
+def test_tags_are_three_categories_and_two_parts(tmp_path):
+    write_tags(tmp_path, 300)
+    data = optimizers.tags(tmp_path)
+    assert {part: len(encoded) for part, encoded in data.encoded.items()} == {"train": 300, "valid": 300}
+    assert [feature.name for feature in data.features.single] == ["user", "artist", "tag"]
+    assert len(optimizers.tags(tmp_path, 40).train) == 40
+    run = optimizers.trained(data, "lazyadam", 1, 1, test=True, embedding_dim=2)
+    assert {"valid_auc", "valid_log_loss"} <= run.keys()
+    assert "test_auc" not in run
 
 
 @pytest.mark.slow
