@@ -86,8 +86,10 @@ class SeveralTables:
         numbers = [tf.gather(layer.table, ids) for ids in self._number_ids()]
         return [*single, *bag_rows], numbers
 
-    def distinct_rows(self, encoded: Mapping[str, Any]) -> list[tuple[Layout, tf.Tensor]]:
-        """Returns of each variable that is trained the distinct rows that a batch reads; numbers' come last.
+    def distinct_rows(self, encoded: Mapping[str, Any]) -> list[tuple[int, tf.Tensor, tf.Tensor]]:
+        """Returns of each variable that is trained its number, and which distinct rows a batch reads, and these.
+
+        Rows of numbers come last.
 
         Args:
             encoded: What `FeatureEncoder` returns.
@@ -102,7 +104,7 @@ class SeveralTables:
                 parts = [part for look in here for part in self._flat(look)]
                 parts += self._number_ids() if layout.numbers else []
                 ids, _ = tf.unique(tf.concat(parts, axis=0), tf.int64)
-                found.append((layout, self.layer.read(place, ids)))
+                found.append((place, ids, self.layer.read(place, ids)))
         return found
 
     # --- ids

@@ -3,9 +3,11 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
+from nfm_tfrs import arguments
 from nfm_tfrs.embedding.attention import TargetAttention
+from nfm_tfrs.embedding.frequency import row_counts
 from nfm_tfrs.embedding.layout import Layout, layouts_of
 from nfm_tfrs.embedding.numbers import NumberFields
 from nfm_tfrs.embedding.pooling import Rows, pooled_rows
@@ -15,7 +17,10 @@ from nfm_tfrs.features.compression import QuotientRemainder
 from nfm_tfrs.features.feature import Feature, MultiCategoricalFeature
 from nfm_tfrs.features.keys import IDS, NUMBERS, bag_key, weights_key
 from nfm_tfrs.features.spec import FeatureSpec
+from nfm_tfrs.features.statistics import Statistics
 from nfm_tfrs.keras_compat import in_xla, keras, tf
+
+PenaltyBy = Literal["batch", "frequency"]
 
 
 class FieldEmbeddings(NamedTuple):
@@ -38,6 +43,19 @@ class FieldEmbeddings(NamedTuple):
         mask = None if self.mask is None else tf.concat([self.mask, tf.ones_like(self.mask[:, :1])], axis=1)
         return FieldEmbeddings(embeddings, mask, self.first_order)
 
+    def twice(self) -> "FieldEmbeddings":
+        """Returns these of the batch, and the same behind them."""
+        return FieldEmbeddings(*(None if part is None else tf.concat([part, part], axis=0) for part in self))
+
+    def weighed(self, weights: tf.Tensor) -> "FieldEmbeddings":
+        """Returns the embeddings times weights, float32 `[batch, fields]`; a field of weight 0 is not there."""
+        there = weights > 0.0
+        mask = there if self.mask is None else tf.logical_and(self.mask, there)
+        weighed = self.embeddings * tf.cast(weights, self.embeddings.dtype)[:, :, None]
+        # where: of an infinite embedding the product is NaN.
+        embeddings = tf.where(there[:, :, None], weighed, tf.zeros([], weighed.dtype))
+        return FieldEmbeddings(embeddings, mask, self.first_order)
+
 
 class FieldSums(NamedTuple):
     """What `FusedEmbedding` returns for blocks that need the embeddings v of all fields by two sums only.
@@ -55,6 +73,10 @@ class FieldSums(NamedTuple):
     def with_field(self, field: tf.Tensor) -> "FieldSums":
         """Returns these with one more field, `[batch, dim]`."""
         return FieldSums(self.total + field, self.squares + field * field, self.first_order)
+
+    def twice(self) -> "FieldSums":
+        """Returns these of the batch, and the same behind them."""
+        return FieldSums(*(None if part is None else tf.concat([part, part], axis=0) for part in self))
 
 
 @keras.utils.register_keras_serializable(package="nfm_tfrs")
@@ -79,9 +101,11 @@ class FusedEmbedding(keras.layers.Layer):
             in the epsilon of a BatchNormalization behind the interaction.
         l2: Weight of (1/batch) Σ ‖v‖² over the distinct rows v of a batch, and over the vectors of encoders of its
             numbers, which is added to the layer's losses; each row as it lies in its table, frozen ones left out.
+        l2_by: What the sum is divided by: `"batch"`, the rows of the batch, or `"frequency"`, each ‖v‖² by how often
+            the training rows read v, at least once. `know_frequencies` says how often.
 
     Raises:
-        ValueError: embedding_dim below 1, or a negative l2 or stddev.
+        ValueError: embedding_dim below 1, a negative l2 or stddev, or another l2_by.
     """
 
     def __init__(
@@ -93,6 +117,7 @@ class FusedEmbedding(keras.layers.Layer):
         numbers: bool = True,
         stddev: float = 0.01,
         l2: float = 0.0,
+        l2_by: PenaltyBy = "batch",
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)  # the table, and the standardised numbers, stay float32
@@ -107,6 +132,7 @@ class FusedEmbedding(keras.layers.Layer):
         self.numbers = numbers
         self.stddev = stddev
         self.l2 = l2
+        self.l2_by = arguments.choice("l2_by", l2_by, get_args(PenaltyBy))
         attending = [bag for bag in self.features.bags if bag.attends]
         if attending:  # else the layer is what it was before there was attention
             self._attending = [bag.name for bag in attending]
@@ -163,7 +189,27 @@ class FusedEmbedding(keras.layers.Layer):
                     attention.build(tf.TensorShape([None, None, self.width]))
         if self._encoders is not None:
             self._encoders.build(self._add_float32)
+        if self.divides_by_frequency:
+            counts = [tf.Variable(tf.zeros([0 if one.frozen else one.num_rows]), False) for one in self.layouts]
+            # Keras makes weights of variables that it holds itself; these are data, and a SavedModel needs them.
+            self._held = tf.train.Checkpoint(row_counts=counts)
         super().build(input_shape)
+
+    @property
+    def divides_by_frequency(self) -> bool:
+        """Whether the layer's losses depend on how often the training rows read each row."""
+        return bool(self.l2) and self.l2_by == "frequency"
+
+    def know_frequencies(self, statistics: Statistics) -> None:
+        """Takes in how often the training rows read each row, where the layer's losses depend on it.
+
+        Args:
+            statistics: What was counted of the training rows.
+        """
+        if self.divides_by_frequency:
+            for layout, counts in zip(self.layouts, self._held.row_counts, strict=True):
+                if not layout.frozen:
+                    counts.assign(row_counts(layout, self.features, statistics))
 
     def _add_float32(self, name: str, shape: list[int], initializer: Any) -> Any:
         return self.add_weight(name, shape, tf.float32, initializer=initializer, experimental_autocast=False)
@@ -228,6 +274,7 @@ class FusedEmbedding(keras.layers.Layer):
             "numbers": self.numbers,
             "stddev": self.stddev,
             "l2": self.l2,
+            "l2_by": self.l2_by,
         }
 
     # Not in `__init__`: Keras would list what is assigned there among what a file holds.
@@ -326,11 +373,7 @@ class FusedEmbedding(keras.layers.Layer):
         """Rows of the single-valued features, of each bag, and, [numbers, width], of missing and present numbers."""
         if not self.has_one_table:
             return self.several.look_up(encoded, distinct=distinct)
-        parts = [tf.reshape(encoded[IDS], [-1]), *(encoded[bag_key(bag.name)].values for bag in self.features.bags)]
-        if self.has_number_fields:
-            parts += [tf.constant(list(rows), tf.int64) for rows in self.layouts[0].number_rows()]
-        sizes = [tf.size(part) for part in parts]
-        flat = tf.concat(parts, axis=0) if len(parts) > 1 else parts[0]
+        flat, sizes = self._ids_read(encoded)
         if distinct:
             ids, positions = tf.unique(flat, tf.int64)  # int64: `pairs` would cast int32
             rows = tf.gather(self.table, ids)
@@ -341,6 +384,14 @@ class FusedEmbedding(keras.layers.Layer):
             return looked_up, []
         count = len(self.features.numbers)
         return looked_up[:-2], [tf.reshape(rows.each(), [count, self.width]) for rows in looked_up[-2:]]
+
+    def _ids_read(self, encoded: Mapping[str, Any]) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """All ids that a batch reads of one table, [look-ups], and how many each part of it has; numbers' come last."""
+        parts = [tf.reshape(encoded[IDS], [-1]), *(encoded[bag_key(bag.name)].values for bag in self.features.bags)]
+        if self.has_number_fields:
+            parts += [tf.constant(list(rows), tf.int64) for rows in self.layouts[0].number_rows()]
+        sizes = [tf.size(part) for part in parts]
+        return tf.concat(parts, axis=0) if len(parts) > 1 else parts[0], sizes
 
     def _bag_fields(
         self, encoded: Mapping[str, Any], single: Rows, looked_up: list[Rows], training: bool | None
@@ -409,15 +460,23 @@ class FusedEmbedding(keras.layers.Layer):
         return FieldSums(total, squares, first_order)
 
     def _squared_norm_read(self, encoded: Mapping[str, Any], looked_up: list[Rows] | None) -> tf.Tensor:
-        """(1/batch) Σ ‖v‖² over the distinct rows of a batch, which may have been looked up already."""
+        """Σ ‖v‖² / divisor over the distinct rows of a batch, which may have been looked up already."""
         if self.has_one_table:
             once = self._look_up(encoded, True)[0] if looked_up is None else looked_up
-            return self._squared_norm(encoded, once[0].rows, self.layouts[0])
+            ids = tf.unique(self._ids_read(encoded)[0], tf.int64).y if self.divides_by_frequency else None
+            return self._squared_norm(encoded, once[0].rows, 0, ids)
         read = self.several.distinct_rows(encoded)
-        return tf.add_n([self._squared_norm(encoded, rows, layout) for layout, rows in read] or [tf.constant(0.0)])
+        norms = [self._squared_norm(encoded, rows, place, ids) for place, ids, rows in read]
+        return tf.add_n(norms or [tf.constant(0.0)])
 
-    def _squared_norm(self, encoded: Mapping[str, Any], rows: tf.Tensor, layout: Layout) -> tf.Tensor:
-        """(1/batch) Σ ‖v‖² over distinct rows of a batch, [distinct, width], of one variable."""
+    def _squared_norm(
+        self, encoded: Mapping[str, Any], rows: tf.Tensor, place: int, ids: tf.Tensor | None
+    ) -> tf.Tensor:
+        """Σ ‖v‖² / divisor over distinct rows of a batch, [distinct, width], of one variable, by their numbers in it.
+
+        The divisor is the batch's rows or, of each row, how often the training rows read it.
+        """
+        layout = self.layouts[place]
         norms = tf.reduce_sum(tf.square(rows[:, : layout.dim]), axis=1)
         if layout.numbers:  # their rows come last, looked up whether the batch has such a value or not
             missing = tf.math.is_nan(encoded[NUMBERS])
@@ -427,6 +486,11 @@ class FusedEmbedding(keras.layers.Layer):
             if self._encoders is not None:
                 there = tf.cast(used[tf.size(used) // 2 :], tf.float32)
                 norms = tf.concat([norms, there * self._encoders.squared_norms()], axis=0)
+        if self.divides_by_frequency:
+            counts = tf.gather(self._held.row_counts[place], ids)
+            if layout.numbers and self._encoders is not None:  # whose vectors are read where a number is there
+                counts = tf.concat([counts, counts[-(layout.numbers // 2) :]], axis=0)
+            return tf.reduce_sum(norms / tf.maximum(counts, 1.0))  # what training has not seen counts as seen once
         batch = tf.cast(tf.maximum(tf.shape(encoded[IDS])[0], 1), tf.float32)
         return tf.reduce_sum(norms) / batch
 

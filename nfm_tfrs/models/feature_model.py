@@ -69,7 +69,16 @@ class FeatureModel(LaterWeights, TaskModel):
     def statistics(self, statistics: Statistics | None) -> None:
         if statistics is not None:
             statistics.check(self._known_features())
+            self._take_in(statistics)
         self._statistics = statistics
+
+    def _take_in(self, statistics: Statistics) -> None:
+        """Takes in what a training that depends on the statistics needs of them; a subclass writes it."""
+
+    @property
+    def needs_statistics(self) -> bool:
+        """Whether the statistics of the training rows have to be set before a training."""
+        return False
 
     @property
     def parts(self) -> list[Any]:
@@ -192,9 +201,7 @@ class FeatureModel(LaterWeights, TaskModel):
     def predict_proba(self, x: Any, *, uncertainty: Literal[False] = False, **kwargs: Any) -> np.ndarray: ...
 
     @overload
-    def predict_proba(
-        self, x: Any, *, uncertainty: Literal[True], **kwargs: Any
-    ) -> tuple[np.ndarray, np.ndarray]: ...
+    def predict_proba(self, x: Any, *, uncertainty: Literal[True], **kwargs: Any) -> tuple[np.ndarray, np.ndarray]: ...
 
     def predict_proba(
         self, x: Any, *, uncertainty: bool = False, **kwargs: Any

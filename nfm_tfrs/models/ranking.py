@@ -8,17 +8,19 @@ from nfm_tfrs import arguments
 from nfm_tfrs.blocks.base import by_sums, flat
 from nfm_tfrs.blocks.batch_norm import BatchNormalization
 from nfm_tfrs.blocks.dropout import Dropout
-from nfm_tfrs.embedding.table import FieldSums, FusedEmbedding
+from nfm_tfrs.embedding.table import FieldSums, FusedEmbedding, PenaltyBy
 from nfm_tfrs.features.encoder import FeatureEncoder, encoded_signature
 from nfm_tfrs.features.feature import COMBINERS, Combiner, Feature
 from nfm_tfrs.features.keys import NUMBERS
 from nfm_tfrs.features.number_encoders import NUMBER_ENCODERS
 from nfm_tfrs.features.spec import FeatureSpec
+from nfm_tfrs.features.statistics import Statistics
 from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.keras_compat.private import clear_losses, has_losses, untracked
 from nfm_tfrs.models import description
 from nfm_tfrs.models.feature_model import FeatureModel
 from nfm_tfrs.models.interaction import Interaction, interaction_blocks, interaction_config
+from nfm_tfrs.models.losses import check_draws, runs_twice, twice
 from nfm_tfrs.models.members import MemberDense, copies, flat_of_members, joined
 from nfm_tfrs.models.number_weights import NumberWeights
 from nfm_tfrs.models.tasks import task_config
@@ -83,6 +85,20 @@ class RankingModel(FeatureModel):
             `"buckets"`, `"piecewise"`, `"periodic"` or `"autodis"`, see `NumericFeature`; as each feature says if None.
         embedding_stddev: Standard deviation of the initial embeddings.
         embedding_l2: Weight of (1/batch) Σ ‖v‖² over the distinct embeddings v of a batch.
+        embedding_l2_by: What that sum is divided by: `"batch"`, or `"frequency"`, Σ ‖v‖² / n_v with n_v how often the
+            training rows read v, so that rare values are held back most (DIN's mini-batch aware regularisation); both
+            are the same for what is read as often as the batch has rows. The statistics of the training rows say how
+            often, which `Recipe.fit`, the search and the command line count; see `nfm_tfrs.training.adapt_statistics`.
+        field_dropout: Share of an example's fields dropped in training, each as a whole: zero, and absent for blocks;
+            the others are divided by the share that is kept, so that sums of embeddings, and of products of two, are on
+            average what they are without. The first-order term keeps all fields, and so does what numbers give the
+            tower directly. Blocks that take sums are given embeddings in training, which is slower.
+        label_smoothing: Share ε of a binary label that training gives to both classes alike: it learns from
+            (1 - ε) y + ε / 2. What is reported stays the loss of the labels as they are.
+        self_ensemble: Weight λ of a second term of the loss in training: each of two draws of dropout learns from the
+            mean of both, as `Losses` says; λ = 1 weighs that mean as much as the label. Rows are looked up once, and
+            all behind that runs on a batch of twice the rows, whose norms have the statistics of both. What is reported
+            stays the loss of the labels alone, of both draws.
         task: `"binary"`, `"regression"`, or a `tfrs.tasks.Ranking` on logits with reduction NONE.
         label: The column that is the label, where batches are one dict.
         dtype: What the dense part computes in: `"float32"`, `"mixed_bfloat16"`, `"mixed_float16"`, a policy, or
@@ -106,6 +122,8 @@ class RankingModel(FeatureModel):
         Members: Gorishniy et al., TabM: Advancing Tabular Deep Learning with Parameter-Efficient Ensembling, ICLR 2025
         (the mean of the members' losses there); Guo et al., On the Embedding Collapse when Scaling up Recommendation
         Models, ICML 2024 (multi-embedding).
+        embedding_l2_by: Zhou et al., Deep Interest Network for Click-Through Rate Prediction, KDD 2018, eq. 6. The
+        losses: see `Losses`.
     """
 
     if TYPE_CHECKING:  # stubs of TensorFlow, which pyright brings, say that any class makes a plain Keras model
@@ -135,13 +153,24 @@ class RankingModel(FeatureModel):
         number_encoder: str | None = None,
         embedding_stddev: float = 0.01,
         embedding_l2: float = 0.0,
+        embedding_l2_by: PenaltyBy = "batch",
+        field_dropout: float = 0.0,
+        label_smoothing: float = 0.0,
+        self_ensemble: float = 0.0,
         task: Any = "binary",
         label: str | None = None,
         dtype: Any = "float32",
         **kwargs: Any,
     ) -> None:
         hidden_units = arguments.widths("hidden_units", hidden_units)
-        super().__init__(task=task, label=label, dtype=policy(dtype, hidden_units), **kwargs)
+        super().__init__(
+            task=task,
+            label=label,
+            dtype=policy(dtype, hidden_units),
+            label_smoothing=label_smoothing,
+            self_ensemble=self_ensemble,
+            **kwargs,
+        )
         self.embedding_dim = arguments.count("embedding_dim", embedding_dim)
         self.members = arguments.count("members", members)
         self.member_dim = None if member_dim is None else arguments.count("member_dim", member_dim)
@@ -164,6 +193,8 @@ class RankingModel(FeatureModel):
         self.number_encoder = number_encoder
         self.embedding_stddev = arguments.not_negative("embedding_stddev", embedding_stddev)
         self.embedding_l2 = arguments.not_negative("embedding_l2", embedding_l2)
+        self.embedding_l2_by = arguments.choice("embedding_l2_by", embedding_l2_by, get_args(PenaltyBy))
+        self.field_dropout = arguments.share("field_dropout", field_dropout)
         blocks = interaction_blocks(interaction, self.dtype_policy.name)
         self.interaction = blocks if isinstance(interaction, list | tuple) else blocks[0]
         # Logits that no tower follows are added as they are; these blocks come first.
@@ -193,6 +224,7 @@ class RankingModel(FeatureModel):
             numbers=self.numeric == "field",
             stddev=self.embedding_stddev,
             l2=self.embedding_l2,
+            l2_by=self.embedding_l2_by,
             dtype=self.dtype_policy,
         )
         if self.embedding.num_fields == 0:
@@ -215,6 +247,10 @@ class RankingModel(FeatureModel):
             raise _too_large("The model's weights do not fit into the memory that is left") from error
         clear_losses(self)  # of the trace: a tensor of its graph
         self._check_fields(self._scored_by_xla is not None)
+        if self._field_dropout is not None:  # behind all that draws initial weights, and left out of inference
+            self._field_dropout.build(None)
+        if self.self_ensemble:
+            check_draws(self)
         self.built = True
 
     def _check_number_encoders(self, spec: FeatureSpec) -> None:
@@ -269,6 +305,9 @@ class RankingModel(FeatureModel):
             Dropout(self.interaction_dropout, dtype="float32", name="interaction_dropout")
             if self.interaction_dropout
             else None
+        )
+        self._field_dropout = (
+            Dropout(self.field_dropout, dtype="float32", name="field_dropout") if self.field_dropout else None
         )
         self._tower = Tower(
             self.hidden_units,
@@ -333,9 +372,15 @@ class RankingModel(FeatureModel):
         # In training each row is read once, but on several replicas, which would pad gradients of different lengths to
         # join them.
         distinct = bool(training) and tf.distribute.get_strategy().num_replicas_in_sync == 1
-        fields = self.embedding(encoded, distinct=distinct, sums=self.takes_sums, training=training)
+        # Sums are of all fields, and whole fields are dropped behind the look-up.
+        sums = self.takes_sums and not (training and self.field_dropout)
+        fields = self.embedding(encoded, distinct=distinct, sums=sums, training=training)
+        numbers = encoded[NUMBERS]
+        if training and runs_twice(self):
+            # One batch of twice the rows: its norms have the statistics of both passes, and move their averages once.
+            fields, numbers = fields.twice(), twice(numbers)
         scored = self._scored if self._scored_by_xla is None else self._scored_by_xla
-        logits = scored(fields, encoded[NUMBERS], training)
+        logits = scored(fields, numbers, training)
         return logits if apart else self._mean(logits)
 
     def _mean(self, logits: tf.Tensor) -> tf.Tensor:
@@ -364,6 +409,25 @@ class RankingModel(FeatureModel):
             return super().predictions_to_learn(columns, training)
         return self.member_logits(columns, training)
 
+    def take_step(self, inputs: Any) -> tf.Tensor:
+        if self.needs_statistics and self.statistics is None:
+            raise ValueError(
+                'embedding_l2_by="frequency" needs to know how often the training rows read each value, and nobody has '
+                "counted. Train with nfm-tfrs train or Recipe.fit, or call nfm_tfrs.training.adapt_statistics first."
+            )
+        return super().take_step(inputs)
+
+    @property
+    def needs_statistics(self) -> bool:
+        return bool(self.embedding_l2) and self.embedding_l2_by == "frequency"
+
+    def _take_in(self, statistics: Statistics) -> None:
+        self.embedding.know_frequencies(statistics)
+
+    @property
+    def looks_up_once(self) -> bool:
+        return self.calls_directly
+
     def score(self, fields: Any, numbers: tf.Tensor) -> tf.Tensor:
         """Returns the logit (binary) or prediction, float32 `[batch, 1]`, of what was looked up, outside of training.
 
@@ -384,6 +448,9 @@ class RankingModel(FeatureModel):
     def _scored(self, fields: Any, numbers: tf.Tensor, training: bool | None) -> tf.Tensor:
         """The dense part, all that XLA compiles where it does: from what was looked up to logits, [batch, members]."""
         fields, terms, beside = self._with_numbers(fields, numbers, training)
+        if self._field_dropout is not None and training:
+            there = tf.ones_like(fields.embeddings[:, :, 0], tf.float32)  # [batch, fields]
+            fields = fields.weighed(self._field_dropout(there, training=training))
         logits, interactions = self._interactions(fields, training)
         if self.structure != "stacked":
             embeddings = fields.embeddings
@@ -559,6 +626,11 @@ class RankingModel(FeatureModel):
             "number_encoder": self.number_encoder,
             "embedding_stddev": self.embedding_stddev,
             "embedding_l2": self.embedding_l2,
+            # Left out where they are as ever: subclasses of before take none.
+            **({} if self.embedding_l2_by == "batch" else {"embedding_l2_by": self.embedding_l2_by}),
+            **({"field_dropout": self.field_dropout} if self.field_dropout else {}),
+            **({"label_smoothing": self.label_smoothing} if self.label_smoothing else {}),
+            **({"self_ensemble": self.self_ensemble} if self.self_ensemble else {}),
             "task": self._task_name or task_config(self.task),
             "label": self.label,
             "dtype": self.dtype_policy.name,

@@ -11,6 +11,7 @@ from nfm_tfrs.models.averaging import Averages, checked_decay
 from nfm_tfrs.models.batch_checks import as_target, batch_checks, length_checks, value_checks
 from nfm_tfrs.models.class_weights import with_class_weights
 from nfm_tfrs.models.inputs import no_labels
+from nfm_tfrs.models.losses import Losses, check_draws, mean, run_twice, twice
 from nfm_tfrs.models.stop import Place, averages, checked, finite_step, own_words
 from nfm_tfrs.models.tasks import ranking_task
 from nfm_tfrs.optimizers import LazyAdagrad, RowWiseOptimizer, optimizer_of
@@ -33,10 +34,16 @@ class TaskModel(tfrs.Model):
             they have counted is not saved.
         label: The column that is the label, where batches are one dict.
         dtype: What the model computes in, as `nfm_tfrs.precision.policy` takes it; nothing global is set.
+        label_smoothing: Share ε of a binary label that training gives to both classes alike: it learns from
+            (1 - ε) y + ε / 2. What is reported stays the loss of the labels as they are.
+        self_ensemble: Weight λ of a second term of the loss in training: each of two draws of dropout learns from the
+            mean of both, as `Losses` says; λ = 1 weighs that mean as much as the label. What is reported stays the loss
+            of the labels alone, of both draws.
 
     Raises:
         TypeError: An argument that the model does not take.
-        ValueError: A task on probabilities, or an unknown dtype.
+        ValueError: A task on probabilities, an unknown dtype, or an argument out of range or of another task. In
+            training, two draws of a model without dropout.
     """
 
     train_function: Any
@@ -44,13 +51,23 @@ class TaskModel(tfrs.Model):
     averaging: Averages | None = None  # an attribute only of a model that is compiled with it
 
     def __init__(
-        self, *, task: Any = "binary", label: str | None = None, dtype: Any = "float32", **kwargs: Any
+        self,
+        *,
+        task: Any = "binary",
+        label: str | None = None,
+        dtype: Any = "float32",
+        label_smoothing: float = 0.0,
+        self_ensemble: float = 0.0,
+        **kwargs: Any,
     ) -> None:
         check_arguments(type(self), kwargs, TaskModel, _OF_KERAS)
         # autocast would turn a raw 70000 into infinity under float16; every layer casts for itself.
         super().__init__(dtype=policy(dtype), autocast=False, **kwargs)
         self.label = label
         self._set_task(task)
+        self.label_smoothing, self.self_ensemble = Losses.checked(
+            label_smoothing, self_ensemble, private.task_loss(self.task)
+        )
         # Every replica returns the synchronised metrics; Keras would add them up over workers.
         self.distribute_reduction_method = "first"
 
@@ -292,25 +309,31 @@ class TaskModel(tfrs.Model):
         return own + [metric for metric in super().metrics if metric not in own]
 
     def compute_loss(self, inputs: Any, training: bool = False) -> tf.Tensor:
-        """Returns the mean loss of a batch, float32 scalar, without regularisation, and updates the task's metrics."""
+        """Returns the mean loss of a batch, float32 scalar, without regularisation, and updates the task's metrics.
+
+        Its gradients are those of what training learns from, see `Losses`, where that is more than its value says.
+        """
         private.set_metrics(self, self.task.metrics)  # from here on a model around this one reports them too
         columns, labels, weights = self._unpacked(inputs)
         labels = as_target("The label", labels)
         weights = None if weights is None else as_target("The weight", weights)
         features = getattr(self, "features", None)
         checks = batch_checks(features, columns, labels, weights, is_binary=self.is_binary, label=self.label)
+        chosen = Losses(self.label_smoothing, self.self_ensemble) if training else Losses()
         with checked(checks, self._place.words(training), private.steps_taken(self)):
-            learned = self.predictions_to_learn(columns, training)
+            learned = self._twice(columns) if chosen.self_ensemble else self.predictions_to_learn(columns, training)
             # Else what looks at their shapes alone, such as gradients, may fail before the checks have spoken.
             labels, weights = tf.identity(labels), None if weights is None else tf.identity(weights)
+        if chosen.self_ensemble:
+            labels, weights = twice(labels), None if weights is None else twice(weights)
         several = learned.shape.rank == 2 and (learned.shape[1] or 1) > 1
         predictions = tf.reduce_mean(learned, axis=1, keepdims=True) if several else learned
         losses = self.task(labels=labels, predictions=predictions, sample_weight=weights, training=training)
-        loss = _mean(losses)
-        if not (several and training):
+        loss = mean(losses)
+        if not training or (chosen == Losses() and not several):
             return loss
-        to_learn = self._summed_loss(learned, labels, weights)
-        return tf.stop_gradient(loss - to_learn) + to_learn  # the one's value, and the other's gradient
+        objective = chosen.objective(private.task_loss(self.task), labels, learned, weights)
+        return tf.stop_gradient(loss - objective) + objective  # the value of the one, and the gradients of the other
 
     def predictions_to_learn(self, columns: Any, training: bool) -> tf.Tensor:
         """Returns what a step learns from, float32 `[batch, k]`: its loss is the sum of the columns' losses.
@@ -324,14 +347,18 @@ class TaskModel(tfrs.Model):
         outputs: tf.Tensor = self(columns, training=training)
         return outputs
 
-    def _summed_loss(self, predictions: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor | None) -> tf.Tensor:
-        """The sum over columns, [batch, k], of the mean loss of each: Σ_m 1/n Σ_i ℓ(z_im, y_i)."""
-        count = predictions.shape[1]
-        labels, weights = (
-            None if part is None else tf.reshape(tf.repeat(part, count, axis=1), [-1, 1]) for part in (labels, weights)
-        )
-        loss = private.task_loss(self.task)
-        return count * _mean(loss(labels, tf.reshape(predictions, [-1, 1]), sample_weight=weights))
+    def _twice(self, columns: Any) -> tf.Tensor:
+        """What a step learns from of two draws of dropout, one behind the other, [2 · batch, k]."""
+        check_draws(self)
+        if self.looks_up_once:
+            with run_twice(self):
+                return self.predictions_to_learn(columns, True)
+        return tf.concat([self.predictions_to_learn(columns, True) for _ in range(2)], axis=0)
+
+    @property
+    def looks_up_once(self) -> bool:
+        """Whether `call` returns two passes where `runs_twice` says so; else the model is called twice."""
+        return False
 
     def train_step(self, inputs: Any) -> dict[str, tf.Tensor]:
         """Takes a step, as Keras' `train_step` does; `fit` asks the metrics once for several of them."""
@@ -468,12 +495,6 @@ class TaskModel(tfrs.Model):
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.built:
             self.optimizer.build(self.trainable_variables)
-
-
-def _mean(losses: tf.Tensor) -> tf.Tensor:
-    """The mean of a batch's losses, float32 scalar; 0, not NaN, without rows: a replica may be left without any."""
-    losses = tf.cast(losses, tf.float32)
-    return tf.math.divide_no_nan(tf.reduce_sum(losses), tf.cast(tf.size(losses), tf.float32))
 
 
 def _nothing(store: Any) -> None:

@@ -29,6 +29,17 @@ def adapt_statistics(model: Any, data: Prepared, *, day: int | None = None) -> N
         count_rows(model, windows, data.features, day=day)
 
 
+def count_where_needed(model: Any, train: EncodedPart) -> None:
+    """Sets the statistics of a model that cannot be trained without, where nobody has.
+
+    Args:
+        model: A model of any package.
+        train: The training rows.
+    """
+    if getattr(model, "needs_statistics", False) and model.statistics is None:
+        count_rows(model, [train], model.features)
+
+
 def count_rows(model: Any, windows: Iterable[EncodedPart], features: FeatureSpec, *, day: int | None = None) -> None:
     """Sets the statistics of a model that keeps some, from rows in windows.
 

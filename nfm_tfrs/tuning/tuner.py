@@ -23,6 +23,7 @@ from nfm_tfrs.runs.files import write_text
 from nfm_tfrs.training.evaluate import evaluate
 from nfm_tfrs.training.fit import adapt_labels
 from nfm_tfrs.training.schedules import plateau_of
+from nfm_tfrs.training.statistics import count_where_needed
 from nfm_tfrs.training.stopping import PASSES, Action, Looks, follow
 from nfm_tfrs.tuning.hypermodel import RankingHyperModel
 from nfm_tfrs.tuning.oracle import END, PARENT, START
@@ -272,6 +273,7 @@ def train_slice(model: Any, train: Slices, number: int, batch_size: int, callbac
         Diverged: The loss became infinite or NaN.
     """
     adapt_labels(model, train.part)
+    count_where_needed(model, train.part)
     try:
         history = model.fit(
             train.dataset(number, batch_size),

@@ -291,7 +291,10 @@ def test_the_config_is_json_and_rebuilds_the_model(film_features, film_rows):
 
 def test_every_argument_is_in_the_config():
     arguments = set(RankingModel.__init__.__kwdefaults__) | {"features", "name", "trainable"}
-    assert set(RankingModel(PAIR).get_config()) == arguments
+    later = {"members": 2, "member_dim": 3, "embedding_l2_by": "frequency", "field_dropout": 0.1}
+    later |= {"label_smoothing": 0.1, "self_ensemble": 1.0}
+    assert set(RankingModel(PAIR, **later).get_config()) == arguments
+    assert set(RankingModel(PAIR).get_config()) == arguments - set(later)  # as subclasses of before take them
 
 
 def test_clones_and_copies_are_models_of_their_own():
