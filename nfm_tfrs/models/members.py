@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from nfm_tfrs.keras_compat import keras, tf
 
 
@@ -34,7 +36,8 @@ class MemberDense(keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         if self.units == 1:  # a head: zeros cost less than a product of one column for each member
-            blocks = tf.eye(self.members, dtype=self.compute_dtype)[:, None, :] * self.kernel  # [members, inputs, members]
+            own = tf.constant(np.eye(self.members)[:, None, :], self.compute_dtype)
+            blocks = own * self.kernel  # [members, inputs, members]
             outputs = tf.matmul(inputs, tf.reshape(blocks, [-1, self.members]))
             return outputs if self.bias is None else tf.nn.bias_add(outputs, tf.reshape(self.bias, [-1]))
         # One product a member: a batched one with its two transpositions takes a fifth more on a CPU.
@@ -59,7 +62,9 @@ def copies(block: Any, members: int) -> list[Any]:
         members: Number of members.
     """
     config = block.get_config()
-    return [type(block).from_config({**config, "name": f"{block.name}_of_member_{member}"}) for member in range(1, members)]
+    return [
+        type(block).from_config({**config, "name": f"{block.name}_of_member_{member}"}) for member in range(1, members)
+    ]
 
 
 def joined(parts: Sequence[tf.Tensor], members: int) -> tf.Tensor:

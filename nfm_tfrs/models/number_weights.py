@@ -7,9 +7,10 @@ class NumberWeights(NamedTuple):
     """Weights that standardised numbers are multiplied by.
 
     Attributes:
-        weight: The variable, `[rows, width]`.
+        weight: The variable, `[rows, width]`; of several members `[members, rows, width]`.
         rows: The row that each number is multiplied by, in the order of the features' numbers.
-        bias: The variable that is added to the products, `[width]`; None where nothing is.
+        bias: The variable that is added to the products, `[width]` or `[members, width]`; None where nothing
+            is.
     """
 
     weight: Any

@@ -82,7 +82,7 @@ def load_pretrained(model: Any, vectors: Mapping[str, Any]) -> list[Coverage]:
 def _placed(model: Any, name: str, vectors: Vectors) -> tuple[Any, int, np.ndarray, np.ndarray, Coverage]:
     """The variable, the length of an embedding in it, the rows' places, what they become, and the coverage."""
     feature = taking_vectors(model.features, name)
-    dim = feature.embedding_dim or model.embedding_dim
+    dim = feature.embedding_dim or model.embedding.embedding_dim  # of all members
     if vectors.dim != dim:
         raise ValueError(
             f"{vectors.where} has vectors of {vectors.dim} numbers, and the rows of feature {name!r} have {dim}. Give "

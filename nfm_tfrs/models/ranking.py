@@ -544,7 +544,7 @@ class RankingModel(FeatureModel):
         else:
             kernel, bias = self._head.kernel, self._bias  # type: ignore[union-attr]  # there is one beside numbers
         # The bottom network takes numbers alone, any other layer takes them behind the rest.
-        return [*found, NumberWeights(kernel, range(kernel.shape[0] - len(numbers), kernel.shape[0]), bias)]
+        return [*found, NumberWeights(kernel, range(kernel.shape[-2] - len(numbers), kernel.shape[-2]), bias)]
 
     # --- XLA
 

@@ -72,9 +72,10 @@ def refreshed(
         A new model, compiled as the model was.
 
     Raises:
-        ValueError: The model knows no features or has no numbers, it computes its output in its own way, a name is none
-            of a plain number, a mean or deviation is none, the optimizer keeps what cannot follow, a number whose
-            predictions are to be kept has an encoder that is not linear, or `keep` is none of the two.
+        ValueError: The model knows no features or has no numbers, it computes its output in its own way, its members'
+            heads take the numbers themselves, a name is none of a plain number, a mean or deviation is none, the
+            optimizer keeps what cannot follow, a number whose predictions are to be kept has an encoder that is not
+            linear, or `keep` is none of the two.
 
     Example:
         >>> from nfm_tfrs import NFM, NumericFeature
@@ -92,6 +93,7 @@ def refreshed(
     if keep == "weights":
         return _copied(model, _with(features, [_named(number, moments) for number in features.numbers]))
     _check_linear(features)
+    _check_heads(model)
     slots = _slots_of(model)
     keeps_mean = model.embedding.has_number_fields
     renewed = [_renewed(number, _named(number, moments), keeps_mean=keeps_mean) for number in features.numbers]
@@ -154,6 +156,14 @@ def _check_linear(features: FeatureSpec) -> None:
             )
 
 
+def _check_heads(model: Any) -> None:
+    if model.members > 1 and model.numeric == "concat" and not model.hidden_units:
+        raise ValueError(
+            f"The heads of members={model.members} take numbers as they are and share one bias, which cannot take the "
+            "mean of each. Keep the weights, or train the model on the new rows."
+        )
+
+
 def _named(number: NumericFeature, moments: Mapping[str, tuple[float, float]]) -> NumericFeature:
     """The number with the moments that are named for it; refuses what are none."""
     mean, std = moments.get(number.name, (number.mean, number.std))
@@ -208,8 +218,13 @@ def _copied(model: Any, features: FeatureSpec) -> Any:
 def _move(place: NumberWeights, scales: np.ndarray, shifts: np.ndarray) -> None:
     """Moves weights by which numbers are multiplied, and the bias behind them, into another unit of the numbers."""
     rows = np.array(place.rows)
-    weights = tf.gather(place.weight, rows).numpy().astype(np.float64)  # of a table two rows, not all
+    weights = tf.gather(place.weight, rows, axis=-2).numpy().astype(np.float64)  # of a table two rows, not all
     if place.bias is not None:
         place.bias.assign_add((shifts @ weights).astype(np.float32))
     scaled = (weights * scales[:, None]).astype(np.float32)
-    place.weight.scatter_update(tf.IndexedSlices(scaled, rows))
+    if scaled.ndim == 2:
+        place.weight.scatter_update(tf.IndexedSlices(scaled, rows))
+    else:  # a row of each member
+        whole = place.weight.numpy()
+        whole[:, rows] = scaled
+        place.weight.assign(whole)

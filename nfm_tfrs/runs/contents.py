@@ -164,9 +164,9 @@ def _check_declared(config: Mapping[str, Any], most: int, path: Path) -> None:
             )
     declared = list(_sizes(config))
     declared.append(("features", _feature_weights(config)))
-    widths = sorted(_numbers([value for name, value in config.items() if name != "features"]))[-2:]
-    if len(widths) == 2 and prod(widths) > _LAYERS * most:
-        declared.append(("a layer", prod(widths)))
+    widths = sorted(_numbers([value for name, value in config.items() if name not in ("features", "members")]))[-2:]
+    if len(widths) == 2 and _members(config) * prod(widths) > _LAYERS * most:
+        declared.append(("a layer", _members(config) * prod(widths)))
     for name, size in declared:
         if size > most:
             raise _too_many(path, size, name, most)
@@ -181,9 +181,10 @@ def _too_many(path: Path, size: int, name: str, most: int) -> ValueError:
 
 def _feature_weights(config: Mapping[str, Any]) -> int:
     """Weights of all that embeds the features that a config declares; 0 of what is no features."""
-    features, dim = config.get("features"), config.get("embedding_dim")
+    features, dim = config.get("features"), config.get("member_dim") or config.get("embedding_dim")
     if not isinstance(features, dict) or not isinstance(dim, int):
         return 0
+    dim *= _members(config)
     try:
         spec = FeatureSpec.from_dict(features).with_history_combiner(config.get("history_combiner"))
         spec = spec.with_number_encoder(config.get("number_encoder"))
@@ -191,6 +192,12 @@ def _feature_weights(config: Mapping[str, Any]) -> int:
         return 0
     numbers = config.get("numeric", "field") == "field"
     return sum(prod(shape) for shape in weight_shapes(spec, dim, linear=config.get("linear") is True, numbers=numbers))
+
+
+def _members(config: Mapping[str, Any]) -> int:
+    """Members that a config declares; each has layers and columns of its own."""
+    members = config.get("members", 1)
+    return members if isinstance(members, int) else 1
 
 
 def _rows(feature: Mapping[str, Any]) -> int:

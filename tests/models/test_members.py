@@ -10,9 +10,13 @@ from nfm_tfrs.blocks.base import PooledBlock
 from nfm_tfrs.blocks.batch_norm import BatchNormalization
 from nfm_tfrs.blocks.cross import Cross
 from nfm_tfrs.features.feature import CategoricalFeature, NumericFeature
+from nfm_tfrs.features.growth import Growth
 from nfm_tfrs.keras_compat import keras, tf
+from nfm_tfrs.models.grow import grow
 from nfm_tfrs.models.nfm import NFM
+from nfm_tfrs.models.pretrained import load_pretrained
 from nfm_tfrs.models.ranking import RankingModel
+from nfm_tfrs.models.refresh import refreshed
 from nfm_tfrs.models.tower import Tower
 from nfm_tfrs.testing import example_features, example_rows
 from nfm_tfrs.testing.models import check_model_config, check_model_output, check_model_save_and_load
@@ -27,7 +31,8 @@ DIM = 4
 def model_of(members=3, model=RankingModel, features=FEATURES, **arguments):
     keras.utils.set_random_seed(1)
     made = model(
-        features, **{"embedding_dim": DIM, "embedding_stddev": 0.7, "hidden_units": (5,), "members": members} | arguments
+        features,
+        **{"embedding_dim": DIM, "embedding_stddev": 0.7, "hidden_units": (5,), "members": members} | arguments,
     )
     rng = np.random.default_rng(2)
     for weight in made.trainable_variables:
@@ -48,7 +53,8 @@ def alone(model, member):
     one.embedding.table.assign(table[:, columns])
     for own, blocks_of in zip(one._blocks, model._members_of, strict=True):
         own.set_weights(blocks_of[member if len(blocks_of) > 1 else 0].get_weights())
-    for own, theirs in zip(one._bottom._layers if one._bottom else (), model._bottom._layers if one._bottom else ()):
+    bottoms = (one._bottom._layers, model._bottom._layers) if one._bottom else ((), ())
+    for own, theirs in zip(*bottoms, strict=True):
         cut = [weight[..., member * dim : (member + 1) * dim] for weight in theirs.get_weights()]
         last = own.get_weights() and own.get_weights()[-1].shape != theirs.get_weights()[-1].shape
         own.set_weights(cut if last else theirs.get_weights())
@@ -65,7 +71,7 @@ def alone(model, member):
     return one
 
 
-# --- what members say --------------------------------------------------------------------------------------------------
+# --- what members say ------------------------------------------------------------------------------------------------
 
 
 def nfm_by_loops(model, rows):
@@ -159,7 +165,7 @@ def test_kernels_start_as_large_as_those_of_one_member_and_differ():
     assert np.abs(first - second).max() > 0.1
 
 
-# --- what members learn ------------------------------------------------------------------------------------------------
+# --- what members learn ----------------------------------------------------------------------------------------------
 
 
 def with_equal_members(model, one):
@@ -218,7 +224,7 @@ def test_members_train_under_each_policy_and_with_xla(dtype, jit_compile):
     assert losses[1] < losses[0]
 
 
-# --- one member --------------------------------------------------------------------------------------------------------
+# --- one member ------------------------------------------------------------------------------------------------------
 
 
 def test_one_member_is_the_model_of_before():
@@ -253,12 +259,12 @@ def test_a_config_says_what_is_not_as_ever():
     assert RankingModel.from_config(config).embedding.embedding_dim == 6
 
 
-# --- uncertainty -------------------------------------------------------------------------------------------------------
+# --- uncertainty -----------------------------------------------------------------------------------------------------
 
 
 def test_uncertainty_is_the_deviation_of_the_members_probabilities():
     model = model_of()
-    rows = {name: column.numpy() for name, column in COLUMNS.items() if name != "genres"} | {"genres": COLUMNS["genres"]}
+    rows = {name: column if name == "genres" else column.numpy() for name, column in COLUMNS.items()}
     probabilities, spread = model.predict_proba(rows, uncertainty=True, batch_size=7, verbose=0)
     of_members = 1 / (1 + np.exp(-model.member_logits(COLUMNS).numpy().astype(np.float64)))
     np.testing.assert_allclose(spread, of_members.std(axis=1), rtol=1e-5)
@@ -283,4 +289,54 @@ def test_a_subclass_with_a_call_of_its_own_learns_from_it_and_says_why_members_a
         model.member_logits(COLUMNS)
 
 
-NUMBERS = [CategoricalFeature("a", vocabulary_size=6), NumericFeature("x"), NumericFeature("y")]
+# --- models of models ------------------------------------------------------------------------------------------------
+
+NUMBERS = [
+    CategoricalFeature("city", vocabulary=["Rome", "Oslo"]),
+    CategoricalFeature("hour", vocabulary_size=3),
+    NumericFeature("x"),
+    NumericFeature("y"),
+]
+ROWS = {
+    "city": np.array(["Oslo", "Rome", "Oslo"]),
+    "hour": np.arange(3),
+    "x": np.array([0.5, -2.0, np.nan]),
+    "y": np.array([1.0, 0.0, 3.0]),
+}
+
+
+def trained(**arguments):
+    model = model_of(2, features=NUMBERS, **arguments)
+    model.compile()
+    model.fit(tf.data.Dataset.from_tensors((ROWS, np.array([0.0, 1.0, 1.0]))), verbose=0)
+    return model
+
+
+@pytest.mark.parametrize("numeric", ["field", "concat", "bottom_mlp"])
+def test_members_keep_their_predictions_where_numbers_are_standardised_anew(numeric):
+    model = trained(numeric=numeric)
+    new = refreshed(model, {"x": (0.0, 3.0) if numeric == "field" else (0.7, 3.0)})
+    assert new.features["x"].std == 3.0
+    np.testing.assert_allclose(new.member_logits(ROWS), model.member_logits(ROWS), rtol=1e-5, atol=1e-6)
+
+
+def test_heads_that_take_numbers_cannot_keep_their_predictions():
+    with pytest.raises(ValueError, match="The heads of members=2 take numbers as they are and share one bias"):
+        refreshed(trained(numeric="concat", hidden_units=()), {"x": (0.7, 3.0)})
+
+
+def test_members_keep_their_predictions_where_the_table_grows():
+    model = trained()
+    tonight = {"city": ["Oslo", "Lima"], "hour": [0, 1], "x": [0.0, 1.0], "y": [0.0, 1.0]}
+    grown = grow(model, tonight, Growth(init="random"))
+    assert grown.embedding.table.shape == (model.embedding.table.shape[0] + 1, 2 * DIM + 1)
+    np.testing.assert_array_equal(grown.member_logits(ROWS), model.member_logits(ROWS))
+    lima = grown.embedding.table.numpy()[3]
+    assert np.abs(lima[: 2 * DIM]).min() > 0
+    assert lima[2 * DIM] == 0
+
+
+def test_vectors_are_as_long_as_the_row_of_all_members():
+    model = model_of(2, features=NUMBERS)
+    load_pretrained(model, {"city": (["Rome"], [np.arange(2.0 * DIM)])})
+    np.testing.assert_array_equal(model.embedding.table[1, : 2 * DIM], np.arange(2 * DIM))

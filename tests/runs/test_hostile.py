@@ -355,8 +355,9 @@ AUTODIS = {"name": "autodis", "meta_embeddings": 1024}
         ),
         ([number(at) for at in range(2000)], {"embedding_dim": 20, "number_encoder": "autodis"}),
         ([FILM, {**SEEN, "combiner": "mean"}], {"embedding_dim": 10**5, "history_combiner": "attention"}),
+        ([FILM], {"embedding_dim": 1, "members": 10**4, "member_dim": 10**4}),
     ],
-    ids=["autodis", "attention", "positions", "projection", "buckets", "number_encoder", "history_combiner"],
+    ids=["autodis", "attention", "positions", "projection", "buckets", "number_encoder", "history_combiner", "members"],
 )
 def test_weights_that_are_products_of_what_a_config_declares_are_counted(honest, tmp_path, features, config):
     written = config_of(honest)
