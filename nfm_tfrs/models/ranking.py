@@ -294,8 +294,7 @@ class RankingModel(FeatureModel):
         # Blocks of sums never see the embeddings, which took two fifths of a step and more of an inference.
         self.takes_sums = self.structure == "stacked" and all(by_sums(block) for block in self._blocks)
         self._build_of_sums(self._blocks)
-        if self.members > 1:
-            self._make_copies()
+        self._make_copies()
         self._interaction_batch_norm = (
             BatchNormalization(momentum=self.batch_norm_momentum, dtype="float32", name="interaction_batch_norm")
             if self.interaction_batch_norm
@@ -341,9 +340,13 @@ class RankingModel(FeatureModel):
 
     def _make_copies(self) -> None:
         """Makes blocks for the members behind the first, but where sums go to blocks without weights: one does it."""
-        own = [copies(block, self.members) if block.weights or not self.takes_sums else [] for block in self._blocks]
-        self._copies = [copy for of_block in own for copy in of_block]  # a list of layers, as Keras saves them
-        self._build_of_sums(self._copies)
+        own: list[list[Any]] = [[] for _ in self._blocks]
+        if self.members > 1:
+            own = [
+                copies(block, self.members) if block.weights or not self.takes_sums else [] for block in self._blocks
+            ]
+            self._copies = [copy for of_block in own for copy in of_block]  # a list of layers, as Keras saves them
+            self._build_of_sums(self._copies)
         self._set_members_of([[block, *of_block] for block, of_block in zip(self._blocks, own, strict=True)])
 
     @untracked
@@ -440,7 +443,7 @@ class RankingModel(FeatureModel):
     def _scored_alone(self, fields: Any, numbers: tf.Tensor, training: bool | None) -> tf.Tensor:
         """`_scored`, for XLA, from which nothing else comes out."""
         logits = self._scored(fields, numbers, training)
-        for block in (*self._blocks, *getattr(self, "_copies", ())):
+        for block in (block for blocks in self._members_of for block in blocks):
             if has_losses(block):
                 raise ValueError(f"{block.name} adds losses where XLA compiles it. Leave jit_compile=True out.")
         return logits
@@ -483,8 +486,8 @@ class RankingModel(FeatureModel):
     def _interactions(self, fields: Any, training: bool | None) -> tuple[list[Any], list[Any]]:
         """The logits that are added as they are, [batch, members], and the rest, [batch, members · units]; [] where
         there is none."""
-        blocks = [[block] for block in self._blocks] if self.members == 1 else self._members_of
-        hidden = joined([tf.cast(self._interaction(of_one, fields), tf.float32) for of_one in blocks], self.members)
+        outputs = [tf.cast(self._interaction(blocks, fields), tf.float32) for blocks in self._members_of]
+        hidden = joined(outputs, self.members)
         if self._interaction_batch_norm is not None:
             hidden = self._interaction_batch_norm(hidden, training=training)
         if self._interaction_dropout is not None:

@@ -231,7 +231,7 @@ def test_one_member_is_the_model_of_before():
     model = model_of(1)
     assert not {"members", "member_dim"} & model.get_config().keys()
     assert [type(layer).__name__ for layer in model._tower._layers] == ["Dense", "Activation"]
-    assert not hasattr(model, "_copies")
+    assert model._members_of == [model._blocks]
     assert model(COLUMNS).shape == model.member_logits(COLUMNS).shape == (24, 1)
 
 
