@@ -80,6 +80,7 @@ class EnsembleModel(FeatureModel):
         # Without variables to train, compiling makes no optimizer's state for them.
         super().__init__(task=task, label=first.label, trainable=False, **kwargs)
         self.models = list(models)
+        self.members = sum(model.members for model in models)
         self.features = first.features
         self.encoder = first.encoder
         self.built = True

@@ -238,16 +238,6 @@ class FeatureModel(LaterWeights, TaskModel):
     def _set_apart(self, apart: Any) -> None:
         self._apart = apart
 
-    def member_logits(self, columns: Mapping[str, Any], training: bool | None = None) -> tf.Tensor:
-        """Returns what each member says, float32 `[batch, members]`; the output is their mean.
-
-        Args:
-            columns: A batch, as the model is called with.
-            training: Whether it is one of training.
-        """
-        outputs: tf.Tensor = self(columns, training=training)
-        return outputs
-
     def _taken(self, function: Any, x: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         given = inputs.named(function, x, args, kwargs)
         self._known_features()

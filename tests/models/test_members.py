@@ -12,6 +12,7 @@ from nfm_tfrs.blocks.cross import Cross
 from nfm_tfrs.features.feature import CategoricalFeature, NumericFeature
 from nfm_tfrs.features.growth import Growth
 from nfm_tfrs.keras_compat import keras, tf
+from nfm_tfrs.models.ensemble import ensemble_of
 from nfm_tfrs.models.grow import grow
 from nfm_tfrs.models.nfm import NFM
 from nfm_tfrs.models.pretrained import load_pretrained
@@ -26,6 +27,18 @@ OURS = [name for name in blocks.names() if blocks.provider(name).startswith("nfm
 FEATURES = example_features()
 COLUMNS, LABELS = example_rows(24)
 DIM = 4
+NUMBERS = [
+    CategoricalFeature("city", vocabulary=["Rome", "Oslo"]),
+    CategoricalFeature("hour", vocabulary_size=3),
+    NumericFeature("x"),
+    NumericFeature("y"),
+]
+ROWS = {
+    "city": np.array(["Oslo", "Rome", "Oslo"]),
+    "hour": np.arange(3),
+    "x": np.array([0.5, -2.0, np.nan]),
+    "y": np.array([1.0, 0.0, 3.0]),
+}
 
 
 def model_of(members=3, model=RankingModel, features=FEATURES, **arguments):
@@ -272,6 +285,14 @@ def test_uncertainty_is_the_deviation_of_the_members_probabilities():
     assert probabilities.dtype == spread.dtype == np.float32
 
 
+def test_the_members_of_an_ensemble_are_those_of_its_models():
+    ensemble = ensemble_of([model_of(2, features=NUMBERS), model_of(1, features=NUMBERS, hidden_units=())])
+    _, spread = ensemble.predict_proba(ROWS, uncertainty=True, verbose=0)
+    logits = np.concatenate([model.member_logits(ROWS) for model in ensemble.models], axis=1).astype(np.float64)
+    assert logits.shape == (3, ensemble.members)
+    np.testing.assert_allclose(spread, (1 / (1 + np.exp(-logits))).std(axis=1), rtol=1e-4)
+
+
 def test_a_model_of_one_has_no_spread():
     with pytest.raises(ValueError, match=r"Uncertainty is the spread .*; this one has members=1\. Make it with"):
         model_of(1).predict_proba(COLUMNS, uncertainty=True)
@@ -290,19 +311,6 @@ def test_a_subclass_with_a_call_of_its_own_learns_from_it_and_says_why_members_a
 
 
 # --- models of models ------------------------------------------------------------------------------------------------
-
-NUMBERS = [
-    CategoricalFeature("city", vocabulary=["Rome", "Oslo"]),
-    CategoricalFeature("hour", vocabulary_size=3),
-    NumericFeature("x"),
-    NumericFeature("y"),
-]
-ROWS = {
-    "city": np.array(["Oslo", "Rome", "Oslo"]),
-    "hour": np.arange(3),
-    "x": np.array([0.5, -2.0, np.nan]),
-    "y": np.array([1.0, 0.0, 3.0]),
-}
 
 
 def trained(**arguments):
