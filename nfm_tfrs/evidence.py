@@ -142,10 +142,10 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A metric, or how much higher it is than another's, with its 95 % interval over rows.
+    """A metric, or how much higher it is than another's, with its 95 % interval over rows and, of several seeds, seeds.
 
     Args:
-        mean: The value over the rows themselves.
+        mean: The value over the rows and seeds themselves.
         low: Lower end of the interval; NaN where no resample has a value.
         high: Upper end of the interval.
     """

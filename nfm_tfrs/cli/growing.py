@@ -69,6 +69,11 @@ class GrowthOptions:
                 f"{self.from_run} does not say how its model was made: it has no run.json and features.json of a "
                 "newer train. Give the folder that train wrote."
             )
+        if record.members > 1:
+            raise ValueError(
+                f"{self.from_run} holds the mean of {record.members} models, which trains no further. Go on from a run "
+                "of one model, or train anew without --from."
+            )
         if record.interrupted:
             raise ValueError(
                 f"{self.from_run} holds a run that was interrupted. Run its command again first: {record.command}"

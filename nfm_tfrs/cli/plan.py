@@ -167,6 +167,7 @@ def planned(
         histories=tuple(str(History.parse(text)) for text in rows.histories),
         growth={} if base is None else {**growing.to_json(rows), "checksum": base.checksum},
         pretrained=pretrained.to_json(_told_features(rows, best)) if pretrained.pretrained else {},
+        members=best.members if recipe.members is None else recipe.members,
         rules={**rows.rules(), "features": None if given is None else _hash(given)},
     )
     return Plan(rows, recipe, growing, pretrained, base, best, told, record, split)

@@ -32,6 +32,8 @@ class RecipeOptions:
         batch_size: Rows of a training step; 256 if not given.
         epochs: Passes over the training rows at most; 50 if not given, as many as the search's, or 2 with --from.
         patience: Epochs to wait for a better validation score.
+        members: Trainings with seeds of their own, whose logits are averaged in one saved model; 1 if not given, or as
+            many as --config says.
         repeat: Train as the search trained its own model, bit for bit on the same machine: with --config alone.
     """
 
@@ -48,10 +50,11 @@ class RecipeOptions:
     batch_size: int | None = None
     epochs: int | None = None
     patience: int = PATIENCE
+    members: int | None = None
     repeat: bool = False
 
     def __post_init__(self) -> None:
-        for option, value in (("--batch-size", self.batch_size), ("--epochs", self.epochs)):
+        for option, value in (("--batch-size", self.batch_size), ("--epochs", self.epochs), ("--members", self.members)):
             if value is not None:
                 arguments.count(option, value)
         arguments.not_negative("--patience", self.patience)
@@ -59,8 +62,8 @@ class RecipeOptions:
             raise ValueError("--precision and --set dtype both say what to compute in. Pass one of them.")
         if self.schedule is not None:
             arguments.choice("--schedule", self.schedule, SCHEDULES)
-        others = [self.model, self.optimizer, self.learning_rate, self.precision, self.batch_size, self.epochs]
-        others += [self.schedule, self.averaging]
+        others: list[Any] = [self.model, self.optimizer, self.learning_rate, self.precision, self.batch_size, self.epochs]
+        others += [self.schedule, self.averaging, self.members]
         settings = self.set or self.optimizer_set or self.schedule_set
         told = settings or self.patience != PATIENCE or any(value is not None for value in others)
         if self.repeat and (self.config is None or told):
@@ -141,7 +144,7 @@ class RecipeOptions:
         }
         own |= {"--optimizer": self.optimizer, "--optimizer-set": self.optimizer_set or None}
         own |= {"--schedule": self.schedule, "--schedule-set": self.schedule_set or None, "--averaging": self.averaging}
-        own |= {"--precision": self.precision}
+        own |= {"--precision": self.precision, "--members": self.members}
         for option, value in own.items():
             if value is not None:
                 raise ValueError(

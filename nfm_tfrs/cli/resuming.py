@@ -12,6 +12,7 @@ from nfm_tfrs.features.statistics import today
 from nfm_tfrs.runs.checkpoint import Checkpoints, Starts, differing, last_checkpoint, start_anew
 from nfm_tfrs.runs.claim import being_written
 from nfm_tfrs.runs.files import remove
+from nfm_tfrs.runs.finished import Finished
 from nfm_tfrs.runs.record import RunRecord
 
 
@@ -78,13 +79,16 @@ class ResumeOptions:
             remove(checkpoints_of(out))
         return True
 
-    def begin(self, out: Path, settings: Mapping[str, Any], *, overwrite: bool) -> Checkpoints | None:
+    def begin(
+        self, out: Path, settings: Mapping[str, Any], *, overwrite: bool, members: int = 1
+    ) -> Checkpoints | None:
         """Says where the training goes on, or that it starts, and returns where its checkpoints lie; None without.
 
         Args:
             out: The run's folder.
             settings: What the training depends on, plain JSON types by name.
             overwrite: Whether checkpoints of another training may go.
+            members: Trainings, each of which has checkpoints of its own.
 
         Raises:
             OSError: A checkpoint cannot be read.
@@ -99,20 +103,25 @@ class ResumeOptions:
             keep=self.keep_checkpoints or Checkpoints.keep,
             settings=settings,
         )
+        each = [checkpoints.of_member(number) for number in range(members)] if members > 1 else [checkpoints]
+        whole = [found for one in each if (found := Finished.of(one)) is not None] if members > 1 else []
+        last = each[min(len(whole), members - 1)].folder
         try:
-            found = last_checkpoint(checkpoints.folder)
+            found = last_checkpoint(last)
         except ValueError:
             if not overwrite:
                 raise
             found = None
-        if found is not None and overwrite and differing(found.progress.settings, settings) is not None:
-            found = None
-        if found is None:
+        known = [one.settings for one in whole] + ([] if found is None else [found.progress.settings])
+        if not known or (overwrite and any(differing(one, settings) is not None for one in known)):
             start_anew(checkpoints.folder)
             print_lines(["starts"])
-        else:
-            found.check(settings)
-            print_lines([f"goes on at step {found.progress.done:,} of {found.progress.total:,}"])
+            return checkpoints
+        for one in whole if found is None else [*whole, found]:
+            one.check(settings)
+        step = "" if found is None else f" at step {found.progress.done:,} of {found.progress.total:,}"
+        which = f" with member {min(len(whole) + 1, members)} of {members}" if members > 1 else ""
+        print_lines([f"goes on{which}{step}"])
         return checkpoints
 
 

@@ -74,7 +74,7 @@ def train(
         spent: list[Path] = []
         with claimed(out, overwrite=lambda: overwrite or going_on(), folder=True, spent=spent) as folder:
             plan.check()
-            checkpoints = resuming.begin(out, settings, overwrite=overwrite)
+            checkpoints = resuming.begin(out, settings, overwrite=overwrite, members=plan.record.members)
             model, data = plan.prepared(trust, first_day(checkpoints))
             print_features(data.features)
             users = _users(data, plan.record.groups)
@@ -90,7 +90,8 @@ def train(
                     resumed=trained.resumed,
                 )
                 judged = {**before, **_judged(trained.model, data, users, record)}
-                write_run(folder, trained.model, trained.history, judged, record, data.tables.get("valid"))
+                kept = data.tables.get("valid")
+                write_run(folder, trained.model, trained.history, judged, record, kept, trained.members)
             if checkpoints is not None and not interruption.ended:
                 spent.append(checkpoints.folder)
             # A run that is whole, or was interrupted later than this one, unless this one went on from there.
@@ -180,6 +181,7 @@ class _Training:
                 tensorboard=aside or logs,
                 checkpoints=self.checkpoints,
                 pretrained=plan.pretrained.vectors,
+                members=plan.record.members,
             )
         print_lines([str(coverage) for coverage in trained.pretrained])
         if aside is not None and logs is not None:
@@ -187,8 +189,14 @@ class _Training:
         return trained
 
     def _batches(self) -> Any:
+        """The batches of the rows, of several members a list with those of each."""
+        record = self.plan.record
+        found = [self._batches_of(seed) for seed in range(record.seed, record.seed + record.members)]
+        return found if len(found) > 1 else found[0]
+
+    def _batches_of(self, seed: int) -> Any:
         def batches(start: Any = None) -> Any:
-            return self.plan.told.stream(self.plan.rows.data, self.data, seed=self.plan.record.seed, start=start)
+            return self.plan.told.stream(self.plan.rows.data, self.data, seed=seed, start=start)
 
         return batches if self.checkpoints is not None else batches()
 

@@ -42,10 +42,9 @@ def _facts(model: Any) -> dict[str, str]:
 
 def _made_of(model: Any) -> dict[str, str]:
     """What stands between features and output."""
-    if len(model.parts) > 1:
+    if model.parts[0] is not model:
         counts = Counter(type(part).__name__ for part in model.parts)
         return {"models": "mean of " + " + ".join(f"{count} {name}" for name, count in counts.items())}
-    (model,) = model.parts
     interaction = model.interaction if isinstance(model.interaction, list | tuple) else [model.interaction]
     names = [blocks.name_of(type(block)) or type(block).__name__ for block in interaction]
     structure = f"{model.structure}, hidden_units={tuple(model.hidden_units)}" if model.hidden_units else "no tower"

@@ -49,10 +49,37 @@ def ensemble_of(models: Sequence[Any]) -> "EnsembleModel":
     """
     models = list(models)
     _check(models)
-    ensemble = EnsembleModel([_weights_alone(model, f"model_{number}") for number, model in enumerate(models)])
+    return assembled([weights_alone(model, f"model_{number}") for number, model in enumerate(models)])
+
+
+def assembled(models: Sequence[Any]) -> "EnsembleModel":
+    """Returns the ensemble of models that become parts of it, without a copy of their weights.
+
+    Args:
+        models: What `weights_alone` returned, each of another name.
+
+    Raises:
+        ValueError: As `ensemble_of` raises.
+    """
+    ensemble = EnsembleModel(models)
     ensemble.statistics = models[0].statistics
+    for model in models:  # a file holds them once
+        model.statistics = None
     ensemble.compile()
     return ensemble
+
+
+def weights_alone(model: Any, name: str) -> Any:
+    """Returns a copy of a model without its optimizer, whose state a file would hold too.
+
+    Args:
+        model: A model that knows its features.
+        name: The copy's name.
+    """
+    copy = type(model).from_config({**model.get_config(), "name": name})
+    copy.set_weights(model.get_weights())
+    copy.statistics = model.statistics
+    return copy
 
 
 @keras.utils.register_keras_serializable(package="nfm_tfrs")
@@ -158,13 +185,6 @@ class EnsembleModel(FeatureModel):
 
     def get_build_config(self) -> None:
         """Returns None: the models are built when they are made."""
-
-
-def _weights_alone(model: Any, name: str) -> Any:
-    """A copy of a model without its optimizer, whose state a file would hold too, and without its statistics."""
-    copy = type(model).from_config({**model.get_config(), "name": name})
-    copy.set_weights(model.get_weights())
-    return copy
 
 
 def _check(models: Sequence[Any]) -> None:

@@ -6,7 +6,7 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,14 @@ class Checkpoints:
         if self.steps is not None:
             arguments.count("steps", self.steps)
         arguments.count("keep", self.keep)
+
+    def of_member(self, number: int) -> "Checkpoints":
+        """Returns those of one of several trainings, in a folder below.
+
+        Args:
+            number: Which one, counted from 0.
+        """
+        return replace(self, folder=self.folder / f"member-{number + 1}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -292,14 +300,15 @@ class Starts:
         write_text(folder / _STARTS, json.dumps(vars(self)))
 
 
-def start_anew(folder: Path) -> None:
+def start_anew(folder: Path, *, keep: Sequence[str] = ()) -> None:
     """Removes the checkpoints and the logs of a training from their folder; what is noted of its starts stays.
 
     Args:
         folder: The folder, one that holds nothing else.
+        keep: Names in the folder that stay too.
     """
     for path in folder.iterdir() if folder.is_dir() else ():
-        if path.name != _STARTS:
+        if path.name not in (_STARTS, *keep):
             remove(path)
 
 

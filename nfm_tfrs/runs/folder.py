@@ -1,7 +1,7 @@
 """A run's folder: what training leaves behind."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ def write_run(
     reports: Mapping[str, Any],
     record: RunRecord,
     rows: Any = None,
+    members: Sequence[dict[str, list[float]]] = (),
 ) -> None:
     """Writes a trained model, its features, metrics, record and learning curves into a folder.
 
@@ -32,6 +33,7 @@ def write_run(
         record: What the run was told and made from.
         rows: An Arrow table of rows that the model was not trained on, of which the first are kept, with the columns
             that it reads; nothing is kept where one of these is missing.
+        members: The history of each training whose mean the model is; none without such.
     """
     # Imported here, as in open_run: the command line imports this module, and --help should not wait for TensorFlow.
     from nfm_tfrs.runs.curves import draw_curves
@@ -39,7 +41,8 @@ def write_run(
     out.mkdir(exist_ok=True)
     model.save(out / "model.keras")
     (out / "features.json").write_text(model.features.to_json() + "\n", encoding="utf-8")
-    (out / "metrics.json").write_text(json.dumps(with_nulls({**reports, "history": history}), indent=2) + "\n")
+    told = {**reports, "history": history, **({"members": list(members)} if members else {})}
+    (out / "metrics.json").write_text(json.dumps(with_nulls(told), indent=2) + "\n")
     (out / "run.json").write_text(json.dumps(record.to_json(), indent=2) + "\n")
     if rows is not None and {*model.features.columns} <= {*rows.column_names}:
         from pyarrow import parquet
@@ -51,7 +54,7 @@ def write_run(
     if "log_loss" in drawn and len(loss) == len(log_loss) and np.allclose(loss, log_loss, rtol=1e-3):
         drawn.remove("loss")  # it is the log loss, but where a model adds to it
     if drawn:  # a training on all rows is not judged on the way
-        draw_curves(history, out / "curves.png", drawn)
+        draw_curves(members or [history], out / "curves.png", drawn)
 
 
 def open_run(path: Path, *, trust: bool = False) -> tuple[Any, RunRecord | None]:

@@ -98,6 +98,7 @@ class RunRecord:
         growth: How vocabularies grew where a model went on, plain JSON types by name.
         histories: What rows hold of what their user did before, as a person writes it.
         pretrained: The files that rows began at, whether these were frozen, and a hash of each file, by feature.
+        members: Trainings, of seeds that follow each other, whose mean the model is.
         rules: By which rules the features were inferred, or their hash where they were given, plain JSON types by name.
     """
 
@@ -121,6 +122,7 @@ class RunRecord:
     histories: tuple[str, ...] = ()
     rules: Mapping[str, Any] = field(default_factory=dict)
     pretrained: Mapping[str, Any] = field(default_factory=dict)
+    members: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """Returns the record as plain JSON types."""
@@ -145,6 +147,7 @@ class RunRecord:
             "rules": dict(self.rules),
             "histories": list(self.histories),
             **({"pretrained": dict(self.pretrained)} if self.pretrained else {}),
+            **({"members": self.members} if self.members > 1 else {}),
         }
 
     @property
@@ -156,7 +159,8 @@ class RunRecord:
             told["data"] = {**self.source.to_json(), "fingerprint": None, "state": None}
         if self.source is not None and self.source.state:  # runs of before know neither
             told |= {"files": dict(self.source.state), "rules": dict(self.rules)}
-        told |= {"pretrained": dict(self.pretrained)}  # in runs without any too: with some they are other trainings
+        # In runs without any too: with some they are other trainings.
+        told |= {"pretrained": dict(self.pretrained), "members": self.members}
         settings: dict[str, Any] = json.loads(json.dumps(told))  # tuples as they come back
         return settings
 
@@ -192,6 +196,7 @@ class RunRecord:
                 histories=read_histories(written),
                 rules=read(written, "rules", Mapping, {}),
                 pretrained=read(written, "pretrained", Mapping, {}),
+                members=read(written, "members", int, 1),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             why = reason(error)

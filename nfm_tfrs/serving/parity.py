@@ -103,7 +103,7 @@ def float32_twin(model: Any) -> Any:
     """Returns the model itself where it computes in float32, or else one of the same weights that does."""
     if all(part.compute_dtype == "float32" for part in model.parts):
         return model
-    if len(model.parts) > 1:
+    if model.parts[0] is not model:
         return ensemble_of([float32_twin(part) for part in model.parts])
     twin = type(model).from_config({**model.get_config(), "dtype": "float32"})
     twin.set_weights(model.get_weights())

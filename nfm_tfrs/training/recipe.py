@@ -46,12 +46,14 @@ class Trained:
         history: The value of each metric, epoch by epoch.
         resumed: At which steps the training went on from a checkpoint, counted from the first pass on.
         pretrained: How many values of each feature have got a pretrained row; see `nfm_tfrs.load_pretrained`.
+        members: The history of each training whose mean the model is; none without such. `history` is the first's.
     """
 
     model: Any
     history: dict[str, list[float]]
     resumed: tuple[int, ...] = ()
     pretrained: "Sequence[Coverage]" = ()
+    members: Sequence[dict[str, list[float]]] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,6 +204,7 @@ class Recipe(Configuration):
         tensorboard: Path | None = None,
         checkpoints: Checkpoints | None = None,
         pretrained: Mapping[str, Any] | None = None,
+        members: int = 1,
     ) -> Trained:
         """Trains a model, stops early on the validation rows, and keeps the best weights.
 
@@ -222,6 +225,9 @@ class Recipe(Configuration):
                 the last one, bit for bit as if it had never ended: weights, optimizer, order of rows, dropout, metrics
                 and history, on the same machine, versions and threads.
             pretrained: By feature the vectors that the rows of a new model begin at; see `nfm_tfrs.load_pretrained`.
+            members: Trainings, of seeds that follow each other; of several the model is the mean of their logits, see
+                `nfm_tfrs.models.ensemble_of`. Each reads `rows` anew, or what a list of them holds for it, and has a
+                folder of its own among the checkpoints and logs; what was trained whole there is not trained again.
 
         Returns:
             The model with the weights of its best epoch, and the metrics of each epoch.
@@ -239,6 +245,11 @@ class Recipe(Configuration):
                 "The model reads other features than those that the rows were prepared with. Prepare them with "
                 "features=model.features."
             )
+        if arguments.count("members", members) > 1:
+            if model is not None:
+                raise ValueError(f"A model that goes on is one; received members={members} beside it. Leave out one.")
+            told = {"epochs": epochs, "patience": patience, "callbacks": callbacks, "pretrained": pretrained}
+            return self._members(data, rows, members, seed, told, tensorboard, checkpoints)
         if model is None:
             remedy = "Give pretrained= with vectors of {!r}, or take frozen out of the features."
             check_frozen(data.features, pretrained or {}, remedy)
@@ -294,6 +305,31 @@ class Recipe(Configuration):
         adapt_statistics(model, data, day=day)
         return model, load_pretrained(model, pretrained) if pretrained else []
 
+    def _members(
+        self,
+        data: "Prepared",
+        rows: Any,
+        members: int,
+        seed: int,
+        told: Mapping[str, Any],
+        logs: Path | None,
+        checkpoints: Checkpoints | None,
+    ) -> Trained:
+        """Trains several models, and returns their ensemble."""
+        from nfm_tfrs.training.members import Member, fit_members
+
+        def settings(member: Member) -> dict[str, Any]:
+            known = {"seed": member.seed, "epochs": told.get("epochs"), "patience": told.get("patience")}
+            return self._known(data, member.rows, known)[1]
+
+        def fit(member: Member) -> Trained:
+            where = {"tensorboard": member.logs, "checkpoints": member.checkpoints}
+            return self.fit(data, rows=member.rows, seed=member.seed, **told, **where)
+
+        callbacks = told.get("callbacks") or ()
+        trainings = Member.all(members, rows=rows, seed=seed, logs=logs, checkpoints=checkpoints)
+        return fit_members(self.model, trainings, fit, settings, callbacks)
+
     def _course(
         self,
         checkpoints: Checkpoints,
@@ -304,8 +340,14 @@ class Recipe(Configuration):
         logs: Path | None,
     ) -> "Course":
         """Where a training with checkpoints begins, and what makes it another than others."""
-        from nfm_tfrs.data.parts import fingerprint
         from nfm_tfrs.training.resume import Course
+
+        steps, known = self._known(data, rows, told)
+        return Course(checkpoints, known, steps=steps, epochs=epochs, logs=logs)
+
+    def _known(self, data: "Prepared", rows: Any, told: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+        """The steps of a pass, and all that a training depends on, plain JSON types by name."""
+        from nfm_tfrs.data.parts import fingerprint
 
         if rows is None:
             steps, parts, streamed = -(-len(data.train) // self.batch_size), [data.train, data.valid], {}
@@ -323,7 +365,7 @@ class Recipe(Configuration):
         features = {feature.name: _hash(feature_to_dict(feature)) for feature in data.features}
         known = {**self.without_features().to_json(), **told, **streamed}
         known |= {"features": features, "rows": fingerprint(*parts)[:16]}
-        return Course(checkpoints, known, steps=steps, epochs=epochs, logs=logs)
+        return steps, known
 
     def stream(
         self, paths: Sequence[str | Path], data: "Prepared", *, seed: int, start: "Position | None" = None
@@ -395,6 +437,7 @@ class Best:
         slices: Slices of a whole training of the search.
         fingerprint: Hash of the rows that it trained and chose on.
         histories: What rows hold of what their user did before, as a person writes it.
+        members: Trainings, of seeds that follow each other, whose mean a run's model is.
     """
 
     recipe: Recipe
@@ -402,6 +445,7 @@ class Best:
     slices: int | None = None
     fingerprint: str | None = None
     histories: tuple[str, ...] = ()
+    members: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """Returns this as plain JSON types; `get_model(best["model"], **best["config"])` makes the model again."""
@@ -430,6 +474,7 @@ class Best:
             slices=record.slices,
             fingerprint=None if record.source is None else record.source.fingerprint,
             histories=record.histories,
+            members=record.members,
         )
 
     @classmethod

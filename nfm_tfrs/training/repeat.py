@@ -64,14 +64,17 @@ def repeat_run(folder: str | Path, *, trust: bool = False) -> Trained:
         )
     data = rows_of_run(record, read_features(folder / "features.json"))
     recipe = Recipe.of(record.recipe)
+    seeds = range(record.seed, record.seed + record.members)
+    streams = [recipe.stream(source.data, data, seed=seed) for seed in seeds] if source.stream else [None]
     with trusting(trust):
         return recipe.fit(
             data,
-            rows=recipe.stream(source.data, data, seed=record.seed) if source.stream else None,
+            rows=streams if len(streams) > 1 else streams[0],
             seed=record.seed,
             epochs=record.epochs,
             patience=PATIENCE if record.patience is None else record.patience,
             pretrained=_vectors(record),
+            members=record.members,
         )
 
 

@@ -99,7 +99,7 @@ def test_judging_equals_scikit_learn_on_the_predictions(data, run):
 
 
 def test_curves_are_drawn_side_by_side(run, tmp_path):
-    draw_curves(run[1], tmp_path / "curves.png", ["loss", "auc"])
+    draw_curves([run[1]], tmp_path / "curves.png", ["loss", "auc"])
     from matplotlib.image import imread
 
     image = imread(tmp_path / "curves.png")

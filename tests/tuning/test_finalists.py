@@ -102,6 +102,18 @@ def test_the_verdict_says_which_way_the_difference_goes(goal, second, expected):
     assert re.match(expected.replace("+", r"\+"), verdict([finalist(), second], goal))
 
 
+def test_the_verdict_of_several_seeds_is_over_seeds_too():
+    runs = tuple(Run(seed=seed, slice=1, metrics={}, file="") for seed in (1, 2))
+    for second, where in (
+        (finalist(-0.02, -0.03, -0.01), "The first finalist is better than the second: {} its auc"),
+        (finalist(-0.01, -0.03, 0.01), "There is no clear winner: {} the second finalist's auc differs from the first's"),
+        (finalist(0.02, 0.01, 0.03, (7,)), r"The first finalist is the steadier one: .* {}, diverged with 1"),
+    ):
+        one, several = "on these validation rows", "over these validation rows and seeds"
+        assert re.match(where.format(one), verdict([replace(finalist(), runs=runs[:1]), second], AUC))
+        assert re.match(where.format(several), verdict([replace(finalist(), runs=runs), second], AUC))
+
+
 def test_the_verdict_on_one_finalist_says_why_there_is_one():
     assert verdict([finalist()], AUC) == "There was one finalist."
     assert verdict([finalist()], AUC, 2) == "One finalist is left: 2 diverged with all their seeds."
