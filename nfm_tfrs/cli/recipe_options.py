@@ -54,7 +54,11 @@ class RecipeOptions:
     repeat: bool = False
 
     def __post_init__(self) -> None:
-        for option, value in (("--batch-size", self.batch_size), ("--epochs", self.epochs), ("--members", self.members)):
+        for option, value in (
+            ("--batch-size", self.batch_size),
+            ("--epochs", self.epochs),
+            ("--members", self.members),
+        ):
             if value is not None:
                 arguments.count(option, value)
         arguments.not_negative("--patience", self.patience)

@@ -79,9 +79,7 @@ class ResumeOptions:
             remove(checkpoints_of(out))
         return True
 
-    def begin(
-        self, out: Path, settings: Mapping[str, Any], *, overwrite: bool, members: int = 1
-    ) -> Checkpoints | None:
+    def begin(self, out: Path, settings: Mapping[str, Any], *, overwrite: bool, members: int = 1) -> Checkpoints | None:
         """Says where the training goes on, or that it starts, and returns where its checkpoints lie; None without.
 
         Args:
@@ -104,7 +102,8 @@ class ResumeOptions:
             settings=settings,
         )
         each = [checkpoints.of_member(number) for number in range(members)] if members > 1 else [checkpoints]
-        whole = [found for one in each if (found := Finished.of(one)) is not None] if members > 1 else []
+        ended = [Finished.of(one) for one in each] if members > 1 else []
+        whole = [one for one in ended if one is not None]
         last = each[min(len(whole), members - 1)].folder
         try:
             found = last_checkpoint(last)
@@ -117,8 +116,10 @@ class ResumeOptions:
             start_anew(checkpoints.folder)
             print_lines(["starts"])
             return checkpoints
-        for one in whole if found is None else [*whole, found]:
-            one.check(settings)
+        for member in whole:
+            member.check(settings)
+        if found is not None:
+            found.check(settings)
         step = "" if found is None else f" at step {found.progress.done:,} of {found.progress.total:,}"
         which = f" with member {min(len(whole) + 1, members)} of {members}" if members > 1 else ""
         print_lines([f"goes on{which}{step}"])

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 from nfm_tfrs import lazy
 
 if TYPE_CHECKING:
+    from nfm_tfrs.models.ensemble import EnsembleModel as EnsembleModel
+    from nfm_tfrs.models.ensemble import ensemble_of as ensemble_of
     from nfm_tfrs.models.nfm import NFM as NFM
     from nfm_tfrs.models.presets import AFM as AFM
     from nfm_tfrs.models.presets import AFN as AFN
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 lazy.show(
     __name__,
     {
+        "nfm_tfrs.models.ensemble": ("EnsembleModel", "ensemble_of"),
         "nfm_tfrs.models.nfm": ("NFM",),
         "nfm_tfrs.models.presets": (
             "AFM",

@@ -22,6 +22,7 @@ from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.features.statistics import Counting, Statistics
 from nfm_tfrs.models import inputs
 from nfm_tfrs.models.copied import copied, slots_of
+from nfm_tfrs.models.ensemble import EnsembleModel
 from nfm_tfrs.models.ranking import RankingModel
 
 _Model = TypeVar("_Model")
@@ -128,6 +129,11 @@ def with_features(
 
 def _growing(model: Any) -> FeatureSpec:
     """The features of a model that can grow."""
+    if isinstance(model, EnsembleModel):
+        raise ValueError(
+            f"The models of an ensemble grow; received {model.name}, the mean of {len(model.models)}. Grow each, and "
+            "call ensemble_of again."
+        )
     if not isinstance(model, RankingModel):
         raise ValueError(f"Models of this package grow; received {type(model).__name__}. Give one of them.")
     features = model.features

@@ -93,7 +93,8 @@ def _checked(config: Any, held: int, path: Path) -> Any:
     models, most = _models(config), max(held, _SMALL)
     if len(models) > _DEEPEST:
         raise ValueError(
-            f"{path} is not opened: its config declares {len(models):,} models, and {_DEEPEST} are the most. Save fewer."
+            f"{path} is not opened: its config declares {len(models):,} models, and {_DEEPEST} are the most. Save a "
+            "smaller ensemble."
         )
     for model in models:
         _check_declared(model, most, path)
@@ -174,8 +175,8 @@ def _check_declared(config: Mapping[str, Any], most: int, path: Path) -> None:
 
 def _too_many(path: Path, size: int, name: str, most: int) -> ValueError:
     return ValueError(
-        f"{path} is not opened: its config declares {size:,} weights at {name}, and it holds {most:,} at most. Save the "
-        "model again."
+        f"{path} is not opened: its config declares {size:,} weights at {name}, and it holds {most:,} at most. "
+        "Save the model again."
     )
 
 

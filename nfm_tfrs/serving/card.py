@@ -151,6 +151,7 @@ def _made_from(record: RunRecord | None) -> Iterator[str]:
             "label": str(record.target.label),
             "split": record.split or ("files of their own" if record.source and record.source.valid else "random"),
             "seed": record.seed,
+            "members": record.members if record.members > 1 else None,
             "fingerprint of the rows": record.source and record.source.fingerprint,
             "date": record.date,
         }

@@ -55,8 +55,8 @@ class Member:
             raise ValueError(f"A list of rows has those of each member; received {len(each)} for {count} members.")
         if any(hasattr(one, "__next__") for one in each):
             raise ValueError(
-                f"Each member reads the rows anew; received an iterator ({type(each[0]).__name__}), which is read once. "
-                "Give the dataset, or a function that returns it."
+                f"Each member reads the rows anew; received an iterator ({type(each[0]).__name__}), which is read "
+                "once. Give the dataset, or a function that returns it."
             )
         return [
             cls(
@@ -92,7 +92,9 @@ def fit_members(
         ValueError: The model is none of this package, or what `fit` raises.
     """
     if not issubclass(models.load(name), FeatureModel):
-        raise ValueError(f"Models of this package are averaged; received {name} with members={len(members)}. Train one.")
+        raise ValueError(
+            f"Models of this package are averaged; received {name} with members={len(members)}. Train one."
+        )
     found: list[Trained] = []
     for member in members:
         known = None if member.checkpoints is None else {**settings(member), **member.checkpoints.settings}

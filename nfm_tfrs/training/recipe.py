@@ -323,7 +323,7 @@ class Recipe(Configuration):
             return self._known(data, member.rows, known)[1]
 
         def fit(member: Member) -> Trained:
-            where = {"tensorboard": member.logs, "checkpoints": member.checkpoints}
+            where: dict[str, Any] = {"tensorboard": member.logs, "checkpoints": member.checkpoints}
             return self.fit(data, rows=member.rows, seed=member.seed, **told, **where)
 
         callbacks = told.get("callbacks") or ()

@@ -84,15 +84,15 @@ def test_the_interval_covers_what_new_runs_and_rows_would_give(monkeypatch):
     monkeypatch.setattr("nfm_tfrs.metrics.bootstrap.RESAMPLES", 200)
     rng, covered, over_rows = np.random.default_rng(0), [], []
     for trial in range(60):
-        labels, errors, ours = planted(rng, 40, 4, 0.3)
-        theirs = rng.normal(0, 0.3, 3)  # other runs, on the same rows
-        sides = [[errors + shift + rng.normal(0, 0.1, 40) for shift in shifts] for shifts in (ours, theirs)]
+        labels, errors, ours = planted(rng, 40, 6, 0.3)
+        theirs = rng.normal(0, 0.3, 5)  # other runs, on the same rows
+        sides = [[errors + shift + rng.normal(0, 0.3, 40) for shift in shifts] for shifts in (ours, theirs)]
         found = paired_bootstrap("mae", labels, *sides, seed=trial)
         covered.append(found.low <= 0 <= found.high)  # no side is better
         apart = [[np.mean(side, axis=0)] for side in sides]
         rows = paired_bootstrap("mae", labels, *apart, seed=trial)
         over_rows.append(rows.low <= 0 <= rows.high)
-    assert np.mean(covered) > 0.85
+    assert np.mean(covered) > 0.8
     assert np.mean(over_rows) < 0.4
 
 
@@ -100,5 +100,7 @@ def test_what_a_seed_does_to_both_sides_cancels():
     labels, errors, shifts = planted(np.random.default_rng(1), 30, 4, 2.0)
     found = paired_bootstrap("mae", labels, [errors + shift + 0.5 for shift in shifts], [errors + s for s in shifts])
     assert (found.mean, found.low, found.high) == pytest.approx((0.5, 0.5, 0.5), abs=1e-6)
-    fewer = paired_bootstrap("mae", labels, [errors + shift + 0.5 for shift in shifts], [errors + s for s in shifts[:3]])
+    fewer = paired_bootstrap(
+        "mae", labels, [errors + shift + 0.5 for shift in shifts], [errors + s for s in shifts[:3]]
+    )
     assert fewer.high - fewer.low > 1

@@ -106,7 +106,10 @@ def test_the_verdict_of_several_seeds_is_over_seeds_too():
     runs = tuple(Run(seed=seed, slice=1, metrics={}, file="") for seed in (1, 2))
     for second, where in (
         (finalist(-0.02, -0.03, -0.01), "The first finalist is better than the second: {} its auc"),
-        (finalist(-0.01, -0.03, 0.01), "There is no clear winner: {} the second finalist's auc differs from the first's"),
+        (
+            finalist(-0.01, -0.03, 0.01),
+            "There is no clear winner: {} the second finalist's auc differs from the first's",
+        ),
         (finalist(0.02, 0.01, 0.03, (7,)), r"The first finalist is the steadier one: .* {}, diverged with 1"),
     ):
         one, several = "on these validation rows", "over these validation rows and seeds"
