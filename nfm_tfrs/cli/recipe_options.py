@@ -66,7 +66,14 @@ class RecipeOptions:
             raise ValueError("--precision and --set dtype both say what to compute in. Pass one of them.")
         if self.schedule is not None:
             arguments.choice("--schedule", self.schedule, SCHEDULES)
-        others: list[Any] = [self.model, self.optimizer, self.learning_rate, self.precision, self.batch_size, self.epochs]
+        others: list[Any] = [
+            self.model,
+            self.optimizer,
+            self.learning_rate,
+            self.precision,
+            self.batch_size,
+            self.epochs,
+        ]
         others += [self.schedule, self.averaging, self.members]
         settings = self.set or self.optimizer_set or self.schedule_set
         told = settings or self.patience != PATIENCE or any(value is not None for value in others)

@@ -83,12 +83,8 @@ def train(
                 before = _before(model, data, users)
                 training = _Training(plan, model, data, interruption, checkpoints)
                 trained = training.run(folder / LOGS if tensorboard else None)
-                record = replace(
-                    plan.record,
-                    source=_source(plan.record, data),
-                    interrupted=interruption.ended,
-                    resumed=trained.resumed,
-                )
+                source, ended = _source(plan.record, data), interruption.ended
+                record = replace(plan.record, source=source, interrupted=ended, resumed=trained.resumed)
                 judged = {**before, **_judged(trained.model, data, users, record)}
                 kept = data.tables.get("valid")
                 write_run(folder, trained.model, trained.history, judged, record, kept, trained.members)

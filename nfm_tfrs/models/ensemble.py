@@ -9,7 +9,6 @@ from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.models import description
 from nfm_tfrs.models.feature_model import FeatureModel
 from nfm_tfrs.models.serial import deserialized, serialized
-from nfm_tfrs.models.tasks import task_config
 
 # What a feature says of its embedding alone: an encoded batch is the same whatever it is.
 _OF_EMBEDDINGS = ("combiner", "attention", "encoder", "embedding_dim", "frozen", "compression")
@@ -86,7 +85,8 @@ def weights_alone(model: Any, name: str) -> Any:
 class EnsembleModel(FeatureModel):
     """The mean of trained models that read the same features; `ensemble_of` makes one.
 
-    Columns are encoded once, and each model scores the encoded batch. Nothing of it is trainable.
+    Columns are encoded once, and each model scores the encoded batch. Nothing of it is trainable. `members` counts
+    those of its models, whose spread `predict_proba(rows, uncertainty=True)` tells.
 
     Args:
         models: The models, which become parts of this one; no two of the same name.
@@ -103,11 +103,10 @@ class EnsembleModel(FeatureModel):
     def __init__(self, models: Sequence[Any], **kwargs: Any) -> None:
         _check(models)
         first = models[0]
-        task = first._task_name or task_config(first.task)
         # Without variables to train, compiling makes no optimizer's state for them.
-        super().__init__(task=task, label=first.label, trainable=False, **kwargs)
+        super().__init__(task=first.written_task, label=first.label, trainable=False, **kwargs)
         self.models = list(models)
-        self.members = sum(model.members for model in models)
+        self.members = sum(model.members for model in self.models)
         self.features = first.features
         self.encoder = first.encoder
         self.built = True
@@ -131,9 +130,18 @@ class EnsembleModel(FeatureModel):
         return tf.add_n([model.call(encoded, training=training) for model in self.models]) / len(self.models)
 
     @tf.autograph.experimental.do_not_convert
-    def member_logits(self, columns: Mapping[str, Any], training: bool | None = False) -> tf.Tensor:
+    def member_logits(self, columns: Mapping[str, Any], training: bool | None = None) -> tf.Tensor:
         encoded = self.encoder(columns)
-        return tf.concat([model.member_logits(encoded, training=training) for model in self.models], axis=1)
+        outputs = [
+            (model.call if model.members == 1 else model.member_logits)(encoded, training=training)
+            for model in self.models
+        ]
+        return tf.concat(outputs, axis=1)
+
+    def mean_logit(self, logits: tf.Tensor) -> tf.Tensor:
+        """Returns the output, `[batch]`: each model counts the same, however many members it has."""
+        of_models = tf.split(logits, [model.members for model in self.models], axis=1)
+        return tf.add_n([tf.reduce_mean(part, axis=1) for part in of_models]) / len(self.models)
 
     # --- what is not trained
 
@@ -211,8 +219,7 @@ def _differs(first: Any, model: Any) -> str | None:
     """What of a model differs that may not, in words."""
     if _encoding(first.features) != _encoding(model.features):
         return "reads other features"
-    one, other = (known._task_name or task_config(known.task) for known in (first, model))
-    return None if one == other else "has another task"
+    return None if first.written_task == model.written_task else "has another task"
 
 
 def _encoding(features: FeatureSpec) -> list[dict[str, Any]]:

@@ -85,15 +85,6 @@ class FeatureModel(LaterWeights, TaskModel):
         """The models whose outputs' mean it returns: itself alone, where it is no ensemble."""
         return [self]
 
-    def member_logits(self, columns: Any, training: bool | None = False) -> tf.Tensor:
-        """Returns the logit (binary) or prediction of each member, float32 `[batch, members]`.
-
-        Args:
-            columns: Columns as tensors, raw or encoded.
-            training: Whether as in training.
-        """
-        return self.call(columns, training=training)
-
     @property
     def calls_directly(self) -> bool:
         """Whether inference is what this package wrote, and may be traced once for many calls."""
@@ -232,11 +223,25 @@ class FeatureModel(LaterWeights, TaskModel):
                 self._set_apart(_Apart(self))
         logits = self._apart.predict(x, **kwargs)
         spread = tf.math.reduce_std(tf.sigmoid(logits), axis=1)
-        return tf.sigmoid(tf.reduce_mean(logits, axis=1)).numpy(), spread.numpy()
+        return tf.sigmoid(self.mean_logit(logits)).numpy(), spread.numpy()
 
     @untracked
     def _set_apart(self, apart: Any) -> None:
         self._apart = apart
+
+    def mean_logit(self, logits: tf.Tensor) -> tf.Tensor:
+        """Returns the output, `[batch]`, of what `member_logits` returns."""
+        return tf.reduce_mean(logits, axis=1)
+
+    def member_logits(self, columns: Mapping[str, Any], training: bool | None = None) -> tf.Tensor:
+        """Returns what each member says, float32 `[batch, members]`; the output is their mean.
+
+        Args:
+            columns: A batch, as the model is called with.
+            training: Whether it is one of training.
+        """
+        outputs: tf.Tensor = self(columns, training=training)
+        return outputs
 
     def _taken(self, function: Any, x: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         given = inputs.named(function, x, args, kwargs)

@@ -23,7 +23,6 @@ from nfm_tfrs.models.interaction import Interaction, interaction_blocks, interac
 from nfm_tfrs.models.losses import check_draws, runs_twice, twice
 from nfm_tfrs.models.members import MemberDense, copies, flat_of_members, joined
 from nfm_tfrs.models.number_weights import NumberWeights
-from nfm_tfrs.models.tasks import task_config
 from nfm_tfrs.models.tower import Tower
 from nfm_tfrs.platform_calls import memory_bytes
 from nfm_tfrs.precision import policy
@@ -634,7 +633,7 @@ class RankingModel(FeatureModel):
             **({"field_dropout": self.field_dropout} if self.field_dropout else {}),
             **({"label_smoothing": self.label_smoothing} if self.label_smoothing else {}),
             **({"self_ensemble": self.self_ensemble} if self.self_ensemble else {}),
-            "task": self._task_name or task_config(self.task),
+            "task": self.written_task,
             "label": self.label,
             "dtype": self.dtype_policy.name,
         }

@@ -13,7 +13,7 @@ from nfm_tfrs.models.class_weights import with_class_weights
 from nfm_tfrs.models.inputs import no_labels
 from nfm_tfrs.models.losses import Losses, check_draws, mean, run_twice, twice
 from nfm_tfrs.models.stop import Place, averages, checked, finite_step, own_words
-from nfm_tfrs.models.tasks import ranking_task
+from nfm_tfrs.models.tasks import ranking_task, task_config
 from nfm_tfrs.optimizers import LazyAdagrad, RowWiseOptimizer, optimizer_of
 from nfm_tfrs.platform_calls import use_huge_pages
 from nfm_tfrs.precision import policy
@@ -293,6 +293,11 @@ class TaskModel(tfrs.Model):
     def is_binary(self) -> bool:
         """Whether the model returns the logit of a probability."""
         return isinstance(private.task_loss(self.task), keras.losses.BinaryCrossentropy)
+
+    @property
+    def written_task(self) -> Any:
+        """The task as a config holds it: its name, or what `nfm_tfrs.models.tasks.task_config` returns."""
+        return self._task_name or task_config(self.task)
 
     @property
     def objective(self) -> tuple[str, Literal["max", "min"]]:

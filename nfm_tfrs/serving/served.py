@@ -92,9 +92,10 @@ class Served:
 
     def scored(self, encoded: Mapping[str, Any]) -> tf.Tensor:
         """Returns the outputs' logit, `[rows]`, of an encoded batch, whose bags may be padded."""
-        return self._mean(lambda served: served._scored(encoded))
+        return self._mean(lambda served: served.scored_alone(encoded))
 
-    def _scored(self, encoded: Mapping[str, Any]) -> tf.Tensor:
+    def scored_alone(self, encoded: Mapping[str, Any]) -> tf.Tensor:
+        """Returns what `scored` returns, of a model that is no ensemble."""
         embedding = self.model.embedding
         fields = looked_up(embedding, encoded, self.model.features, self.look)
         together = embedded(embedding, fields, sums=self.model.takes_sums)
@@ -109,14 +110,14 @@ class Served:
         model, features = self.model, self.model.features
         specs = self._sides(features)
         encoded = [model.encoder.encode(part, spec) for part, spec in zip((user, candidates), specs, strict=True)]
-        return self._mean(lambda served: served._across(encoded))
+        return self._mean(lambda served: served.ranked_alone(encoded))
 
     def _sides(self, features: FeatureSpec) -> list[FeatureSpec]:
         """The features of the user, and those of a candidate."""
         return [features.part([n for n in features.names if (n in self.user) is once]) for once in (True, False)]
 
-    def _across(self, encoded: Sequence[Mapping[str, Any]]) -> tf.Tensor:
-        """The logits of one model, `[candidates]`, of the user and the candidates, each encoded."""
+    def ranked_alone(self, encoded: Sequence[Mapping[str, Any]]) -> tf.Tensor:
+        """Returns the logits, `[candidates]`, of the user and the candidates, of a model that is no ensemble."""
         model, features = self.model, self.model.features
         specs = self._sides(features)
         found = [looked_up(model.embedding, part, spec, self.look) for part, spec in zip(encoded, specs, strict=True)]

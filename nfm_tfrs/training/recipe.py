@@ -35,6 +35,7 @@ PATIENCE = 4
 
 SCHEDULES = get_args(RateSchedule)
 _RATED = ("adagrad", "adam")  # optimizers whose default rates are ones to train with, by a part of their names
+_FROZEN = "Give pretrained= with vectors of {!r}, or take frozen out of the features."
 
 
 @dataclass(frozen=True)
@@ -246,13 +247,10 @@ class Recipe(Configuration):
                 "features=model.features."
             )
         if arguments.count("members", members) > 1:
-            if model is not None:
-                raise ValueError(f"A model that goes on is one; received members={members} beside it. Leave out one.")
             told = {"epochs": epochs, "patience": patience, "callbacks": callbacks, "pretrained": pretrained}
-            return self._members(data, rows, members, seed, told, tensorboard, checkpoints)
+            return self._members({**told, "model": model}, data, rows, members, seed, tensorboard, checkpoints)
         if model is None:
-            remedy = "Give pretrained= with vectors of {!r}, or take frozen out of the features."
-            check_frozen(data.features, pretrained or {}, remedy)
+            check_frozen(data.features, pretrained or {}, _FROZEN)
         from nfm_tfrs.keras_compat import keras
         from nfm_tfrs.models.averaging import averages_of
         from nfm_tfrs.training.fit import fit
@@ -307,15 +305,17 @@ class Recipe(Configuration):
 
     def _members(
         self,
+        told: Mapping[str, Any],
         data: "Prepared",
         rows: Any,
         members: int,
         seed: int,
-        told: Mapping[str, Any],
         logs: Path | None,
         checkpoints: Checkpoints | None,
     ) -> Trained:
         """Trains several models, and returns their ensemble."""
+        if told.get("model") is not None:
+            raise ValueError(f"A model that goes on is one; received members={members} beside it. Leave out one.")
         from nfm_tfrs.training.members import Member, fit_members
 
         def settings(member: Member) -> dict[str, Any]:

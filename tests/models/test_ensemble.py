@@ -89,6 +89,18 @@ def test_the_output_is_the_mean_of_the_logits(models):
         np.testing.assert_allclose(ensemble.predict_on_batch(columns), mean_of(models), atol=1e-6)
 
 
+def test_members_of_a_model_stand_beside_those_of_others(models):
+    several = moved(NFM(FEATURES, embedding_dim=2, hidden_units=(3,), members=3), 4)
+    ensemble = ensemble_of([several, models[0]])
+    apart = np.concatenate([several.member_logits(tensors()), models[0](tensors())], axis=1)
+    assert ensemble.members == 4
+    wanted = (apart[:, :3].mean(axis=1) + apart[:, 3]) / 2
+    np.testing.assert_allclose(ensemble.predict(ROWS, verbose=0)[:, 0], wanted, atol=1e-6)
+    probability, spread = ensemble.predict_proba(ROWS, uncertainty=True, verbose=0)
+    np.testing.assert_allclose(probability, 1 / (1 + np.exp(-wanted)), atol=1e-6)
+    np.testing.assert_allclose(spread, (1 / (1 + np.exp(-apart))).std(axis=1), atol=1e-6)
+
+
 def test_columns_are_encoded_once(models, monkeypatch):
     ensemble = ensemble_of(models)
     read = []
