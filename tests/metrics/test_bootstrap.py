@@ -77,7 +77,7 @@ def test_the_interval_is_as_wide_as_rows_and_runs_together_make_it(runs):
     found = paired_bootstrap("mae", labels, [errors + shift for shift in shifts])
     variance = errors.var() / 50 + shifts.var(ddof=1) / runs
     assert found.mean == pytest.approx(errors.mean() + shifts.mean())
-    assert (found.high - found.low) / (2 * 1.96) == pytest.approx(variance**0.5, rel=0.1)
+    assert (found.high - found.low) / (2 * 1.96) == pytest.approx(variance**0.5, rel=0.05)
 
 
 def test_the_interval_covers_what_new_runs_and_rows_would_give(monkeypatch):
