@@ -262,11 +262,7 @@ class Recipe(Configuration):
         if checkpoints is not None:
             told = {"seed": seed, "epochs": epochs, "patience": patience}
             course = self._course(checkpoints, data, rows, told, epochs, tensorboard)
-        start = None if course is None else course.start
-        if rows is None:
-            rows = data.train.dataset(self.batch_size, shuffle=True, seed=seed, start=start)
-        elif callable(rows):
-            rows = _entered(rows(start), start)
+        rows = self._opened(data, rows, seed, None if course is None else course.start)
         steps = len(rows) if course is None else course.steps
         keras.utils.set_random_seed(seed)
         coverage: list[Coverage] = []
@@ -288,6 +284,12 @@ class Recipe(Configuration):
             calibration=calibration(data.train, self.batch_size, seed) if averaged else (),
         )
         return Trained(model, history, () if course is None else course.resumed, coverage)
+
+    def _opened(self, data: "Prepared", rows: Any, seed: int, start: "Position | None") -> Any:
+        """The batches to train on, from a position on where there is one."""
+        if rows is None:
+            return data.train.dataset(self.batch_size, shuffle=True, seed=seed, start=start)
+        return _entered(rows(start), start) if callable(rows) else rows
 
     def _begun(
         self, data: "Prepared", steps: int | None, day: int | None, pretrained: Mapping[str, Any]
