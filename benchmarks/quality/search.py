@@ -49,7 +49,7 @@ def searched(data: Prepared, strategy: str, seed: int, minutes: float, folder: P
         data,
         out=folder / f"{strategy}-{seed}",
         budget=Budget(minutes=minutes),
-        schedule=Schedule(strategy=strategy, **(QUICK if quick else {})),
+        schedule=Schedule(search=strategy, **(QUICK if quick else {})),
         finals=Finals(finalists=1, seeds=1) if quick else Finals(),
         seed=seed,
         watch=watch,

@@ -149,7 +149,7 @@ def _hypermodel(data: Prepared, space: Space, task: str, cut: Slices) -> Ranking
 
 def _oracle(goal: Objective, budget: Budget, schedule: Schedule, seed: int) -> HalvingOracle:
     """What proposes the trials: by halving, or at random."""
-    halving = schedule.strategy == "halving"
+    halving = schedule.search == "halving"
     return HalvingOracle(
         keras_tuner.Objective(goal.name, goal.direction),
         rungs=schedule.rungs,
@@ -241,6 +241,10 @@ def check_folder(folder: Path, settings: Mapping[str, Any]) -> bool:
             ) from error
         if isinstance(held.get("space"), list):
             raise ValueError(f"{folder} holds a search of nfm-tfrs 0.1.0, which cannot go on. Choose another folder.")
+        if "schedule.strategy" in held:  # its space had other values
+            raise ValueError(
+                f"{folder} holds a search that an earlier version began, which cannot go on. Choose another folder."
+            )
         differing = [name for name in settings if held.get(name) != settings[name]]
         if differing:
             raise ValueError(f"{folder} holds a search with other {', '.join(differing)}. Choose another folder.")

@@ -10,7 +10,7 @@ from nfm_tfrs import arguments
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.features.vectors import check_frozen
 
-Strategy = Literal["halving", "random"]
+Search = Literal["halving", "random"]
 
 TRAINING = ("optimizer", "learning_rate", "schedule", "jit_compile", "batch_size")  # fixed beside a model's arguments
 
@@ -96,7 +96,7 @@ class Schedule:
     """How trials are trained, and which of them go on.
 
     Args:
-        strategy: `"halving"`: configurations at random, each block in its turn, and beside the best, on a third of the
+        search: `"halving"`: configurations at random, each block in its turn, and beside the best, on a third of the
             slices, the best third of them on all; `"random"`: at random, each on all slices.
         passes: Passes over the training rows in a whole training, a fraction included.
         slices: Slices of a whole training; the model is judged after each.
@@ -106,13 +106,13 @@ class Schedule:
         ValueError: An argument out of its range.
     """
 
-    strategy: Strategy = "halving"
+    search: Search = "halving"
     passes: float = 12
     slices: int = 27
     patience: int = 8
 
     def __post_init__(self) -> None:
-        arguments.choice("strategy", self.strategy, get_args(Strategy))
+        arguments.choice("search", self.search, get_args(Search))
         arguments.count("patience", self.patience)
         # JSON's own numbers: they are written among the search's settings.
         numbers = isinstance(self.slices, int) and isinstance(self.passes, int | float)
@@ -130,10 +130,10 @@ class Schedule:
         the models.
 
         Example:
-            >>> Schedule().rungs, Schedule(strategy="random").rungs
+            >>> Schedule().rungs, Schedule(search="random").rungs
             ([9, 27], [27])
         """
-        halved = self.strategy == "halving" and self.slices >= 3
+        halved = self.search == "halving" and self.slices >= 3
         return [self.slices // 3, self.slices] if halved else [self.slices]
 
 

@@ -106,7 +106,7 @@ SLIPS = [
     ([*TUNE, "--set", "learning_rat=3"], "Did you mean 'learning_rate'?"),
     ([*TUNE, "--set", "optimizer=adamm"], "received 'adamm'"),
     ([*TUNE, "--task", "ranking"], "--task is binary or regression; received 'ranking'."),
-    ([*TUNE, "--strategy", "luck"], 'strategy must be "halving" or "random"; received \'luck\'.'),
+    ([*TUNE, "--search", "luck"], 'search must be "halving" or "random"; received \'luck\'.'),
     ([*TUNE, "--label", "rating>>4"], "received 'rating>>4'"),
     ([*TUNE, "--split", "never"], "received 'never'"),
     ([*TUNE, "--columns", "film,person"], f"{PERSON}. The data has 'user_id'"),

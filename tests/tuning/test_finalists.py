@@ -20,7 +20,7 @@ from nfm_tfrs.tuning.oracle import END, PARENT, START
 from nfm_tfrs.tuning.slices import Slices
 from nfm_tfrs.tuning.tuner import Diverged, SliceTuner
 
-RANDOM = {"strategy": "random"}
+RANDOM = {"search": "random"}
 AUC, LOG_LOSS = Objective(name="val_auc", direction="max"), Objective(name="val_log_loss", direction="min")
 
 

@@ -37,6 +37,15 @@ def test_a_search_of_version_010_does_not_go_on(tmp_path):
     assert json.loads((tmp_path / "settings.json").read_text()) == YESTERDAY  # as it was
 
 
+def test_a_search_whose_space_was_an_earlier_one_does_not_go_on(tmp_path):
+    (tmp_path / "settings.json").write_text(json.dumps({**SETTINGS, "schedule.strategy": "halving"}))
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the whole line is compared
+        claim(tmp_path, SETTINGS)
+    assert str(caught.value) == (
+        f"{tmp_path} holds a search that an earlier version began, which cannot go on. Choose another folder."
+    )
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(ValueError, match=r"holds something that is no search\. Choose another folder\."):

@@ -35,7 +35,7 @@ ROWS = EncodedPart({IDS: np.zeros([3, 1], np.int64)})
         (Budget, {"trials": 0}, "A budget needs trials or minutes above 0; received 0 and None. Give one or both."),
         (Budget, {"minutes": -1.0}, "A budget needs trials or minutes above 0; received None and -1.0. Give one"),
         (Budget, {"trials": 3, "minutes": 0}, "A budget needs trials or minutes above 0; received 3 and 0. Give one"),
-        (Schedule, {"strategy": "best"}, 'strategy must be "halving" or "random"; received \'best\'.'),
+        (Schedule, {"search": "best"}, 'search must be "halving" or "random"; received \'best\'.'),
         (Schedule, {"patience": 0}, "patience must be a whole number of 1 or more; received 0."),
         (Schedule, {"passes": 0}, "A training needs passes above 0 and a slice or more; received 0 and 27."),
         (Schedule, {"slices": 0}, "A training needs passes above 0 and a slice or more; received 12 and 0."),
@@ -71,7 +71,7 @@ def test_rungs_rise_to_all_slices(slices, expected):
 
 
 def test_a_search_at_random_has_one_rung():
-    assert Schedule(strategy="random").rungs == [27]
+    assert Schedule(search="random").rungs == [27]
 
 
 def test_the_resume_key_names_each_setting_and_the_order_of_blocks_is_none():
@@ -87,7 +87,7 @@ def test_the_resume_key_names_each_setting_and_the_order_of_blocks_is_none():
         "space.fixed": {},
         "space.max_parameters": 9,
         "space.max_latency": None,
-        "schedule.strategy": "halving",
+        "schedule.search": "halving",
         "schedule.passes": 12,
         "schedule.slices": 27,
         "schedule.patience": 2,

@@ -22,7 +22,7 @@ from nfm_tfrs.tuning.tuner import Diverged, SliceTuner, judge_slice, train_slice
 from nfm_tfrs.tuning.workers import Workers
 
 pytestmark = pytest.mark.usefixtures("counted")
-RANDOM = {"strategy": "random"}
+RANDOM = {"search": "random"}
 SHORT = {"finals": Finals(finalists=1, seeds=1)}
 
 
