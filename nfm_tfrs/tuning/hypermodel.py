@@ -1,8 +1,8 @@
 """What there is to search: models, interaction blocks and their own arguments, structures, sizes, optimizers."""
 
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from inspect import Parameter, signature
 from typing import Any, get_args
 
@@ -16,6 +16,7 @@ from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import forgotten_gradients, load_keras_tuner
 from nfm_tfrs.models.ranking import RankingModel, Structure
 from nfm_tfrs.training.recipe import SCHEDULES, Recipe
+from nfm_tfrs.training.schedules import OVER_STEPS
 from nfm_tfrs.tuning.settings import TRAINING
 from tfrs_registry import PluginWarning, RegistryError, blocks
 from tfrs_registry import models as model_registry
@@ -25,7 +26,20 @@ keras_tuner = load_keras_tuner()
 OPEN = "ranking"  # the model whose blocks and structure are searched; every other one has its own
 OPTIMIZERS = {"lazyadagrad": "adagrad", "lazyadam": "adam", "adagrad": "adagrad", "adam": "adam"}
 RATES = {"adagrad": (0.01, 0.3, 0.05), "adam": (3e-4, 1e-2, 3e-3)}  # lowest, highest, default
+ACCUMULATORS = (0.1, 1e-3)  # that an Adagrad starts with; the optimizers' own one first
+WARM_UPS = (0.2, 0.05)  # of one_cycle, as shares of the steps
+LOOKS = 4  # slices without a better score after which a plateau divides the rate: half of the patience
+AVERAGED = ("constant", "plateau")  # rates whose weights averaging helps
+DECAYS = (0.0, 0.999)  # of averaged weights; 0: there are none
+# Arguments that are off by default; what a model does not take is not drawn.
+OPTIONS: dict[str, tuple[Any, ...]] = {
+    "members": (1, 4),
+    "label_smoothing": (0.0, 0.05),
+    "self_ensemble": (0.0, 1.0),
+    "field_dropout": (0.0, 0.1),
+}
 DECLARED = "declared"  # the choice of what the features say themselves
+_DROPOUTS = ("dropout", "interaction_dropout")
 _HISTORIES = ("mean", "attention")
 _TRAINING = tuple(name for name in TRAINING if name != "batch_size")  # which a tuner draws
 
@@ -49,7 +63,8 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
         fixed: Hyperparameters that are not searched, or any other argument of the models, by name: `embedding_dim=16`,
             `optimizer="adam"`, `learning_rate=0.01`, `jit_compile=True`, `batch_norm_momentum=0.9`.
         task: What the models predict: `"binary"` or `"regression"`.
-        decay_steps: Steps of a whole training; a cosine schedule over them is then searched as well.
+        decay_steps: Steps of a whole training, which this package's search knows; schedules of the rate and averaged
+            weights are then searched as well.
 
     Raises:
         ValueError: An empty list, a structure that there is not, a key in `fixed` that no model knows, something in it
@@ -143,6 +158,7 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
         drawn |= (
             self._numbers(hp, name)
             | self._sizes(hp)
+            | self._options(hp, name)
             | self._histories(hp, name)
             | {"dtype": self._choice(hp, "dtype", self.precisions), "task": self.task}
         )
@@ -152,10 +168,14 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
         return Configuration(model=name, precision=config.pop("dtype", None), config=config, **self._training(hp))
 
     def problem(self, candidate: Configuration) -> str | None:
-        """Returns why the block of a candidate cannot be made for these features; None where it can.
+        """Returns why a candidate cannot be made for these features, or not be trained; None where it can.
 
         No table is made for that: a block of somebody else may draw arguments that do not go together.
         """
+        own = signature(self._classes[candidate.model]).parameters
+        drops = [candidate.config.get(name, getattr(own.get(name), "default", 0.0)) for name in _DROPOUTS]
+        if candidate.config.get("self_ensemble") and not any(drops):
+            return "two passes that each learn from their mean need dropout"
         interaction = candidate.config.get("interaction")
         if not isinstance(interaction, Mapping) or self.num_fields is None:
             return None
@@ -191,7 +211,7 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
                 drawn |= {
                     "structure": self._choice(hp, "structure", self.structures),
                     "batch_norm": self._drawn(hp.Boolean, "batch_norm", default=True),
-                    "dropout": self._drawn(hp.Choice, "dropout", [0.0, 0.1, 0.2, 0.3, 0.5], default=0.2),
+                    "dropout": self._drawn(hp.Choice, "dropout", [0.0, 0.1, 0.2, 0.3, 0.4, 0.5], default=0.2),
                 }
         return drawn | {"interaction_batch_norm": self._drawn(hp.Boolean, "interaction_batch_norm", default=True)}
 
@@ -209,9 +229,9 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
 
     def _sizes(self, hp: Any) -> dict[str, Any]:
         return {
-            "embedding_dim": self._drawn(hp.Choice, "embedding_dim", [8, 16, 32, 64], default=64),
+            "embedding_dim": self._drawn(hp.Choice, "embedding_dim", [8, 16, 32, 64, 128], default=64),
             "interaction_dropout": self._drawn(
-                hp.Choice, "interaction_dropout", [0.0, 0.1, 0.2, 0.3, 0.5, 0.7], default=0.5
+                hp.Choice, "interaction_dropout", [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7], default=0.5
             ),
             "embedding_l2": self._drawn(hp.Choice, "embedding_l2", [0.0, 1e-3, 1e-2, 1e-1], default=0.0),
         }
@@ -228,22 +248,56 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
         drawn = self._taken(hp, model, takers, "history_combiner", [DECLARED, *others])
         return {"history_combiner": None if drawn == DECLARED else drawn}
 
+    def _options(self, hp: Any, model: str) -> dict[str, Any]:
+        """What is off by default, of the models that take it."""
+        known = _parameters(RankingModel)
+        return {
+            name: self._taken(hp, model, self._takers(name), name, values)
+            for name, values in OPTIONS.items()
+            if name in known and name not in self.fixed and (name != "label_smoothing" or self.task == "binary")
+        }
+
     def _training(self, hp: Any) -> dict[str, Any]:
         optimizer = self._choice(hp, "optimizer", list(OPTIMIZERS))
         family = OPTIMIZERS.get(optimizer)
-        rate = self.fixed.get("learning_rate")
+        rate, further = self.fixed.get("learning_rate"), dict(self.fixed.get("optimizer_arguments", {}))
         for known, (low, high, default) in RATES.items() if rate is None else ():
-            names = [name for name, of in OPTIMIZERS.items() if of == known]
-            with self._when(hp, "optimizer", names, choices=OPTIMIZERS), hp.name_scope(known):
+            with self._of_family(hp, known):
                 if family == known:
                     rate = hp.Float("learning_rate", low, high, sampling="log", default=default)
-        schedules = SCHEDULES[:2] if self.decay_steps else SCHEDULES[:1]
-        training = {
-            "optimizer": optimizer,
-            "learning_rate": rate,
-            "schedule": self._choice(hp, "schedule", schedules),
-        }
-        return training | {key: self.fixed[key] for key in ("jit_compile",) if key in self.fixed}
+        if "optimizer_arguments" not in self.fixed:
+            with self._of_family(hp, "adagrad"):
+                if family == "adagrad":
+                    value = hp.Choice("initial_accumulator_value", list(ACCUMULATORS), default=ACCUMULATORS[0])
+                    further = {} if value == ACCUMULATORS[0] else {"initial_accumulator_value": value}
+        training = {"optimizer": optimizer, "learning_rate": rate, "optimizer_arguments": further}
+        others = ("jit_compile", "rate_rows")
+        return training | self._course(hp) | {key: self.fixed[key] for key in others if key in self.fixed}
+
+    def _course(self, hp: Any) -> dict[str, Any]:
+        """What the rate does over a training, and whether the weights are averaged."""
+        # What others than the search's own training do not know is not for them: they give no steps.
+        schedules = SCHEDULES if self.decay_steps else SCHEDULES[:1]
+        schedule = self._choice(hp, "schedule", schedules)
+        own, decay = dict(self.fixed.get("schedule_arguments", {})), self.fixed.get("averaging")
+        if schedule == "plateau" and not own:
+            own = {"looks": LOOKS}
+        if "schedule_arguments" not in self.fixed and "one_cycle" in schedules:
+            with self._when(hp, "schedule", ["one_cycle"], choices=schedules), hp.name_scope("one_cycle"):
+                if schedule == "one_cycle":
+                    own = {"warm_up": hp.Choice("warm_up", list(WARM_UPS), default=WARM_UPS[0])}
+        if "averaging" not in self.fixed and self.decay_steps:
+            with self._when(hp, "schedule", AVERAGED, choices=schedules):
+                if schedule in AVERAGED:
+                    decay = hp.Choice("averaging", list(DECAYS), default=DECAYS[0])
+        return {"schedule": schedule, "schedule_arguments": own, "averaging": decay or None}
+
+    @contextmanager
+    def _of_family(self, hp: Any, family: str) -> Iterator[None]:
+        """The scope in which the optimizer is one of a family, which names what is drawn in it."""
+        names = [name for name, of in OPTIMIZERS.items() if of == family]
+        with self._when(hp, "optimizer", names, choices=OPTIMIZERS), hp.name_scope(family):
+            yield
 
     # --- drawing
 
@@ -283,8 +337,8 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
             if key not in known:
                 raise ValueError(f"fixed may hold {', '.join(sorted(known))}; received {key!r}. Correct or remove it.")
         arguments.choice("schedule", self.fixed.get("schedule", SCHEDULES[0]), SCHEDULES)
-        if self.fixed.get("schedule") == "cosine" and self.decay_steps is None:
-            raise ValueError('schedule="cosine" needs to know over how many steps. Pass decay_steps too.')
+        if (schedule := self.fixed.get("schedule")) in OVER_STEPS and self.decay_steps is None:
+            raise ValueError(f'schedule="{schedule}" needs to know over how many steps. Pass decay_steps too.')
         optimizer = self.fixed.get("optimizer")
         if "learning_rate" not in self.fixed and optimizer is not None and optimizer not in OPTIMIZERS:
             raise ValueError(

@@ -12,7 +12,11 @@ from nfm_tfrs.features.vectors import check_frozen
 
 Search = Literal["halving", "random"]
 
-TRAINING = ("optimizer", "learning_rate", "schedule", "jit_compile", "batch_size")  # fixed beside a model's arguments
+# Fixed beside a model's arguments.
+TRAINING = (
+    *("optimizer", "optimizer_arguments", "learning_rate", "rate_rows", "schedule", "schedule_arguments", "averaging"),
+    *("jit_compile", "batch_size"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)

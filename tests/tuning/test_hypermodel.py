@@ -90,7 +90,76 @@ def test_the_defaults_are_those_of_nfm():
         "task": "binary",
     }
     training = {"optimizer": "lazyadagrad", "learning_rate": 0.05, "schedule": "constant", "batch_size": 256}
-    assert candidate.training == training
+    assert candidate.training == {**training, "rate_rows": 256}
+    whole = RankingHyperModel(FEATURES, decay_steps=9).candidate(keras_tuner.HyperParameters())
+    assert whole == candidate
+
+
+def space_of(hypermodel):
+    return {space.name: space for space in explored(hypermodel)[0].hyperparameters.space}
+
+
+def test_schedules_averages_and_accumulators_are_drawn_where_they_go_together():
+    space = space_of(RankingHyperModel(FEATURES, blocks=["fm"], decay_steps=100))
+    assert space["schedule"].values == ["constant", "cosine", "one_cycle", "plateau"]
+    conditions = {
+        name: {condition.name: condition.values for condition in space[name].conditions}
+        for name in ("one_cycle/warm_up", "averaging", "adagrad/initial_accumulator_value")
+    }
+    assert conditions == {
+        "one_cycle/warm_up": {"schedule": ["one_cycle"]},
+        "averaging": {"schedule": ["constant", "plateau"]},
+        "adagrad/initial_accumulator_value": {"optimizer": ["lazyadagrad", "adagrad"]},
+    }
+    assert 128 in space["embedding_dim"].values
+    assert 0.4 in space["dropout"].values
+    assert 0.4 in space["interaction_dropout"].values
+
+
+@pytest.mark.parametrize(
+    ("values", "training"),
+    [
+        ({"schedule": "cosine"}, {"schedule": "cosine", "rate_rows": 256}),
+        (
+            {"schedule": "one_cycle", "one_cycle/warm_up": 0.05, "optimizer": "lazyadam", "adam/learning_rate": 0.005},
+            {"optimizer": "lazyadam", "learning_rate": 0.005, "schedule": "one_cycle"}
+            | {"schedule_arguments": {"warm_up": 0.05}},
+        ),
+        (
+            {"schedule": "plateau", "averaging": 0.999, "adagrad/initial_accumulator_value": 1e-3},
+            {"schedule": "plateau", "schedule_arguments": {"looks": 4}, "averaging": 0.999, "rate_rows": 256}
+            | {"optimizer_arguments": {"initial_accumulator_value": 1e-3}},
+        ),
+    ],
+)
+def test_what_is_drawn_of_a_training_is_in_the_candidate(values, training):
+    hp = keras_tuner.HyperParameters()
+    hp.values = values
+    candidate = RankingHyperModel(FEATURES, blocks=["fm"], decay_steps=100).candidate(hp)
+    default = {"optimizer": "lazyadagrad", "learning_rate": 0.05, "batch_size": 256}
+    assert candidate.training == {**default, **training}
+
+
+def test_a_fixed_schedule_leaves_no_other_s_arguments():
+    fixed = {"schedule": "cosine", "schedule_arguments": {"floor": 0.1}, "optimizer_arguments": {"epsilon": 1e-6}}
+    hypermodel = RankingHyperModel(FEATURES, blocks=["fm"], decay_steps=100, fixed=fixed)
+    assert not {"schedule", "averaging", "one_cycle/warm_up", "adagrad/initial_accumulator_value"} & set(
+        space_of(hypermodel)
+    )
+    found = hypermodel.candidate(keras_tuner.HyperParameters())
+    assert (found.schedule_arguments, found.optimizer_arguments) == ({"floor": 0.1}, {"epsilon": 1e-6})
+
+
+def test_a_training_that_is_not_the_search_s_own_has_a_constant_rate():
+    assert not {"schedule", "averaging"} & set(space_of(RankingHyperModel(FEATURES, blocks=["fm"])))
+
+
+@pytest.mark.parametrize("config", [{"dropout": 0.0}, {"dropout": 0.1}, {}])
+def test_two_passes_that_learn_from_their_mean_need_dropout(config):
+    candidate = Configuration(model="ranking", config={**config, "self_ensemble": 1.0})
+    found = RankingHyperModel(FEATURES, blocks=["fm"]).problem(candidate)
+    expected = None if config.get("dropout") else "two passes that each learn from their mean need dropout"
+    assert found == expected
 
 
 def test_every_block_with_its_own_arguments_takes_part():
@@ -240,6 +309,7 @@ def test_other_models_keep_their_own_interaction_and_structure():
     assert names == {"model", "embedding_dim", "interaction_dropout", "embedding_l2", "optimizer"} | {
         "number_encoder",
         "adagrad/learning_rate",
+        "adagrad/initial_accumulator_value",
         "adam/learning_rate",
     }
     for candidate in sampled(oracle, hypermodel, 3):
@@ -291,7 +361,12 @@ def test_every_tuner_of_keras_tuner_takes_it_and_keeps_no_model(make, tmp_path, 
     )
     budget = {"max_epochs": 2} if make == "Hyperband" else {"max_trials": 2}
     tuner = getattr(keras_tuner, make)(
-        hypermodel, keras_tuner.Objective("val_auc", "max"), directory=tmp_path, seed=1, max_model_size=10_000, **budget
+        hypermodel,
+        keras_tuner.Objective("val_auc", "max"),
+        directory=tmp_path,
+        seed=1,
+        max_model_size=100_000,
+        **budget,
     )
     before = num_graphs()
     tuner.search(data, validation_data=data, epochs=1, verbose=0)
