@@ -4,7 +4,7 @@ import itertools
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ _OWN = (PARENT, START, END)
 _REFUSED = 200  # draws in a row that make no model, after which there is taken to be none
 _REDRAWN = 0.2  # of a neighbour's values
 _NEIGHBOURS = 3  # best configurations that have some
+_ON = 0.25  # share of draws at random in which a rare hyperparameter may leave its default
 
 
 class HalvingOracle(OpenOracle):
@@ -26,8 +27,15 @@ class HalvingOracle(OpenOracle):
     of the old one, its id (`tuner/trial_id`), the slice it starts at (`tuner/initial_epoch`) and the slice it ends
     before (`tuner/epochs`), the names that KerasTuner's Hyperband uses. Nobody waits for a rung to fill.
 
+    What is compared at a rung is what each configuration reaches in as many slices. One whose rate falls to its end
+    (`ends`) has reached nothing yet where its fall was planned for longer: at a third of a cosine the rate still is at
+    three quarters. Such a one falls within the rung, and a promotion of it starts anew, from slice 0, with a fall over
+    the next rung. That costs a promoted one the slices of the rung before, and nothing else; ranks within each kind of
+    schedule would instead promote a third of a kind that is worse throughout.
+
     The first configuration is the one of the space's defaults; it is trained whole at once, so that the best score is
-    never below that of the defaults. Every other one after it is a neighbour: one of the best so far, with a fifth of
+    never below that of the defaults. Those of the prior come next, at the first rung like any other. Every other one
+    after them is a neighbour: one of the best so far, with a fifth of
     its values drawn anew. A value of `balanced`, whenever it is drawn, neighbours' included, is one of those that were
     tried least: a short search draws about as many blocks as there are, and chance alone would leave out a third of
     them. A configuration counts as tried once, however often it is promoted. Promotions of what was tried go on when no
@@ -42,7 +50,12 @@ class HalvingOracle(OpenOracle):
             no limit.
         neighbours: Whether there are any; with none, one rung and nothing balanced, this is a random search.
         balanced: Name of a `Choice` whose least tried values are drawn. One that the space lacks changes nothing.
+        rare: Names of hyperparameters that most draws at random leave at their default.
+        prior: Values, by name, of configurations to try before any other. A name that the space lacks is left out, a
+            hyperparameter without a value has its default, and a configuration with a value that the space lacks is
+            not tried.
         problem: Says what is wrong with some values, or None; what has a problem is never proposed.
+        ends: Says whether some values make a training whose rate falls to an end, so that it cannot go on.
         seed: Seed of the values that are drawn.
         max_failures: Configurations in a row that may fail before the search gives up.
 
@@ -61,7 +74,10 @@ class HalvingOracle(OpenOracle):
         seconds: float | None = None,
         neighbours: bool = True,
         balanced: str = "",
+        rare: Collection[str] = (),
+        prior: Sequence[Mapping[str, Any]] = (),
         problem: Callable[[dict[str, Any]], str | None] = lambda values: None,
+        ends: Callable[[dict[str, Any]], bool] = lambda values: False,
         seed: int = 0,
         max_failures: int = 20,
     ) -> None:
@@ -74,7 +90,10 @@ class HalvingOracle(OpenOracle):
         self.seconds = seconds
         self.neighbours = neighbours
         self.balanced = balanced
+        self.rare = rare
+        self.prior = prior
         self.problem = problem
+        self.ends = ends
         self.last_problem: str | None = None
         self.stage = ""  # what the search does when trials are over
         self.trials: dict[str, Any]
@@ -113,7 +132,9 @@ class HalvingOracle(OpenOracle):
             done = [trial for trial in self._ranked() if trial.hyperparameters.values.get(END) == slices]
             for trial in done[: len(done) // self.factor]:
                 if trial.trial_id not in taken:
-                    return {**trial.hyperparameters.values, PARENT: trial.trial_id, START: slices, END: more}
+                    values = trial.hyperparameters.values
+                    start = 0 if self.ends(values) else slices
+                    return {**values, PARENT: trial.trial_id, START: start, END: more}
         return None
 
     def _ranked(self) -> list[Any]:
@@ -128,7 +149,9 @@ class HalvingOracle(OpenOracle):
         turns = Counter(values.get(self.balanced) for values in tried)
         for refused in range(_REFUSED):
             if not tried and not refused:
-                values = self._defaults()
+                values = self._filled({})
+            elif (known := self._of_the_prior()) is not None:
+                values = known
             else:
                 kept = self._one_of_the_best() if self.neighbours and len(tried) % 2 else {}
                 values = (kept and self._anew(kept, turns)) or self._anew({}, turns)
@@ -171,6 +194,8 @@ class HalvingOracle(OpenOracle):
                     fewest = min(turns[value] for value in hp.values)
                     least = [value for value in hp.values if turns[value] == fewest]
                     hps.values[hp.name] = least[random.integers(len(least))]
+                elif hp.name in self.rare and random.random() >= _ON:
+                    hps.values[hp.name] = hp.default
                 else:
                     hps.values[hp.name] = hp.random_sample(self.next_seed())
             if self.values_hash(hps.values) not in self.tried:
@@ -179,12 +204,20 @@ class HalvingOracle(OpenOracle):
                 self._end_turn(turns, hps.values)
         return None
 
-    def _defaults(self) -> dict[str, Any]:
+    def _of_the_prior(self) -> dict[str, Any] | None:
+        """The first values of the prior that were not tried; None where there are none."""
+        found = (values for given in self.prior if (values := self._filled(given)) is not None)
+        return next((values for values in found if self.values_hash(values) not in self.tried), None)
+
+    def _filled(self, given: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Values of the space: the given ones, the defaults of all others; None where it lacks one of the given."""
         hps = keras_tuner.HyperParameters()
         for hp in self.hyperparameters.space:
             hps.merge([hp])
             if hps.is_active(hp):
-                hps.values[hp.name] = hp.default
+                hps.values[hp.name] = value = given.get(hp.name, hp.default)
+                if not _has(hp, value):
+                    return None
         return dict(hps.values)
 
     def values_hash(self, values: dict[str, Any]) -> str:
@@ -244,3 +277,13 @@ class HalvingOracle(OpenOracle):
     def save_trial(self, trial: Any) -> None:
         """Keeps a trial in its folder, whole."""
         write_text(self.trial_folder(trial.trial_id) / "trial.json", json.dumps(trial.get_state()))
+
+
+def _has(hp: Any, value: Any) -> bool:
+    """Whether a hyperparameter may have a value."""
+    kinds = keras_tuner.engine.hyperparameters
+    if isinstance(hp, kinds.Choice):
+        return value in hp.values
+    if isinstance(hp, kinds.Int | kinds.Float):
+        return isinstance(value, int | float) and bool(hp.min_value <= value <= hp.max_value)
+    return isinstance(value, bool)

@@ -112,6 +112,83 @@ def test_every_other_configuration_is_a_neighbour_of_one_of_the_best(tmp_path):
     assert all(count > 1 for count in kept[1::2])
 
 
+# --- rates that fall to an end, what others have found, and what is mostly left off -----------------------------------
+
+
+def test_what_falls_to_its_end_at_a_rung_begins_anew_when_it_is_promoted(tmp_path):
+    made = oracle(tmp_path, rungs=[3, 9], max_configurations=13, ends=lambda values: values["x"] % 2 == 0)
+    found, _ = played(made)
+    promoted = [entry for entry in found if entry[1] is not None]
+    assert {x % 2 for x, *_ in promoted} == {0, 1}
+    assert all((start, end) == ((0 if x % 2 == 0 else 3), 9) for x, _, start, end in promoted)
+    for number, (x, parent, *_) in enumerate(found):  # ranks are over all, whatever their rates do
+        if parent is not None:
+            ended = sorted((entry[0] for entry in found[1:number] if entry[1] is None), reverse=True)
+            assert ended.index(x) < len(ended) // 3
+
+
+def prior_oracle(folder, prior, **arguments):
+    made = HalvingOracle(
+        keras_tuner.Objective("val_auc", "max"),
+        **{"rungs": [1], "max_configurations": 5, "prior": prior, "neighbours": False, **arguments},
+    )
+    hp = keras_tuner.HyperParameters()
+    hp.Choice("block", ["b0", "b1"], default="b0")
+    with hp.conditional_scope("block", ["b1"]):
+        hp.Float("rate", 0.1, 1.0, default=0.5)
+    hp.Boolean("norm", default=True)
+    made.update_space(hp)
+    made._set_project_dir(str(folder), "trials")
+    return made
+
+
+def proposed(made):
+    found = []
+    while (trial := made.create_trial("tuner0")).status == "RUNNING":
+        found.append(trial.hyperparameters.values)
+        made.update_trial(trial.trial_id, {"val_auc": 0.5})
+        trial.status = "COMPLETED"
+        made.end_trial(trial)
+    return [{name: value for name, value in values.items() if not name.startswith("tuner/")} for values in found]
+
+
+def test_what_won_on_other_sets_is_tried_right_after_the_defaults_as_far_as_the_space_has_it(tmp_path):
+    prior = [
+        {"block": "b1", "rate": 0.3, "heads": 4},  # no such name: left out
+        {"block": "b2"},  # no such block: not tried
+        {"block": "b1", "rate": 3.0},  # beyond the range
+        {"block": "b1", "rate": "high"},
+        {"norm": "yes"},
+        {"block": "b0", "norm": True},  # the defaults, which were tried
+        {"norm": False},
+    ]
+    tried = proposed(prior_oracle(tmp_path, prior))
+    assert tried[:3] == [
+        {"block": "b0", "norm": True},
+        {"block": "b1", "rate": 0.3, "norm": True},
+        {"block": "b0", "norm": False},
+    ]
+    assert len(tried) == 5
+
+
+def test_what_won_elsewhere_and_has_a_problem_here_is_not_tried(tmp_path):
+    made = prior_oracle(tmp_path, [{"block": "b1"}, {"norm": False}], problem=lambda v: "b1" if "rate" in v else None)
+    assert proposed(made)[:2] == [{"block": "b0", "norm": True}, {"block": "b0", "norm": False}]
+
+
+def test_a_rare_hyperparameter_mostly_keeps_its_default(tmp_path):
+    counts = []
+    for number, rare in enumerate([(), ("option",)]):
+        made = oracle(tmp_path / str(number), rungs=[9], max_configurations=40, neighbours=False, rare=rare)
+        hp = made.get_space()
+        hp.Choice("option", [0, 1], default=0)
+        made.update_space(hp)
+        played(made)
+        counts.append(sum(trial.hyperparameters.values["option"] for trial in made.trials.values()))
+    assert 10 <= counts[0] <= 30
+    assert 1 <= counts[1] <= 9  # an eighth
+
+
 BLOCKS = ["b0", "b1", "b2", "b3", "b4", "b5"]
 
 
