@@ -9,6 +9,7 @@ from nfm_tfrs.written import FORMAT, check_format, finite, number, read, read_ch
 
 Direction = Literal["max", "min"]
 Rows = Literal["train", "train and validation"]
+DEFAULT = "default"  # in place of a trial's number: the model that is trained without a search
 Metrics = Mapping[str, float]  # by the metric's name; which there are depends on the task
 
 
@@ -59,6 +60,7 @@ class TrialRecord:
         end: Number of the slice it was to end before.
         score: The trial's best value of the objective; None without one.
         scores: Validation metrics after each slice, from the first, those of its parents included.
+        improving: Whether the last of them is the best, so that more slices may be better; None where nobody said it.
     """
 
     id: str
@@ -71,6 +73,7 @@ class TrialRecord:
     end: int | None
     score: float | None
     scores: tuple[Metrics, ...]
+    improving: bool | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Returns the trial as plain JSON types."""
@@ -85,6 +88,7 @@ class TrialRecord:
             "end": self.end,
             "score": finite(self.score),
             "scores": [_metrics(scores) for scores in self.scores],
+            **({} if self.improving is None else {"improving": self.improving}),
         }
 
     @classmethod
@@ -101,6 +105,7 @@ class TrialRecord:
             end=read(written, "end", int | None),
             score=read(written, "score", float | int | None),
             scores=tuple(map(_read_metrics, read(written, "scores", list))),
+            improving=read(written, "improving", bool | None, None),
         )
 
 
@@ -110,23 +115,30 @@ class Run:
 
     Args:
         seed: Seed of its weights, dropout and order of rows.
-        slice: Number of slices of its best weights.
+        slice: Number of slices of its best weights; of epochs, where it was trained as without a search.
         metrics: Validation metrics of these weights.
         file: The file of its predictions for the validation rows.
-        averaged: Whether these weights are the averages of the training's.
+        trained: Number of slices, or of epochs, that it was trained for; None where nobody said it.
+        averaged: Whether its best weights are the averages of the training's.
     """
 
     seed: int
     slice: int
     metrics: Metrics
     file: str
+    trained: int | None = None
     averaged: bool = False
+
+    @property
+    def improving(self) -> bool:
+        """Whether its last slice was its best, so that more of them may be better."""
+        return self.slice == self.trained
 
     def to_json(self) -> dict[str, Any]:
         """Returns the run as plain JSON types."""
-        averaged = {"averaged": True} if self.averaged else {}
-        metrics = _metrics(self.metrics)
-        return {"seed": self.seed, "slice": self.slice, "metrics": metrics, "file": self.file, **averaged}
+        further = {} if self.trained is None else {"trained": self.trained}
+        further |= {"averaged": True} if self.averaged else {}
+        return {"seed": self.seed, "slice": self.slice, "metrics": _metrics(self.metrics), "file": self.file} | further
 
     @classmethod
     def from_json(cls, written: Mapping[str, Any]) -> "Run":
@@ -136,6 +148,7 @@ class Run:
             slice=read(written, "slice", int),
             metrics=_read_metrics(read(written, "metrics", Mapping)),
             file=read(written, "file", str),
+            trained=read(written, "trained", int | None, None),
             averaged=read(written, "averaged", bool, False),
         )
 
@@ -170,7 +183,7 @@ class Finalist:
     """A configuration that was trained again as a whole, with several seeds.
 
     Args:
-        trial: The trial it comes from.
+        trial: The trial it comes from; `"default"` for the model that is trained without a search.
         candidate: The model and its training.
         runs: The trainings that ended well, one for each seed.
         diverged: Seeds whose training diverged.
@@ -215,28 +228,79 @@ class Finalist:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Member:
+    """A training that takes part in the model that a search ends with, the mean of several.
+
+    Args:
+        trial: The trial it comes from; `"default"` for the model that is trained without a search.
+        candidate: The model and its training.
+        seed: Seed of its weights, dropout and order of rows.
+        slices: Slices it was trained for; None where it was trained as without a search.
+        averaged: Whether its weights are the averages of the training's.
+    """
+
+    trial: str
+    candidate: Configuration
+    seed: int
+    slices: int | None
+    averaged: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the member as plain JSON types."""
+        averaged = {"averaged": True} if self.averaged else {}
+        candidate = self.candidate.to_json()
+        return {"trial": self.trial, "seed": self.seed, "slices": self.slices, **averaged, "candidate": candidate}
+
+    @classmethod
+    def from_json(cls, written: Mapping[str, Any]) -> "Member":
+        """Returns the member that `to_json` wrote."""
+        return cls(
+            trial=read(written, "trial", str),
+            candidate=Configuration.from_json(read(written, "candidate", Mapping)),
+            seed=read(written, "seed", int),
+            slices=read(written, "slices", int | None),
+            averaged=read(written, "averaged", bool, False),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Winner:
     """How the model that a search ends with was made.
 
     Args:
         seed: Seed of its weights, dropout and order of rows.
-        slices: Slices it was trained for.
+        slices: Slices it was trained for; None where it was trained as without a search, which ends by itself.
         rows: `"train"`, or `"train and validation"` where it was trained once more on both.
         averaged: Whether its weights are the averages of the training's.
         objective: What its slices were judged by, where its training depends on that: with averages and on a plateau.
+        passes: Passes that the slices of a whole training of the search cut; the recipe's where None.
+        members: The trainings that it is the mean of, whose seeds and slices count; none for a model by itself.
     """
 
     seed: int
-    slices: int
+    slices: int | None
     rows: Rows = "train"
     averaged: bool = False
     objective: Objective | None = None
+    passes: float | None = None
+    members: tuple[Member, ...] = ()
+
+    @property
+    def made(self) -> str:
+        """How it was made, as a person writes it."""
+        if self.members:
+            runs = ", ".join(f"{member.trial} with seed {member.seed}" for member in self.members)
+            return f"the mean of {len(self.members)} trainings on the {self.rows} rows: {runs}"
+        length = "a training as without a search" if self.slices is None else f"{self.slices} slices"
+        return f"{length} of the {self.rows} rows, seed {self.seed}"
 
     def to_json(self) -> dict[str, Any]:
         """Returns this as plain JSON types."""
-        more: dict[str, Any] = {"averaged": True} if self.averaged else {}
-        more |= {} if self.objective is None else {"objective": self.objective.to_json()}
-        return {"seed": self.seed, "slices": self.slices, "rows": self.rows, **more}
+        further: dict[str, Any] = {"averaged": True} if self.averaged else {}
+        further |= {} if self.objective is None else {"objective": self.objective.to_json()}
+        further |= {} if self.passes is None else {"passes": self.passes}
+        members = {"members": [member.to_json() for member in self.members]} if self.members else {}
+        return {"seed": self.seed, "slices": self.slices, "rows": self.rows, **further, **members}
 
     @classmethod
     def from_json(cls, written: Mapping[str, Any]) -> "Winner":
@@ -244,10 +308,12 @@ class Winner:
         objective = read(written, "objective", Mapping | None, None)
         return cls(
             seed=read(written, "seed", int),
-            slices=read(written, "slices", int),
+            slices=read(written, "slices", int | None),
             rows=read_choice(written, "rows", get_args(Rows)),
             averaged=read(written, "averaged", bool, False),
             objective=None if objective is None else Objective.from_json(objective),
+            passes=read(written, "passes", float | int | None, None),
+            members=tuple(map(Member.from_json, read(written, "members", list, []))),
         )
 
 

@@ -118,15 +118,15 @@ def _ended(interruption: Interruption, trained: Trained, where: str) -> typer.Ex
 def _say_what_differs(best: Best, recipe: RecipeOptions, seed: int) -> None:
     if best.winner is None:
         return
+    alone = ", of the winner's configuration alone," if best.winner.members else ""
     console.print(
-        f"This training has seed {seed} and stops after {recipe.patience} epochs without a better score; the search's "
-        f"own model had seed {best.winner.seed} and {best.winner.slices} of {best.slices} slices of the "
-        f"{best.winner.rows} rows. Pass --repeat for exactly that one."
+        f"This training{alone} has seed {seed} and stops after {recipe.patience} epochs without a better score; the "
+        f"search's own model is {best.winner.made}. Pass --repeat for exactly that one."
     )
 
 
 def _repeated(best: Best, data: "Prepared", interruption: Interruption) -> Trained:
-    from nfm_tfrs.tuning.finalists import train_again
+    from nfm_tfrs.tuning.winner import train_again
 
     slices = None if best.winner is None else best.winner.slices  # each of them is a fit of its own
     trained = train_again(best, data, [interruption.callback(slices)])

@@ -77,6 +77,6 @@ def _made_from(evidence: Evidence) -> Iterator[str]:
     yield from (f"- {name}: {text}" for name, text in said.items() if text is not None)
     yield from (f"- {name} rows: {count:,}" for name, count in data.rows.items())
     yield f"- {evidence.passes:g} passes in {evidence.slices} slices, seed {evidence.seed}"
-    yield f"- the model: {winner.slices} slices of the {winner.rows} rows, seed {winner.seed}"
+    yield f"- the model: {winner.made}"
     yield f"- seeds of the runs: {', '.join(str(run.seed) for run in evidence.finalists[0].runs)}"
     yield from (f"- {package} {version}" for package, version in evidence.versions.items())

@@ -209,7 +209,7 @@ def _circumstances(search: Search, figures: Figures) -> str:
         ("a whole training", f"{evidence.passes:g} passes in {evidence.slices} slices"),
         ("trials", ", ".join(f"{count} {name}" for name, count in status.items()) or "none"),
         ("time", _duration(evidence.seconds)),
-        ("the model", f"{made.slices} slices of the {made.rows} rows, seed {made.seed}"),
+        ("the model", made.made),
         *((f"{name} rows", f"{count:,}") for name, count in evidence.data.rows.items()),
         *((name, str(version)) for name, version in evidence.versions.items()),
     ]

@@ -1,10 +1,9 @@
 """The best few, trained again with several seeds, and how sure one may be that one of them is better."""
 
 import json
-import warnings
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,21 +11,31 @@ import numpy as np
 
 from nfm_tfrs import full_disk
 from nfm_tfrs.configuration import Configuration
-from nfm_tfrs.data.parts import EncodedPart, Prepared, fingerprint
-from nfm_tfrs.evidence import Data, Evidence, Finalist, Judged, Objective, Run, TrialRecord, Winner
-from nfm_tfrs.features.spec import FeatureSpec
+from nfm_tfrs.data.parts import EncodedPart, Prepared
+from nfm_tfrs.evidence import (
+    DEFAULT,
+    Data,
+    Evidence,
+    Finalist,
+    Judged,
+    Objective,
+    Run,
+    TrialRecord,
+)
 from nfm_tfrs.keras_compat import forgotten_gradients, keras
 from nfm_tfrs.metrics.bootstrap import paired_bootstrap
 from nfm_tfrs.runs.files import write_text
 from nfm_tfrs.training.evaluate import evaluate, evaluate_constant, predict
-from nfm_tfrs.training.recipe import Best, Recipe, Trained
-from nfm_tfrs.training.schedules import Plateau, plateau_of
-from nfm_tfrs.training.statistics import count_rows
+from nfm_tfrs.training.recipe import EPOCHS, Best, Recipe
+from nfm_tfrs.training.schedules import OVER_STEPS, Plateau, plateau_of
 from nfm_tfrs.training.stopping import Looks, follow, restore
+from nfm_tfrs.tuning.default import default_of, steps_of, trained_default
 from nfm_tfrs.tuning.oracle import END, PARENT, START
 from nfm_tfrs.tuning.settings import Finals
-from nfm_tfrs.tuning.slices import Slices, joined
-from nfm_tfrs.tuning.tuner import Diverged, Scores, SliceTuner, averaged_in_place, judge_slice, train_slice
+from nfm_tfrs.tuning.slices import Slices
+from nfm_tfrs.tuning.tuner import Diverged, Scores, SliceTuner, judge_slice, train_slice, weights_behind
+from nfm_tfrs.tuning.verdict import remarks, verdict
+from nfm_tfrs.tuning.winner import made, passes_of
 from nfm_tfrs.versions import versions
 
 
@@ -96,17 +105,11 @@ def train_whole(
         action = follow(model, looks, score[goal.metric], state)
         if action == "better":
             best, of_averages = number, averaged
-            weights = _weights(model, train, number, batch_size, averaged=averaged)
+            weights = weights_behind(model, train, number, batch_size, averaged=averaged)
         if action == "stop":
             break
     restore(model, weights)
     return Whole(best + 1, scores, of_averages)
-
-
-def _weights(model: Any, train: Slices, number: int, batch_size: int, *, averaged: bool) -> Any:
-    """The weights of a model behind a slice, or their averages."""
-    with averaged_in_place(model, train, number, batch_size) if averaged else nullcontext():
-        return model.get_weights()
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ def conclude(
     rows: str,
     tell: Callable[[str], None],
 ) -> Found:
-    """Trains the best trials again, chooses on validation, and judges on test.
+    """Trains the best trials again, and what is trained without a search, chooses on validation, and judges on test.
 
     Args:
         tuner: The tuner of the search, its trials over.
@@ -146,46 +149,27 @@ def conclude(
     Raises:
         ValueError: No trial was finished, or all finalists diverged.
     """
-    goal, valid, seconds = tuner.goal, tuner.valid, tuner.oracle.time_spent
-    trials = _chosen_trials(tuner, finals.finalists)
-    seeds = range(tuner.seed + 1, tuner.seed + 1 + finals.seeds)
-    trained = []
-    for number, trial in enumerate(trials, start=1):
-        tell(f"finalist {number} of {len(trials)}")
-        trained.append(_finalist(tuner, trial, seeds, folder / "finalists"))
-    lost = tuple(entry.trial for entry in trained if not entry.runs)
-    kept = [entry for entry in trained if entry.runs]
-    if not kept:
-        raise ValueError("All finalists diverged when they were trained again. Search at lower rates.")
-    kept.sort(key=lambda entry: (len(entry.diverged), -goal.sign * _mean(entry)))
-    logits = [[np.load(run.file) for run in entry.runs] for entry in kept]
-    labels = np.asarray(valid.labels)
-    for place in range(1, len(kept)):
-        gap = paired_bootstrap(goal.metric, labels, logits[place], logits[0], weights=valid.weights)
-        kept[place] = replace(kept[place], difference=gap)
-    model, winner = _made_again(tuner, kept[0])
-    if finals.refit:
-        tell("training on all rows")
-        try:
-            model, winner = _refitted(tuner, kept[0])
-        except Diverged as error:
-            warnings.warn(f"The model is not trained on all rows: {error}", stacklevel=3)
+    goal, seconds = tuner.goal, tuner.oracle.time_spent
+    trials = tuple(_described(tuner, trial) for trial in tuner.oracle.trials.values())
+    kept, lost, said = _finalists(tuner, folder / "finalists", data, finals, tell)
+    model, winner = made(tuner, kept, data, finals, tell)
     test = data.encoded.get("test") or None  # none of no rows
+    said = [verdict(kept, goal, len(lost)), *remarks(kept, trials, winner, tuner.oracle.ending()), *said]
     evidence = Evidence(
         objective=goal,
         seed=tuner.seed,
         passes=tuner.train.passes,
         slices=tuner.train.count,
         seconds=seconds,
-        trials=tuple(_described(tuner, trial) for trial in tuner.oracle.trials.values()),
-        finalists=tuple(kept),
+        trials=trials,
+        finalists=kept,
         diverged=lost,
-        verdict=verdict(kept, goal, len(lost)),
+        verdict=" ".join(said),
         winner=winner,
         test=None if test is None else _judged(model, test, goal.metric, data.train),
         data=Data(
             train=len(data.train),
-            valid=len(valid),
+            valid=len(tuner.valid),
             test=None if test is None else len(test),
             label=None if data.target is None else str(data.target),
             split=data.split,
@@ -194,74 +178,51 @@ def conclude(
         versions=versions(),
     )
     config = {**kept[0].candidate.config, "features": tuner.space.features.to_dict()}  # last: it is long
-    recipe = Recipe.of(replace(kept[0].candidate, config=config, passes=tuner.train.passes))
+    recipe = Recipe.of(replace(kept[0].candidate, config=config, passes=passes_of(tuner, kept[0])))
     best = Best(recipe=recipe, winner=winner, slices=tuner.train.count, fingerprint=rows, histories=data.histories)
     return Found(model, best, evidence)
 
 
-def train_again(best: Best, data: Prepared, callbacks: Sequence[Any] = ()) -> Trained:
-    """Trains the model of a search again as it was trained there: bit for bit on the same machine and threads.
+def _finalists(
+    tuner: SliceTuner, folder: Path, data: Prepared, finals: Finals, tell: Callable[[str], None]
+) -> tuple[tuple[Finalist, ...], tuple[str, ...], list[str]]:
+    """The finalists, the best first; which diverged with every seed; and what else there is to say."""
+    goal, valid = tuner.goal, tuner.valid
+    seeds = range(tuner.seed + 1, tuner.seed + 1 + finals.seeds)
+    finalist = partial(_finalist, seeds=seeds, folder=folder, metric=goal.metric)
+    trials = _chosen_trials(tuner, finals.finalists)
+    recipe = default_of(tuner)
+    problem, trained = _over_ceiling(tuner, recipe), []
+    count = len(trials) + (problem is None)
+    if problem is None:
+        tell(f"finalist 1 of {count}, as without a search")
+        own = Configuration(**vars(recipe))
+        trained.append(finalist(DEFAULT, own, partial(_default_run, tuner, recipe, data)))
+    for trial in trials:
+        tell(f"finalist {len(trained) + 1} of {count}")
+        candidate = tuner.candidate(trial.hyperparameters)
+        trained.append(finalist(trial.trial_id, candidate, partial(_run, tuner, candidate)))
+    kept = [entry for entry in trained if entry.runs]
+    if not kept:
+        raise ValueError("All finalists diverged when they were trained again. Search at lower rates.")
+    kept.sort(key=lambda entry: (len(entry.diverged), -goal.sign * _mean(entry)))
+    logits, labels = [_logits(entry) for entry in kept], np.asarray(valid.labels)
+    for place in range(1, len(kept)):
+        gap = paired_bootstrap(goal.metric, labels, logits[place], logits[0], weights=valid.weights)
+        kept[place] = replace(kept[place], difference=gap)
+    said = [] if problem is None else [f"The model without a search is no finalist: {problem}"]
+    return tuple(kept), tuple(entry.trial for entry in trained if not entry.runs), said
 
-    Args:
-        best: What the search chose.
-        data: The rows that the search had.
-        callbacks: Further Keras callbacks; one that stops the training leaves the model as it is then.
 
-    Raises:
-        ValueError: It is of an earlier version, which did not write how the model was made, or these are other rows.
-    """
-    if best.winner is None or best.slices is None:
-        raise ValueError(
-            "This best.json does not say how the search made its model: nfm-tfrs 0.1.0 wrote it. Leave out --repeat."
-        )
-    found = fingerprint(data.train, data.valid)
-    if found != best.fingerprint:
-        raise ValueError(
-            f"The search had other rows: their fingerprint was {str(best.fingerprint)[:8]}…; received {found[:8]}…. "
-            "Give its data, label, split, seed and features, or leave out --repeat."
-        )
-    both = best.winner.rows != "train"
-    rows, valid = (joined(data.train, data.valid), None) if both else (data.train, data.valid)
-    return _trained_for(
-        best.recipe, rows, valid, best.winner, count=best.slices, features=data.features, callbacks=callbacks
-    )
+def _logits(finalist: Finalist) -> list[np.ndarray]:
+    return [np.load(run.file) for run in finalist.runs]
 
 
-def _trained_for(
-    candidate: Configuration,
-    rows: EncodedPart,
-    valid: EncodedPart | None,
-    winner: Winner,
-    *,
-    count: int,
-    features: FeatureSpec,
-    callbacks: Sequence[Any] = (),
-) -> Trained:
-    """A new model of a candidate, trained for as many slices as the winner."""
-    batch_size, passes = candidate.batch_size, candidate.passes
-    assert passes is not None  # of a search's best
-    cut = Slices(rows, passes=passes, count=count, seed=winner.seed)
-    keras.backend.clear_session()
-    keras.utils.set_random_seed(winner.seed)
-    with forgotten_gradients():
-        model = Recipe.of(candidate).build(features, steps=cut.steps(batch_size))
-    count_rows(model, [rows], features)
-    name, direction = model.objective
-    goal = winner.objective or Objective(name=name, direction=direction)
-    scores: Scores = []
-    looks = Looks(winner.slices, goal.sign, plateau_of(candidate))
-    state: list[np.ndarray] = []
-    for number in range(winner.slices):
-        train_slice(model, cut, number, batch_size, callbacks)
-        # Without rows to judge on nothing says when a rate is to fall.
-        scores.append({} if valid is None else judge_slice(model, cut, number, batch_size, valid, goal)[0])
-        if model.stop_training:
-            break
-        if valid is not None:
-            follow(model, looks, scores[-1][goal.metric], state)
-    if winner.averaged and not model.stop_training:
-        restore(model, _weights(model, cut, winner.slices - 1, batch_size, averaged=True))
-    return Trained(model, {f"val_{name}": [score[name] for score in scores] for name in scores[0]})
+def _over_ceiling(tuner: SliceTuner, recipe: Recipe) -> str | None:
+    """Why the model without a search is not one that was asked for."""
+    if tuner.ceilings == (None, None):
+        return None
+    return tuner.over_ceiling(tuner.space.built(recipe, steps_of(recipe, len(tuner.train.part))))
 
 
 def _chosen_trials(tuner: SliceTuner, count: int) -> list[Any]:
@@ -275,24 +236,32 @@ def _chosen_trials(tuner: SliceTuner, count: int) -> list[Any]:
 
 
 @forgotten_gradients()
-def _finalist(tuner: SliceTuner, trial: Any, seeds: Sequence[int], folder: Path) -> Finalist:
-    """A trial's configuration trained as a whole with each seed; what was trained before an interruption is read."""
+def _finalist(
+    trial: str,
+    candidate: Configuration,
+    train: Callable[[int, Path], Run],
+    *,
+    seeds: Sequence[int],
+    folder: Path,
+    metric: str,
+) -> Finalist:
+    """A configuration trained as a whole with each seed; what was trained before an interruption is read."""
     folder.mkdir(exist_ok=True)
-    candidate = tuner.candidate(trial.hyperparameters)
     runs, diverged = [], []
     for seed in seeds:
-        path = folder / f"{trial.trial_id}-{seed}"
+        path = folder / f"{trial}-{seed}"
         run = _known_run(path, candidate)
         if run is None:
             try:
-                run = _run(tuner, candidate, seed, path)
+                run = train(seed, path)
             except Diverged:
                 diverged.append(seed)
                 continue
+            write_text(path.with_suffix(".json"), json.dumps({**run.to_json(), "candidate": candidate.to_json()}))
         runs.append(run)
-    values = [run.metrics[tuner.goal.metric] for run in runs]
+    values = [run.metrics[metric] for run in runs]
     return Finalist(
-        trial=trial.trial_id,
+        trial=trial,
         candidate=candidate,
         runs=tuple(runs),
         diverged=tuple(diverged),
@@ -311,12 +280,14 @@ def _known_run(path: Path, candidate: Configuration) -> Run | None:
 
 
 def _run(tuner: SliceTuner, candidate: Configuration, seed: int, path: Path) -> Run:
-    """Trains a candidate as a whole; writes its predictions, its best weights and, last, what it reached."""
+    """Trains a candidate as a whole, without an end of its rate until it has stopped improving."""
     batch_size = candidate.batch_size
     cut = Slices(tuner.train.part, passes=tuner.train.passes, count=tuner.train.count, seed=seed)
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
     model = tuner.space.built(candidate, cut.steps(batch_size))
+    if candidate.schedule not in OVER_STEPS:
+        cut = cut.longer(EPOCHS)
     best, scores, averaged = train_whole(
         model,
         cut,
@@ -326,40 +297,29 @@ def _run(tuner: SliceTuner, candidate: Configuration, seed: int, path: Path) -> 
         patience=tuner.patience,
         plateau=plateau_of(candidate),
     )
+    file = _keep(model, tuner.valid, path)
+    return Run(seed=seed, slice=best, metrics=scores[best - 1], file=file, trained=len(scores), averaged=averaged)
+
+
+def _default_run(tuner: SliceTuner, recipe: Recipe, data: Prepared, seed: int, path: Path) -> Run:
+    """Trains as it is done without a search."""
+    keras.backend.clear_session()
+    trained, run = trained_default(recipe, data, tuner.goal.metric, seed)
+    return replace(run, file=_keep(trained.model, tuner.valid, path))
+
+
+def _keep(model: Any, valid: EncodedPart, path: Path) -> str:
+    """Writes a model's predictions and its weights; returns the file of the predictions."""
     with full_disk.naming(path):
-        np.save(path.with_suffix(".npy"), predict(model, tuner.valid))
+        np.save(path.with_suffix(".npy"), predict(model, valid))
         model.save_weights(path.with_suffix(".weights.h5"))
-    run = Run(seed=seed, slice=best, metrics=scores[best - 1], file=f"{path}.npy", averaged=averaged)
-    write_text(path.with_suffix(".json"), json.dumps({**run.to_json(), "candidate": candidate.to_json()}))
-    return run
-
-
-def _made_again(tuner: SliceTuner, finalist: Finalist) -> tuple[Any, Winner]:
-    """The model of the finalist's best run, from its weights; how it was made."""
-    run = max(finalist.runs, key=lambda run: tuner.goal.sign * run.metrics[tuner.goal.metric])
-    model = tuner.space.built(finalist.candidate, tuner.train.steps(finalist.candidate.batch_size))
-    model.optimizer.build(model.trainable_variables)  # its state is in the file too
-    model.load_weights(Path(run.file).with_suffix(".weights.h5"))
-    count_rows(model, [tuner.train.part], tuner.space.features)
-    depends = finalist.candidate.averaging or plateau_of(finalist.candidate)
-    objective = tuner.goal if depends else None
-    return model, Winner(seed=run.seed, slices=run.slice, averaged=run.averaged, objective=objective)
-
-
-def _refitted(tuner: SliceTuner, finalist: Finalist) -> tuple[Any, Winner]:
-    """The winner trained on training and validation rows, for as many slices as were best on average; what made it."""
-    stop = round(float(np.mean([run.slice for run in finalist.runs])))
-    averaged = 2 * sum(run.averaged for run in finalist.runs) > len(finalist.runs)
-    winner = Winner(seed=tuner.seed, slices=stop, rows="train and validation", averaged=averaged)
-    candidate = replace(finalist.candidate, passes=tuner.train.passes)
-    both = joined(tuner.train.part, tuner.valid)
-    trained = _trained_for(candidate, both, None, winner, count=tuner.train.count, features=tuner.space.features)
-    return trained.model, winner
+    return f"{path}.npy"
 
 
 def _described(tuner: SliceTuner, trial: Any) -> TrialRecord:
     values = trial.hyperparameters.values
-    finished = trial.status == "COMPLETED"
+    scores = tuner.scores(trial.trial_id) if trial.status == "COMPLETED" else []
+    reached = [tuner.goal.sign * score[tuner.goal.metric] for score in scores]
     return TrialRecord(
         id=trial.trial_id,
         parent=values.get(PARENT),
@@ -370,7 +330,8 @@ def _described(tuner: SliceTuner, trial: Any) -> TrialRecord:
         start=values.get(START),
         end=values.get(END),
         score=trial.score,
-        scores=tuple(tuner.scores(trial.trial_id)) if finished else (),
+        scores=tuple(scores),
+        improving=reached.index(max(reached)) == len(reached) - 1 if reached else None,
     )
 
 
@@ -390,34 +351,3 @@ def _judged(model: Any, test: EncodedPart, metric: str, train: EncodedPart) -> J
 def _mean(finalist: Finalist) -> float:
     assert finalist.mean is not None  # it has a run
     return finalist.mean
-
-
-def verdict(finalists: Sequence[Finalist], goal: Objective, lost: int = 0) -> str:
-    """Returns, in a sentence, how sure one may be of the first finalist.
-
-    Args:
-        finalists: The finalists, the best first.
-        goal: The objective they were compared by.
-        lost: How many diverged with all their seeds.
-    """
-    if len(finalists) == 1:
-        return f"One finalist is left: {lost} diverged with all their seeds." if lost else "There was one finalist."
-    second, gap = finalists[1], finalists[1].difference
-    assert gap is not None
-    several = any(len(finalist.runs) > 1 for finalist in finalists[:2])
-    where = "over these validation rows and seeds" if several else "on these validation rows"
-    if gap.low * goal.sign > 0 and gap.high * goal.sign > 0:  # it comes second for that alone
-        return (
-            f"The first finalist is the steadier one: the second, whose {goal.metric} differs by "
-            f"{gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}] {where}, diverged "
-            f"with {len(second.diverged)} of its seeds."
-        )
-    if gap.low <= 0 <= gap.high:
-        return (
-            f"There is no clear winner: {where} the second finalist's {goal.metric} differs from the first's by "
-            f"{gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]."
-        )
-    return (
-        f"The first finalist is better than the second: {where} its {goal.metric} differs by "
-        f"{-gap.mean:+.4f} [{-gap.high:+.4f}, {-gap.low:+.4f}]."
-    )

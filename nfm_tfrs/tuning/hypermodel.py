@@ -310,6 +310,11 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
             return self.fixed[name]
         return values[0] if len(values) == 1 else hp.Choice(name, list(values), default=values[0])
 
+    def takes(self, model: str, argument: str) -> bool:
+        """Returns whether a model takes an argument."""
+        known = _parameters(self._classes.get(model) or model_registry.load(model))
+        return argument in known or ("**" in known and argument in _parameters(RankingModel))
+
     def _takers(self, argument: str) -> list[str]:
         """The models that take an argument."""
         return [name for name in self.models if {argument, "**"} & set(_parameters(self._classes[name]))]

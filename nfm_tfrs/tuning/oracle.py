@@ -126,6 +126,17 @@ class HalvingOracle(OpenOracle):
     def _is_late(self) -> bool:
         return self.seconds is not None and self.time_spent >= self.seconds
 
+    def ending(self) -> str:
+        """Returns why there is no other trial, as a person reads on behind "until"."""
+        tried = sum(not trial.hyperparameters.values.get(PARENT) for trial in self.trials.values())
+        if self.gave_up:
+            return f"the last {self.max_consecutive_failed_trials} trials had failed"
+        if self._is_late:
+            return f"the {self.seconds / 60:g} minutes were over"  # type: ignore[operator]
+        if self.max_configurations is not None and tried >= self.max_configurations:
+            return f"the {tried} configurations that were asked for had been tried"
+        return "there was nothing else to try"
+
     def _promoted(self) -> dict[str, Any] | None:
         taken = {trial.hyperparameters.values.get(PARENT) for trial in self.trials.values()}
         for slices, more in reversed(list(itertools.pairwise(self.rungs))):

@@ -115,7 +115,7 @@ def search(
             directory=str(folder),
             project_name="trials",
         )
-        oracle.problem = tuner.problem
+        oracle.problem, oracle.ends = tuner.problem, tuner.ends
         try:
             _try(tuner, workers, watch)
             if is_worker():

@@ -102,8 +102,9 @@ class Schedule:
     Args:
         search: `"halving"`: configurations at random, each block in its turn, and beside the best, on a third of the
             slices, the best third of them on all; `"random"`: at random, each on all slices.
-        passes: Passes over the training rows in a whole training, a fraction included.
-        slices: Slices of a whole training; the model is judged after each.
+        passes: Passes over the training rows in a whole training, a fraction included. A rate without an end, constant
+            or a plateau, goes on behind them until the score has stopped improving, up to 50.
+        slices: Slices that these passes are cut into; the model is judged after each.
         patience: Slices without a better score after which a training ends.
 
     Raises:
@@ -146,8 +147,11 @@ class Finals:
     """What becomes of the best configurations.
 
     Args:
-        finalists: How many configurations are trained again as a whole.
+        finalists: How many configurations are trained again as a whole, beside the model that is trained without a
+            search.
         seeds: How many times each finalist is trained.
+        members: How many trainings of the finalists the model may be the mean of at most, where that is better on
+            validation; 1 for never.
         refit: Whether the winner is trained once more, on training and validation rows.
 
     Raises:
@@ -156,11 +160,13 @@ class Finals:
 
     finalists: int = 3
     seeds: int = 3
+    members: int = 4
     refit: bool = False
 
     def __post_init__(self) -> None:
         arguments.count("finalists", self.finalists)
         arguments.count("seeds", self.seeds)
+        arguments.count("members", self.members)
         arguments.switch("refit", self.refit)
 
 

@@ -1,5 +1,7 @@
 """Passes over the training rows, cut in slices: the resource by which a search over few and many rows is measured."""
 
+import copy
+
 import numpy as np
 
 from nfm_tfrs.data.parts import EncodedPart
@@ -34,13 +36,24 @@ class Slices:
         self.passes = passes
         self.seed = seed
         self.count = count
-        self.bounds = np.round(np.arange(count + 1) * (passes * len(part) / count)).astype(np.int64)
-        if np.any(np.diff(self.bounds) < 1):
+        self._size = passes * len(part) / count  # of a slice, in rows
+        if np.any(np.diff(self._bounds(0, count)) < 1):
             raise ValueError(f"{len(part)} rows in {passes} passes are too few for {count} slices. Give more passes.")
 
+    def longer(self, passes: float) -> "Slices":
+        """Returns the same slices and as many more as fit into more passes.
+
+        Args:
+            passes: Passes over the rows; with no more than there are, the slices are the same.
+        """
+        longer = copy.copy(self)
+        longer.count = max(self.count, int(passes * len(self.part) / self._size))
+        longer.passes = self.passes * longer.count / self.count
+        return longer
+
     def rows(self, number: int) -> np.ndarray:
-        """Returns the numbers of the rows of a slice, `[n]` int64, in their order."""
-        places = np.arange(self.bounds[number], self.bounds[number + 1])
+        """Returns the numbers of the rows of a slice, `[n]` int64, in their order; there is no last slice."""
+        places = np.arange(*self._bounds(number, number + 1))
         found: np.ndarray = np.empty(len(places), np.int64)
         for pass_number in np.unique(places // len(self.part)):
             order = np.random.default_rng([self.seed, int(pass_number)]).permutation(len(self.part))
@@ -58,9 +71,14 @@ class Slices:
         weights = None if part.weights is None else part.weights[rows]
         return batches(columns, self.labels[rows], weights, batch_size=batch_size, shuffle=False, seed=self.seed)
 
-    def steps(self, batch_size: int) -> int:
-        """Returns the number of steps of a whole training."""
-        return int(np.sum(-(-np.diff(self.bounds) // batch_size)))
+    def steps(self, batch_size: int, slices: int | None = None) -> int:
+        """Returns the number of steps of a whole training, or of its first slices."""
+        return int(np.sum(-(-np.diff(self._bounds(0, slices or self.count)) // batch_size)))
+
+    def _bounds(self, first: int, last: int) -> np.ndarray:
+        """The places at which slices begin, from the first one to the end of the one before the last."""
+        bounds: np.ndarray = np.round(np.arange(first, last + 1) * self._size).astype(np.int64)
+        return bounds
 
 
 def joined(one: EncodedPart, other: EncodedPart) -> EncodedPart:

@@ -5,7 +5,7 @@ import json
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ from nfm_tfrs.models.stop import LossNotFinite
 from nfm_tfrs.runs.files import write_text
 from nfm_tfrs.training.evaluate import evaluate
 from nfm_tfrs.training.fit import adapt_labels
-from nfm_tfrs.training.schedules import plateau_of
+from nfm_tfrs.training.recipe import EPOCHS
+from nfm_tfrs.training.schedules import OVER_STEPS, plateau_of
 from nfm_tfrs.training.statistics import count_where_needed
 from nfm_tfrs.training.stopping import PASSES, Action, Looks, follow
 from nfm_tfrs.tuning.hypermodel import RankingHyperModel
@@ -41,9 +42,11 @@ Scores = list[dict[str, float]]  # the exact validation metrics after each slice
 class SliceTuner(OpenTuner):
     """KerasTuner's loop over trials, with slices of rows for epochs.
 
-    A promoted trial goes on where its parent ended: at its slice, from its last weights, optimizer included. The score
-    of a trial is the best validation score after any of its slices, its parent's included. A trial that diverges, runs
-    out of memory, or is over a ceiling, fails by itself.
+    A promoted trial goes on where its parent ended: at its slice, from its last weights, optimizer included. One whose
+    rate falls to an end begins anew, and falls over the slices that it is given. A trial at the last rung whose rate
+    has no end goes on behind it, slice by slice, until it has stopped improving, up to as many passes as a training
+    without a search makes. The score of a trial is the best validation score after any of its slices, those that it
+    went on from included. A trial that diverges, runs out of memory, or is over a ceiling, fails by itself.
 
     Args:
         oracle: A `HalvingOracle`, or any oracle that names slices as it does.
@@ -55,7 +58,8 @@ class SliceTuner(OpenTuner):
         patience: Slices without a better score after which a trial ends early.
         seed: Seed of initial weights and dropout; each configuration makes its own of it.
         max_seconds: Ceiling of the seconds of a whole training, by a trial's second slice; none for the first trial,
-            so that there is a model, nor with XLA, which compiles for each size of batch.
+            so that there is a model, nor with XLA, which compiles for each size of batch. Behind the last rung any
+            trial ends at it.
         watch: Called after each slice with the trial and its scores.
         **kwargs: `directory` and `project_name`, see `keras_tuner.Tuner`.
     """
@@ -101,6 +105,12 @@ class SliceTuner(OpenTuner):
         except ValueError as error:  # of a block's search space
             return str(error)
 
+    def ends(self, values: dict[str, Any]) -> bool:
+        """Returns whether values of the space make a training whose rate falls to an end."""
+        hp = self.oracle.get_space()
+        hp.values = dict(values)
+        return self.candidate(hp).schedule in OVER_STEPS
+
     # --- a trial
 
     def pre_create_trial(self) -> None:
@@ -123,28 +133,34 @@ class SliceTuner(OpenTuner):
         """Trains the trial's model on its slices; returns its best metrics."""
         del args, kwargs
         values = trial.hyperparameters.values
-        candidate, parent = self.candidate(trial.hyperparameters), values.get(PARENT)
+        candidate, parent = self.candidate(trial.hyperparameters), values.get(PARENT) if values[START] else None
+        ends = candidate.schedule in OVER_STEPS
         scores = self.scores(parent) if parent else []
         folder = self._folder(trial.trial_id)
         # Once a configuration, at the second slice of a process: the first is traced too.
-        timed = int(trial.trial_id) > 0 and values[START] < 2 and not candidate.jit_compile
+        timed = len(self.scores(values[PARENT])) < 2 if values.get(PARENT) else int(trial.trial_id) > 0
+        timed = timed and not candidate.jit_compile
         looks, action = self._looks(candidate, scores)
         if action != "stop":
             batch_size = candidate.batch_size
+            seconds: list[float] = []
             with _failing():
-                model = self._model(candidate, parent)
+                model = self._model(candidate, parent, values[END])
             state = _arrays(self._folder(parent) / BEST) if parent and looks.plateau is not None else []
-            for number in range(values[START], values[END]):
+            for number in range(values[START], self._last(values[END], ends)):
+                if number >= values[END] and self._is_long(number * float(np.mean(seconds))):
+                    break
                 with _failing():
                     start = time.monotonic()
                     train_slice(model, self.train, number, batch_size)
                     scores.append(judge_slice(model, self.train, number, batch_size, self.valid, self.goal)[0])
+                    seconds.append(time.monotonic() - start)
                     if timed and number == values[START] + 1:
-                        self._check_seconds(time.monotonic() - start)
+                        self._check_seconds(seconds[-1])
                 self.watch(trial, scores)
                 if follow(model, looks, scores[-1][self.goal.metric], state) == "stop":
                     break
-            if values[END] < self.train.count:  # else nothing goes on from there
+            if values[END] < self.train.count and not ends:  # else nothing goes on from there
                 model.save_weights(folder / "weights")
                 if state:
                     np.savez(folder / BEST, *state)
@@ -169,31 +185,49 @@ class SliceTuner(OpenTuner):
 
     # --- its parts
 
-    def _model(self, candidate: Configuration, parent: str | None) -> Any:
+    def _last(self, end: int, ends: bool) -> int:
+        """The number of the slice that a trial ends before, if it does not stop improving."""
+        return self.train.longer(EPOCHS).count if end == self.train.count and not ends else end
+
+    def _model(self, candidate: Configuration, parent: str | None, end: int) -> Any:
         keras.backend.clear_session()  # of the trial before: its graphs would stay
         gc.collect()
         text = json.dumps(candidate.to_json(), sort_keys=True)
         keras.utils.set_random_seed((self.seed * 1_000_003 + zlib.crc32(f"{text}{parent}".encode())) % 2**31)
-        model = self.space.built(candidate, self.train.steps(candidate.batch_size))
-        max_parameters, max_latency = self.ceilings
-        if max_parameters is not None and model.count_params() > max_parameters:
-            raise FailedTrialError(f"{model.count_params():,} parameters are more than {max_parameters:,}.")
-        if parent:  # which was not too slow
+        model = self.space.built(candidate, self.train.steps(candidate.batch_size, end))
+        if (problem := self.over_ceiling(model, timed=not parent)) is not None:  # a parent was not too slow
+            raise FailedTrialError(problem)
+        if parent:
             model.optimizer.build(model.trainable_variables)
             if (averages := averages_of(model)) is not None:
                 averages.build()
             model.load_weights(self._folder(parent) / "weights").expect_partial()
-        elif max_latency is not None and (seconds := latency(model, self.valid)) > max_latency:
-            raise FailedTrialError(f"{seconds:.4f} s for 100 rows are more than {max_latency:g} s.")
         return model
+
+    def over_ceiling(self, model: Any, *, timed: bool = True) -> str | None:
+        """Returns in what a model is over a ceiling of the space; None where it is not.
+
+        Args:
+            model: A model, its variables made.
+            timed: Whether to measure its latency too.
+        """
+        max_parameters, max_latency = self.ceilings
+        if max_parameters is not None and model.count_params() > max_parameters:
+            return f"{model.count_params():,} parameters are more than {max_parameters:,}."
+        if timed and max_latency is not None and (seconds := latency(model, self.valid)) > max_latency:
+            return f"{seconds:.4f} s for 100 rows are more than {max_latency:g} s."
+        return None
 
     def _check_seconds(self, of_a_slice: float) -> None:
         seconds = self.train.count * of_a_slice
-        if self.max_seconds is not None and seconds > self.max_seconds:
+        if self._is_long(seconds):
             raise FailedTrialError(
                 f"{seconds:.3g} s of a whole training are more than {self.max_seconds:.3g} s, a share of the minutes. "
                 "Give more of them, or fewer passes."
             )
+
+    def _is_long(self, seconds: float) -> bool:
+        return self.max_seconds is not None and seconds > self.max_seconds
 
     def _looks(self, candidate: Configuration, scores: Scores) -> tuple[Looks, Action]:
         """The looks behind slices that have been judged, and what follows from the last one."""
@@ -329,6 +363,20 @@ def averaged_in_place(model: Any, train: Slices, number: int, batch_size: int) -
     """
     few = (number + 1) * train.passes / train.count < PASSES
     return model.averaging.in_place(train.dataset(number, batch_size) if few else ())
+
+
+def weights_behind(model: Any, train: Slices, number: int, batch_size: int, *, averaged: bool) -> Any:
+    """Returns the weights of a model behind a slice, or their averages.
+
+    Args:
+        model: A model, trained on the slice.
+        train: The training rows in slices.
+        number: Number of the slice, from 0.
+        batch_size: Rows of a training step.
+        averaged: Whether the averages are asked for.
+    """
+    with averaged_in_place(model, train, number, batch_size) if averaged else nullcontext():
+        return model.get_weights()
 
 
 def _check_finite(name: str, value: float, number: int) -> None:

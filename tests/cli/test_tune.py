@@ -14,9 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from nfm_tfrs.data.synthetic import click_log
+from nfm_tfrs.evidence import Winner
 from nfm_tfrs.runs.saving import load_model
 from nfm_tfrs.training import repeat_run
-from nfm_tfrs.tuning import finalists, keras_tuner, tuner
+from nfm_tfrs.tuning import keras_tuner, tuner
+from nfm_tfrs.tuning import winner as made
 from nfm_tfrs.tuning.oracle import HalvingOracle
 from nfm_tfrs.tuning.outcome import FILES
 from nfm_tfrs.tuning.workers import Workers, serve
@@ -84,7 +86,7 @@ def test_what_tune_leaves_can_be_judged_and_trained_again(tuned, clicks, done, t
     winner = best["winner"]
     said = " ".join(output.split())
     assert "This training has seed 0 and stops after 4 epochs without a better score; the search's own model" in said
-    assert f"seed {winner['seed']} and {winner['slices']} of {winner['of']} slices of the train rows." in said
+    assert f"the search's own model is {Winner.from_json(winner).made}. Pass" in said
     assert "Pass --repeat for exactly that one." in said
     model, new = load_model(tuned.folder / "model.keras"), load_model(tmp_path / "run" / "model.keras")
     assert nameless(new.get_config()) == nameless(model.get_config())
@@ -118,7 +120,7 @@ def test_an_interrupted_repeat_keeps_what_was_trained(tuned, clicks, run, monkey
             signal.raise_signal(signal.SIGTERM)
         return tuner.train_slice(model, *arguments)
 
-    monkeypatch.setattr(finalists, "train_slice", train_slice)
+    monkeypatch.setattr(made, "train_slice", train_slice)
     result = run(*again(tuned, clicks), "--repeat", "--out", tmp_path / "run")
     assert result.exit_code == 143
     where = f"{tmp_path / 'run'}, which the same command replaces."

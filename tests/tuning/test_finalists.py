@@ -9,16 +9,18 @@ import numpy as np
 import pytest
 
 from nfm_tfrs.configuration import Configuration
-from nfm_tfrs.evidence import Difference, Finalist, Objective, Run, Winner
+from nfm_tfrs.evidence import Difference, Finalist, Member, Objective, Run, Winner
 from nfm_tfrs.keras_compat import keras
 from nfm_tfrs.training.recipe import Recipe
 from nfm_tfrs.training.schedules import plateau_of
 from nfm_tfrs.training.stopping import follow
 from nfm_tfrs.tuning import Budget, Finals
-from nfm_tfrs.tuning.finalists import _trained_for, chosen, train_again, train_whole, verdict
+from nfm_tfrs.tuning.finalists import chosen, train_whole
 from nfm_tfrs.tuning.oracle import END, PARENT, START
 from nfm_tfrs.tuning.slices import Slices
 from nfm_tfrs.tuning.tuner import Diverged, SliceTuner
+from nfm_tfrs.tuning.verdict import verdict
+from nfm_tfrs.tuning.winner import _sliced, train_again
 
 RANDOM = {"search": "random"}
 AUC, LOG_LOSS = Objective(name="val_auc", direction="max"), Objective(name="val_log_loss", direction="min")
@@ -129,6 +131,7 @@ def test_the_verdict_on_one_finalist_says_why_there_is_one():
 def test_where_all_finalists_diverge_the_search_says_so(clicks, run, tmp_path, monkeypatch):
     values = itertools.chain([0.5] * 3, itertools.repeat(float("nan")))  # the trial's slices, then the finalist's
     monkeypatch.setattr("nfm_tfrs.tuning.tuner.evaluate", lambda model, part: {"auc": next(values)})
+    monkeypatch.setattr("nfm_tfrs.tuning.default.evaluate", lambda model, part: {"auc": float("nan")})
     with pytest.raises(
         ValueError, match=r"All finalists diverged when they were trained again\. Search at lower rates"
     ):
@@ -142,12 +145,12 @@ def test_a_finalist_that_always_diverges_is_named_and_so_is_a_refit(clicks, run,
 
     values = itertools.chain([0.9] * 3, [0.8] * 3, [0.9] * 3, itertools.repeat(float("nan")))  # two trials, a finalist
     monkeypatch.setattr("nfm_tfrs.tuning.tuner.evaluate", lambda model, part: {"auc": next(values)})
-    monkeypatch.setattr("nfm_tfrs.tuning.finalists._refitted", refitted)
+    monkeypatch.setattr("nfm_tfrs.tuning.winner._refitted", refitted)
     few = {"budget": Budget(trials=2), "finals": Finals(finalists=2, seeds=1, refit=True)}
     with pytest.warns(UserWarning, match="The model is not trained on all rows: It diverged."):
         evidence = run(clicks, tmp_path, schedule={**RANDOM, "patience": 4}, **few).evidence
     assert evidence.diverged == ("0001",)
-    assert evidence.verdict == "One finalist is left: 1 diverged with all their seeds."
+    assert [entry.trial for entry in evidence.finalists] == ["0000", "default"]
     assert evidence.winner.rows == "train"
     assert "Diverged with every seed: trial 0001." in (tmp_path / "card.md").read_text()
 
@@ -155,6 +158,7 @@ def test_a_finalist_that_always_diverges_is_named_and_so_is_a_refit(clicks, run,
 @pytest.mark.usefixtures("counted")
 def test_the_winner_is_trained_once_more_on_all_rows_where_that_is_asked_for(clicks, run, tmp_path):
     few = {"budget": Budget(trials=2), "finals": Finals(finalists=2, seeds=2, refit=True)}
+    few["finals"] = replace(few["finals"], members=1)
     found = run(clicks.without("test"), tmp_path, schedule=RANDOM, **few)
     assert found.evidence.test is None
     slices = round(np.mean([made.slice for made in found.evidence.finalists[0].runs]))
@@ -218,8 +222,8 @@ def test_what_a_whole_training_left_is_made_again_to_the_bit(clicks, monkeypatch
     assert (whole.slices, len(whole.scores)) == (3, 4)
     assert float(model.optimizer.learning_rate) == np.float32(0.05 if plateau else 0.5)
     train()
-    winner = Winner(seed=5, slices=3, averaged=averaged)
-    again = _trained_for(candidate, clicks.train, clicks.valid, winner, count=4, features=clicks.features)
+    member = Member(trial="0", candidate=candidate, seed=5, slices=3, averaged=averaged)
+    again = _sliced(member, clicks.train, clicks.valid, count=4, features=clicks.features)
     for one, other in zip(again.model.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
     assert again.history == {"val_auc": [score["auc"] for score in whole.scores[:3]]}

@@ -20,8 +20,8 @@ from nfm_tfrs.target import Target
 from nfm_tfrs.training.evaluate import predict
 from nfm_tfrs.training.recipe import Best
 from nfm_tfrs.tuning import Budget, Finals
-from nfm_tfrs.tuning.finalists import train_again
 from nfm_tfrs.tuning.outcome import FILES
+from nfm_tfrs.tuning.winner import train_again
 from tfrs_registry import get_model
 
 

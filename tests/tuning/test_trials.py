@@ -48,7 +48,8 @@ def test_who_watches_sees_each_slice_and_each_finalist(clicks, run, tmp_path):
     seen = []
     run(clicks, tmp_path, watch=lambda oracle, trial, scores: seen.append((trial and trial.trial_id, len(scores))))
     assert seen[:3] == [("0000", 1), ("0000", 2), ("0000", 3)]
-    assert seen[-2:] == [(None, 0)] * 2
+    assert seen[-3:] == [(None, 0)] * 3
+    assert seen[-4] != (None, 0)
 
 
 def test_an_error_of_the_one_who_watches_comes_through_and_a_trial_that_ends_its_process_fails(clicks, run, tmp_path):
@@ -170,7 +171,7 @@ def test_what_would_take_too_much_of_the_minutes_fails_but_for_the_defaults(clic
 
     evidence = run(clicks, tmp_path, budget=budget, schedule=RANDOM, watch=watch, **SHORT).evidence
     assert not list((tmp_path / "trials").rglob("weights*"))  # which nobody would read
-    assert (stages[0], stages[-1]) == ("", "finalist 1 of 1")
+    assert (stages[0], *stages[-2:]) == ("", "finalist 1 of 2, as without a search", "finalist 2 of 2")
     first, *others = evidence.trials
     assert (first.status, len(others)) == ("COMPLETED", 2)
     for trial in others:
