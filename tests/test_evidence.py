@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nfm_tfrs.configuration import Configuration
-from nfm_tfrs.evidence import Data, Difference, Evidence, Finalist, Judged, Objective, Run, TrialRecord, Winner
+from nfm_tfrs.evidence import Data, Difference, Evidence, Finalist, Judged, Member, Objective, Run, TrialRecord, Winner
 from nfm_tfrs.written import FORMAT
 
 YESTERDAY = Path(__file__).parent / "yesterday" / "search.json"  # of version 0.1.0, shortened
@@ -41,6 +41,11 @@ TRIAL = TrialRecord(
     scores=({"auc": 0.7, "log_loss": 0.5}, {"auc": 0.75, "log_loss": 0.4}),
 )
 FAILED = replace(TRIAL, parent=None, status="FAILED", message="OOM", start=None, end=None, score=None, scores=())
+MEMBERS = (
+    Member(trial="default", candidate=WHOLE, seed=1, slices=None),
+    Member(trial="0007", candidate=WHOLE, seed=2, slices=5),
+)
+MEAN = Winner(seed=1, slices=None, members=MEMBERS)
 EVIDENCE = Evidence(
     objective=Objective(name="val_auc", direction="max"),
     seed=5,
@@ -78,6 +83,11 @@ def written():
         FINALIST,
         replace(FINALIST, runs=(), mean=None, sd=None, difference=None),
         EVIDENCE.winner,
+        Winner(seed=1, slices=None),
+        Winner(seed=1, slices=40, passes=2),
+        MEAN,
+        replace(TRIAL, improving=True),
+        replace(RUN, trained=9),
         EVIDENCE.test,
         EVIDENCE.data,
         Data(train=1, valid=2),
@@ -87,6 +97,23 @@ def written():
 def test_what_is_written_is_read_as_the_same(thing):
     text = json.dumps(thing.to_json(), allow_nan=False)
     assert type(thing).from_json(json.loads(text)) == thing
+
+
+@pytest.mark.parametrize(
+    ("winner", "made"),
+    [
+        (Winner(seed=3, slices=7), "7 slices of the train rows, seed 3"),
+        (Winner(seed=3, slices=None), "a training as without a search of the train rows, seed 3"),
+        (MEAN, "the mean of 2 trainings on the train rows: default with seed 1, 0007 with seed 2"),
+    ],
+)
+def test_how_a_model_was_made_is_a_phrase(winner, made):
+    assert winner.made == made
+
+
+@pytest.mark.parametrize(("trained", "improving"), [(7, True), (8, False), (None, False)])
+def test_a_run_that_is_best_at_its_last_slice_is_still_improving(trained, improving):
+    assert replace(RUN, trained=trained).improving == improving
 
 
 def test_nan_is_written_as_null_and_read_as_nan():

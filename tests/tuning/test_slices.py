@@ -33,6 +33,26 @@ def test_the_rows_of_the_rungs_of_one_pass_are_disjoint_and_cover_it():
     assert sorted(np.concatenate(of_rung).tolist()) == list(range(500))
 
 
+@pytest.mark.parametrize(("passes", "more", "count"), [(2, 5, 22), (2.5, 5.0, 18), (2, 1, 9), (0.3, 1, 30)])
+def test_slices_go_on_behind_a_whole_training_in_the_same_size(passes, more, count):
+    cut = Slices(part(100), passes=passes, count=9, seed=1)
+    longer = cut.longer(more)
+    assert longer.count == count
+    assert longer.passes == pytest.approx(passes * count / 9)
+    for number in range(9):
+        np.testing.assert_array_equal(longer.rows(number), cut.rows(number))
+    assert max(more, passes) * 100 - 100 * passes / 9 <= sum(
+        len(longer.rows(k)) for k in range(count)
+    ) <= more * 100 or (count == 9)
+    assert (cut.count, cut.passes) == (9, passes)
+
+
+def test_the_steps_of_a_part_are_those_of_its_slices():
+    cut = Slices(part(100), passes=2, count=9, seed=1)
+    assert cut.steps(8, 4) == sum(-(-len(cut.rows(number)) // 8) for number in range(4))
+    assert cut.steps(8) == cut.steps(8, 9)
+
+
 @pytest.mark.parametrize("passes", [0.5, 2.5, 7])
 def test_each_pass_holds_every_row_once_in_an_order_of_its_own(passes):
     rows, count = 40, 9

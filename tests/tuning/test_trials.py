@@ -2,9 +2,11 @@
 
 import gc
 import itertools
+import json
 import re
 import subprocess
 import sys
+import time
 import weakref
 from types import SimpleNamespace
 
@@ -16,6 +18,7 @@ from nfm_tfrs.evidence import Objective
 from nfm_tfrs.keras_compat import keras
 from nfm_tfrs.models.nfm import NFM
 from nfm_tfrs.report.page import write_report
+from nfm_tfrs.training.recipe import Recipe
 from nfm_tfrs.tuning import Budget, Finals
 from nfm_tfrs.tuning.slices import Slices
 from nfm_tfrs.tuning.tuner import Diverged, SliceTuner, judge_slice, train_slice
@@ -178,6 +181,62 @@ def test_what_would_take_too_much_of_the_minutes_fails_but_for_the_defaults(clic
         assert trial.status == "FAILED"
         assert "s of a whole training are more than 6e-07 s, a share of the minutes." in trial.message
     assert evidence.finalists[0].candidate == first.candidate
+
+
+FIXED = {"embedding_dim": 4, "hidden_units": [4]}
+ONCE = {"budget": Budget(trials=1), "finals": Finals(finalists=1, seeds=1)}
+
+
+@pytest.mark.parametrize(("schedule", "expected"), [("constant", 7), ("plateau", 7), ("cosine", 3), ("one_cycle", 3)])
+def test_a_whole_training_goes_on_until_nothing_improves_where_its_rate_has_no_end(
+    clicks, run, tmp_path, monkeypatch, schedule, expected
+):
+    def evaluate(model, part):
+        return {"auc": 0.6 + 0.01 * min(model.slices, 5)}  # rises for five slices
+
+    for name in ("tuner", "finalists"):
+        monkeypatch.setattr(f"nfm_tfrs.tuning.{name}.EPOCHS", 50)
+    monkeypatch.setattr("nfm_tfrs.tuning.tuner.evaluate", evaluate)
+    fixed = {**FIXED, "schedule": schedule, "learning_rate": 0.1}
+    evidence = run(clicks, tmp_path, space={"fixed": fixed}, schedule={"patience": 2}, **ONCE).evidence
+    trial, (first, _) = evidence.trials[0], evidence.finalists
+    assert len(trial.scores) == expected
+    assert trial.improving == (expected == 3)
+    assert (first.runs[0].trained, first.runs[0].slice) == (expected, min(5, expected))
+    assert ("Best at the last slice of a run, so that more passes may be better: 0000." in evidence.verdict) == (
+        expected == 3
+    )
+    passes = json.loads((tmp_path / "best.json").read_text())
+    assert passes["training"]["passes"] == (5 if expected == 7 else 2)
+    assert passes["winner"].get("passes") == (2 if expected == 7 else None)
+
+
+def test_behind_its_passes_a_training_ends_with_its_share_of_the_minutes(clicks, run, tmp_path, monkeypatch):
+    monkeypatch.setattr("nfm_tfrs.tuning.tuner.EPOCHS", 50)
+    now = itertools.count(0.0, 0.5)
+    monkeypatch.setattr("nfm_tfrs.tuning.tuner.time", SimpleNamespace(monotonic=lambda: next(now), sleep=time.sleep))
+    share = {"budget": Budget(trials=1, minutes=10 / 60), **SHORT}  # two seconds, of half a second a slice
+    evidence = run(clicks, tmp_path, space={"fixed": {**FIXED, "schedule": "constant"}}, **share).evidence
+    assert len(evidence.trials[0].scores) == 5
+    assert evidence.trials[0].improving
+
+
+def test_what_falls_to_its_end_at_a_rung_falls_anew_over_the_whole(clicks, run, tmp_path, monkeypatch):
+    told, build = [], Recipe.build
+
+    def noted(recipe, features, *, steps):
+        told.append(steps)
+        return build(recipe, features, steps=steps)
+
+    monkeypatch.setattr(Recipe, "build", noted)
+    fixed = {**FIXED, "schedule": "cosine"}
+    evidence = run(clicks, tmp_path, space={"fixed": fixed}, **SHORT).evidence
+    assert {len(trial.scores) for trial in evidence.trials if trial.parent} == {3}
+    assert {(trial.start, trial.end) for trial in evidence.trials if trial.parent} == {(0, 3)}
+    cut = Slices(clicks.train, passes=2, count=3, seed=0)
+    part, whole = cut.steps(64, 1), cut.steps(64)
+    assert told[: len(evidence.trials)] == [whole if trial.end == 3 else part for trial in evidence.trials]
+    assert not list((tmp_path / "trials").rglob("weights*"))  # nothing goes on from there
 
 
 def test_where_no_worker_ends_by_itself_the_search_says_so(clicks, run, tmp_path):
