@@ -112,8 +112,12 @@ def _option(field: Field, hint: Any, text: str, panel: str) -> inspect.Parameter
     kind, default = _typed(hint), _default(field)
     required = default is inspect.Parameter.empty
     shown = None if required or default is None or kind is bool else default
+    named = option_of(field.name)
     option = typer.Option(
-        option_of(field.name), help=text, show_default=shown is not None, rich_help_panel=panel or None
+        f"{named}/--no-{named[2:]}" if default is True else named,
+        help=text,
+        show_default=shown is not None,
+        rich_help_panel=panel or None,
     )
     annotation = Annotated[(kind if required or default is not None else kind | None), option]  # type: ignore[valid-type]
     return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

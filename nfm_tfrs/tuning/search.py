@@ -4,7 +4,7 @@ import hashlib
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +19,10 @@ from nfm_tfrs.keras_compat import load_keras_tuner
 from nfm_tfrs.runs.claim import locked
 from nfm_tfrs.runs.files import UNFINISHED, leftovers, remove, write_text
 from nfm_tfrs.tuning.finalists import Found, conclude
-from nfm_tfrs.tuning.hypermodel import RankingHyperModel
+from nfm_tfrs.tuning.hypermodel import OPTIONS, RankingHyperModel
 from nfm_tfrs.tuning.oracle import HalvingOracle
 from nfm_tfrs.tuning.outcome import FILES, write_found
+from nfm_tfrs.tuning.prior import known_sets, proposals
 from nfm_tfrs.tuning.settings import Budget, Finals, Schedule, Space, check_features, resume_key
 from nfm_tfrs.tuning.slices import Slices
 from nfm_tfrs.tuning.tuner import SliceTuner
@@ -90,6 +91,7 @@ def search(
         A whole search takes minutes; README has one.
     """
     task = "binary" if data.target is None else data.target.task
+    known = proposals(known_sets(), space.prior_without) if space.prior else []
     goal = checked_objective(objective, task)
     if not isinstance(seed, int) or not 0 <= seed < SEEDS - finals.seeds:
         raise ValueError(f"seed must be a whole number from 0, below {SEEDS - finals.seeds}; received {seed!r}.")
@@ -101,7 +103,7 @@ def search(
     settings = _key(data, space, schedule, hypermodel, rows=rows, objective=goal.name, seed=seed)
     claim(folder, settings)
     with full_disk.naming(folder), nullcontext() if is_worker() else held(folder):
-        oracle = _oracle(goal, budget, schedule, seed)
+        oracle = _oracle(goal, budget, schedule, seed, known)
         tuner = SliceTuner(
             oracle,
             hypermodel,
@@ -147,7 +149,9 @@ def _hypermodel(data: Prepared, space: Space, task: str, cut: Slices) -> Ranking
     )
 
 
-def _oracle(goal: Objective, budget: Budget, schedule: Schedule, seed: int) -> HalvingOracle:
+def _oracle(
+    goal: Objective, budget: Budget, schedule: Schedule, seed: int, prior: Sequence[Mapping[str, Any]]
+) -> HalvingOracle:
     """What proposes the trials: by halving, or at random."""
     halving = schedule.search == "halving"
     return HalvingOracle(
@@ -155,6 +159,8 @@ def _oracle(goal: Objective, budget: Budget, schedule: Schedule, seed: int) -> H
         rungs=schedule.rungs,
         neighbours=halving,
         balanced="interaction" if halving else "",
+        rare=tuple(OPTIONS) if halving else (),
+        prior=prior,
         max_configurations=budget.trials,
         seconds=budget.seconds,
         seed=seed,

@@ -33,6 +33,8 @@ class Space:
         fixed: Hyperparameters that are not searched, and any other argument of the models, by name.
         max_parameters: Ceiling of a model's parameters; None for none.
         max_latency: Ceiling of the seconds that a model takes for 100 rows; None for none.
+        prior: Whether configurations that won on other sets are tried first.
+        prior_without: Sets whose winners are not among them, as for a benchmark on such a set.
 
     Raises:
         ValueError: An argument out of its range.
@@ -46,8 +48,11 @@ class Space:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     max_parameters: int | None = None
     max_latency: float | None = None
+    prior: bool = True
+    prior_without: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        arguments.switch("prior", self.prior)
         for name in ("models", "blocks", "structures", "precisions"):
             values = getattr(self, name)
             if values is not None:

@@ -31,6 +31,7 @@ ROWS = EncodedPart({IDS: np.zeros([3, 1], np.int64)})
             {"fixed": {"x": {1, 2}}},
             "fixed holds plain numbers, strings, lists and dicts; received {'x': {1, 2}}",
         ),
+        (Space, {"prior": 1}, "prior must be True or False; received 1."),
         (Budget, {}, "A budget needs trials or minutes above 0; received None and None. Give one or both."),
         (Budget, {"trials": 0}, "A budget needs trials or minutes above 0; received 0 and None. Give one or both."),
         (Budget, {"minutes": -1.0}, "A budget needs trials or minutes above 0; received None and -1.0. Give one"),
@@ -41,6 +42,7 @@ ROWS = EncodedPart({IDS: np.zeros([3, 1], np.int64)})
         (Schedule, {"slices": 0}, "A training needs passes above 0 and a slice or more; received 12 and 0."),
         (Finals, {"finalists": 0}, "finalists must be a whole number of 1 or more; received 0."),
         (Finals, {"seeds": 1.5}, "seeds must be a whole number of 1 or more; received 1.5."),
+        (Finals, {"members": 0}, "members must be a whole number of 1 or more; received 0."),
         (Finals, {"refit": 1}, "refit must be True or False; received 1."),
     ],
 )
@@ -87,6 +89,8 @@ def test_the_resume_key_names_each_setting_and_the_order_of_blocks_is_none():
         "space.fixed": {},
         "space.max_parameters": 9,
         "space.max_latency": None,
+        "space.prior": True,
+        "space.prior_without": (),
         "schedule.search": "halving",
         "schedule.passes": 12,
         "schedule.slices": 27,
@@ -109,6 +113,7 @@ def test_the_resume_key_names_each_setting_and_the_order_of_blocks_is_none():
             {"space": {"fixed": {"schedule": "cosin"}}},
             "schedule must be \"constant\", .* or .*; received 'cosin'",
         ),
+        ({"space": {"prior_without": ("ml",)}}, r"prior_without may hold .*, lastfm-tags, .*; received 'ml'"),
         ({"schedule": {"passes": 0.01}}, "240 rows in 0.01 passes are too few for 3 slices"),
     ],
 )
