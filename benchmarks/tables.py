@@ -124,6 +124,18 @@ def search(folder: Path = RESULTS) -> str:
         )
         rows.append(["movielens-small, test AUC", "0.800", _interval("{:.4f}", auc)])
         rows += [[f"less that of {name}", "above 0", _less(gap)] for name, gap in less.items()]
+    if (path := folder / "search_lastfm.json").exists():
+        results = json.loads(path.read_text())
+        valid = [f"{name} {_spread(of['valid_auc'])}" for name, of in results["summary"].items()]
+        rows.append(["lastfm-tags, validation AUC of the winners", "0.9885", ", ".join(valid)])
+    for name, file in (("movielens-small", "search_prior.json"), ("lastfm-tags", "search_lastfm_prior.json")):
+        if (path := folder / file).exists():
+            shares = [of["share"] for of in json.loads(path.read_text())["reached"]]
+            what = f"{name}: minutes to the same AUC, with the prior over without"
+            rows.append([what, "0.5", f"{sum(shares) / len(shares):.2f}"])
+    if (path := folder / "search.json").exists() and "rank correlation" in (results := json.loads(path.read_text())):
+        what = "rank correlation of the first rung with whole trainings"
+        rows.append([what, "0.9", f"{results['rank correlation']:.2f}"])
     if (path := folder / "search_clicks.json").exists():
         results = json.loads(path.read_text())
         for name in ("pairs", "triples"):

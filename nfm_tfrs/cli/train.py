@@ -128,7 +128,8 @@ def _say_what_differs(best: Best, recipe: RecipeOptions, seed: int) -> None:
 def _repeated(best: Best, data: "Prepared", interruption: Interruption) -> Trained:
     from nfm_tfrs.tuning.winner import train_again
 
-    slices = None if best.winner is None else best.winner.slices  # each of them is a fit of its own
+    winner = best.winner
+    slices = None if winner is None or winner.members else winner.slices  # each of them is a fit of its own
     trained = train_again(best, data, [interruption.callback(slices)])
     console.print(f"{best.recipe.model}: {trained.model.count_params():,} parameters, trained as the search did.")
     return trained

@@ -132,7 +132,7 @@ def _finalists(search: Search, figures: Figures) -> str:
                 number(finalist.mean),
                 number(finalist.sd),
                 ", ".join(number(run.metrics[search.metric]) for run in finalist.runs),
-                ", ".join(str(run.slice) for run in finalist.runs),
+                ", ".join(f"{run.slice}" + (f" of {run.trained}" if run.trained else "") for run in finalist.runs),
                 "-" if gap is None else f"{gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]",
             ]
         )
@@ -148,7 +148,8 @@ def _finalists(search: Search, figures: Figures) -> str:
     parts.append(
         sentence(
             f"Each was trained again with several seeds and judged by {search.label}: a ring is a seed, the bar the "
-            "standard deviation. The interval of a difference is of a paired bootstrap over the validation rows."
+            "standard deviation. What is trained without a search, default, counts epochs for slices. The interval of "
+            "a difference is of a paired bootstrap over the validation rows."
         )
     )
     if diverged := search.evidence.diverged:

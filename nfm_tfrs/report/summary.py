@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from nfm_tfrs.configuration import Configuration
-from nfm_tfrs.evidence import Evidence
+from nfm_tfrs.evidence import DEFAULT, Evidence
 
 _WIDTH = 78  # of a line; a terminal has 80
 _REASONS = 5  # why trials failed, the most frequent first
@@ -27,7 +27,8 @@ def _won(best: Configuration, evidence: Evidence) -> Iterator[str]:
     spread = "" if first.sd is None else f" ± {first.sd:.4f}"
     mean = "" if first.mean is None else f"{first.mean:.4f}{spread}"
     seeds = "1 seed" if len(first.runs) == 1 else f"{len(first.runs)} seeds"
-    yield f"Won: {best.model} of trial {first.trial}, {goal} {mean} over {seeds}."
+    whose = "as without a search" if first.trial == DEFAULT else f"of trial {first.trial}"
+    yield f"Won: {best.model} {whose}, {goal} {mean} over {seeds}."
     made = {**best.arguments, **best.training}
     line = ""
     for name, value in made.items():

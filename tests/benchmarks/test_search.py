@@ -3,12 +3,17 @@
 import json
 import os
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import tables
 from lib import timing
 from memory import search_memory
-from quality import search, search_clicks
+from quality import prior, search, search_clicks
+
+from nfm_tfrs.evidence import Evidence
+from nfm_tfrs.tuning.prior import read_sets
 
 
 def found(valid_auc, **rest):
@@ -41,10 +46,43 @@ def test_strategies_are_compared_again_without_reading_a_test_row(tmp_path, monk
     kept = {"auc": {"searched": {"mean": 0.75}}}
     (tmp_path / "search.json").write_text(json.dumps({"test": kept, "better": "random"}))
     monkeypatch.setattr(search, "RESULTS", tmp_path)
-    search.main(["no such file", "--seeds", "2", "--folder", str(tmp_path), "--keep-test"])
+    search.main(["no such file", "--seeds", "2", "--folder", str(tmp_path), "--keep-test", "--minutes", "5"])
     results = json.loads((tmp_path / "search.json").read_text())
     assert (results["test"], results["better"], results["seeds"]) == (kept, "halving", 2)
     assert (tmp_path / "search.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_seconds_to_the_same_score_are_those_to_the_lower_of_both_best():
+    ours = {"trace": [[5, 0.6], [20, 0.8], [30, 0.9]]}
+    theirs = {"trace": [[10, 0.7], [80, 0.8]]}
+    assert search.reached(ours, theirs) == {"auc": 0.8, "ours": 20, "theirs": 80, "share": 0.25}
+
+
+def test_the_first_rung_is_ranked_beside_whole_trainings():
+    runs = [{"first rung": [[0.1, 0.5], [0.2, 0.6]]}, {"first rung": [[0.3, 0.55]]}]
+    assert search.rank_correlation(runs) == pytest.approx(0.5)
+
+
+def test_what_won_is_gathered_by_set_and_the_other_sets_stay(tmp_path, monkeypatch, capsys):
+    yesterday = Path(__file__).parents[1] / "yesterday" / "search.json"
+    evidence = Evidence.from_json(json.loads(yesterday.read_text()))
+    first = evidence.finalists[0]
+    default = replace(first, trial="default", mean=first.mean - 0.01, difference=None)
+    kept = replace(evidence, finalists=(*evidence.finalists, default))
+    for name in ("30 minutes/halving-0", "lastfm-tags 30 minutes/halving-1", "clicks 15 minutes/pairs-30", "quick/x-0"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "search.json").write_text(json.dumps(kept.to_json()))
+    shipped = tmp_path / "prior.json"
+    shipped.write_text(json.dumps({"format": 1, "sets": {"published": {"winners": [{"values": {}, "gain": 1.0}]}}}))
+    monkeypatch.setattr(prior, "SHIPPED", shipped)
+    prior.main(["--folder", str(tmp_path), "--quick"])
+    assert "movielens-small" not in shipped.read_text()
+    prior.main(["--folder", str(tmp_path)])
+    sets = read_sets(json.loads(shipped.read_text()))
+    assert set(sets) == {"published", "movielens-small", "lastfm-tags", "clicks-pairs"}
+    values = next(dict(trial.values) for trial in evidence.trials if trial.id == first.trial)
+    assert sets["clicks-pairs"][0].values == values
+    assert sets["clicks-pairs"][0].gain == pytest.approx(0.01)
 
 
 def test_searches_of_click_logs_are_counted_against_the_best_and_the_default():

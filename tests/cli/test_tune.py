@@ -13,10 +13,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from nfm_tfrs.cli.recipe_options import RecipeOptions
+from nfm_tfrs.cli.train import _say_what_differs
+from nfm_tfrs.configuration import Configuration
 from nfm_tfrs.data.synthetic import click_log
-from nfm_tfrs.evidence import Winner
+from nfm_tfrs.evidence import Member, Winner
 from nfm_tfrs.runs.saving import load_model
 from nfm_tfrs.training import repeat_run
+from nfm_tfrs.training.recipe import Best, Recipe
 from nfm_tfrs.tuning import keras_tuner, tuner
 from nfm_tfrs.tuning import winner as made
 from nfm_tfrs.tuning.oracle import HalvingOracle
@@ -91,6 +95,19 @@ def test_what_tune_leaves_can_be_judged_and_trained_again(tuned, clicks, done, t
     model, new = load_model(tuned.folder / "model.keras"), load_model(tmp_path / "run" / "model.keras")
     assert nameless(new.get_config()) == nameless(model.get_config())
     assert type(new.optimizer).__name__.lower() == best["training"]["optimizer"]
+
+
+@pytest.mark.parametrize("members", [0, 2])
+def test_a_training_by_a_best_json_says_how_the_search_made_its_own(capsys, members):
+    member = Member(trial="0003", candidate=Configuration(model="fm"), seed=2, slices=5)
+    winner = Winner(seed=2, slices=None if not members else 5, members=(member,) * members)
+    _say_what_differs(Best(recipe=Recipe(model="fm"), winner=winner, slices=27), RecipeOptions(), 0)
+    said = " ".join(capsys.readouterr().out.split())
+    alone = ", of the winner's configuration alone," if members else ""
+    assert said == (
+        f"This training{alone} has seed 0 and stops after 4 epochs without a better score; the search's own model is "
+        f"{winner.made}. Pass --repeat for exactly that one."
+    )
 
 
 @pytest.mark.slow

@@ -33,6 +33,12 @@ def test_summary_names_the_winner_and_what_makes_it(evidence):
     assert max(map(len, lines[:-1])) <= 80
 
 
+def test_summary_says_where_what_is_trained_without_a_search_won(evidence):
+    first = replace(evidence.finalists[0], trial="default")
+    line = lines_of(replace(evidence, finalists=(first,)))[0]
+    assert line.startswith(f"Won: {first.candidate.model} as without a search, val_auc ")
+
+
 def test_summary_names_the_arguments_of_a_schedule(evidence):
     candidate = replace(evidence.finalists[0].candidate, schedule="one_cycle", schedule_arguments={"warm_up": 0.1})
     assert "schedule_arguments={'warm_up': 0.1}" in " ".join(summary(candidate, evidence))

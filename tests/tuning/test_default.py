@@ -82,6 +82,7 @@ def searched(clicks, run, eagerly, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch, eagerly():
         patch.setattr("nfm_tfrs.training.recipe.EPOCHS", 2)
         patch.setattr("nfm_tfrs.tuning.outcome.write_report", lambda evidence, path: None)
+        patch.setattr("nfm_tfrs.tuning.tuner.evaluate", lambda model, part: {"auc": 0.1, "log_loss": 9.0})
         patch.setattr(
             RankingHyperModel, "candidate", lambda self, hp: replace(drawn(self, hp), learning_rate=0.0, averaging=None)
         )
