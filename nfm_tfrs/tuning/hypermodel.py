@@ -31,6 +31,8 @@ WARM_UPS = (0.2, 0.05)  # of one_cycle, as shares of the steps
 LOOKS = 4  # slices without a better score after which a plateau divides the rate: half of the patience
 AVERAGED = ("constant", "plateau")  # rates whose weights averaging helps
 DECAYS = (0.0, 0.999)  # of averaged weights; 0: there are none
+PENALTIES = (0.0, 1e-3, 1e-2, 1e-1)  # embedding_l2
+PENALTIES_BY = ("batch", "frequency")  # what the penalty of a row is divided by
 # Arguments that are off by default; what a model does not take is not drawn.
 OPTIONS: dict[str, tuple[Any, ...]] = {
     "members": (1, 4),
@@ -38,6 +40,7 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "self_ensemble": (0.0, 1.0),
     "field_dropout": (0.0, 0.1),
 }
+RARE = ("label_smoothing", "self_ensemble", "field_dropout")  # which mostly help none, and two of them less than one
 DECLARED = "declared"  # the choice of what the features say themselves
 _DROPOUTS = ("dropout", "interaction_dropout")
 _HISTORIES = ("mean", "attention")
@@ -228,13 +231,20 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
         return bool(self.fixed.get("numeric", own) == "field")
 
     def _sizes(self, hp: Any) -> dict[str, Any]:
-        return {
+        penalty = self._drawn(hp.Choice, "embedding_l2", list(PENALTIES), default=PENALTIES[0])
+        drawn = {
             "embedding_dim": self._drawn(hp.Choice, "embedding_dim", [8, 16, 32, 64, 128], default=64),
             "interaction_dropout": self._drawn(
                 hp.Choice, "interaction_dropout", [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7], default=0.5
             ),
-            "embedding_l2": self._drawn(hp.Choice, "embedding_l2", [0.0, 1e-3, 1e-2, 1e-1], default=0.0),
+            "embedding_l2": penalty,
         }
+        by = "embedding_l2_by"
+        if by in _parameters(RankingModel) and by not in self.fixed:
+            told = "embedding_l2" in self.fixed
+            with nullcontext() if told else hp.conditional_scope("embedding_l2", list(PENALTIES[1:])):
+                drawn |= {by: hp.Choice(by, list(PENALTIES_BY), default=PENALTIES_BY[0])} if penalty else {}
+        return drawn
 
     def _histories(self, hp: Any, model: str) -> dict[str, Any]:
         """How bags that have a target are pooled, where there are some and each is one field already."""

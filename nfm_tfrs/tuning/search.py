@@ -19,7 +19,7 @@ from nfm_tfrs.keras_compat import load_keras_tuner
 from nfm_tfrs.runs.claim import locked
 from nfm_tfrs.runs.files import UNFINISHED, leftovers, remove, write_text
 from nfm_tfrs.tuning.finalists import Found, conclude
-from nfm_tfrs.tuning.hypermodel import OPTIONS, RankingHyperModel
+from nfm_tfrs.tuning.hypermodel import RARE, RankingHyperModel
 from nfm_tfrs.tuning.oracle import HalvingOracle
 from nfm_tfrs.tuning.outcome import FILES, write_found
 from nfm_tfrs.tuning.prior import known_sets, proposals
@@ -91,7 +91,7 @@ def search(
         A whole search takes minutes; README has one.
     """
     task = "binary" if data.target is None else data.target.task
-    known = proposals(known_sets(), space.prior_without) if space.prior else []
+    known = proposals(known_sets(), space.prior_without or ()) if space.prior else []
     goal = checked_objective(objective, task)
     if not isinstance(seed, int) or not 0 <= seed < SEEDS - finals.seeds:
         raise ValueError(f"seed must be a whole number from 0, below {SEEDS - finals.seeds}; received {seed!r}.")
@@ -159,7 +159,7 @@ def _oracle(
         rungs=schedule.rungs,
         neighbours=halving,
         balanced="interaction" if halving else "",
-        rare=tuple(OPTIONS) if halving else (),
+        rare=RARE if halving else (),
         prior=prior,
         max_configurations=budget.trials,
         seconds=budget.seconds,

@@ -34,7 +34,7 @@ class Space:
         max_parameters: Ceiling of a model's parameters; None for none.
         max_latency: Ceiling of the seconds that a model takes for 100 rows; None for none.
         prior: Whether configurations that won on other sets are tried first.
-        prior_without: Sets whose winners are not among them, as for a benchmark on such a set.
+        prior_without: Sets whose winners are not among them, as for a benchmark on such a set; None leaves out none.
 
     Raises:
         ValueError: An argument out of its range.
@@ -49,7 +49,7 @@ class Space:
     max_parameters: int | None = None
     max_latency: float | None = None
     prior: bool = True
-    prior_without: tuple[str, ...] = ()
+    prior_without: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         arguments.switch("prior", self.prior)

@@ -10,6 +10,7 @@ from nfm_tfrs.configuration import Configuration
 from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeature, NumericFeature
 from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.tuning import RankingHyperModel, keras_tuner
+from nfm_tfrs.tuning.hypermodel import OPTIONS
 from tfrs_registry import ComponentSpec, PluginWarning, UnknownComponentError, blocks, get_model
 
 FEATURES = [CategoricalFeature(name, vocabulary_size=9) for name in ("user", "item")] + [NumericFeature("price")]
@@ -74,7 +75,8 @@ def sampled(oracle, hypermodel, count):
 
 
 def test_the_defaults_are_those_of_nfm():
-    candidate = RankingHyperModel(FEATURES).candidate(keras_tuner.HyperParameters())
+    hypermodel = RankingHyperModel(FEATURES)
+    candidate = hypermodel.candidate(keras_tuner.HyperParameters())
     assert candidate.model == "ranking"
     assert candidate.arguments == {
         "interaction": {"name": "bi_interaction", "config": {}},
@@ -86,11 +88,12 @@ def test_the_defaults_are_those_of_nfm():
         "embedding_dim": 64,
         "interaction_dropout": 0.5,
         "embedding_l2": 0.0,
+        **{name: values[0] for name, values in OPTIONS.items() if hypermodel.takes("ranking", name)},
         "dtype": "float32",
         "task": "binary",
     }
     training = {"optimizer": "lazyadagrad", "learning_rate": 0.05, "schedule": "constant", "batch_size": 256}
-    assert candidate.training == {**training, "rate_rows": 256}
+    assert candidate.training == training
     whole = RankingHyperModel(FEATURES, decay_steps=9).candidate(keras_tuner.HyperParameters())
     assert whole == candidate
 
@@ -119,7 +122,7 @@ def test_schedules_averages_and_accumulators_are_drawn_where_they_go_together():
 @pytest.mark.parametrize(
     ("values", "training"),
     [
-        ({"schedule": "cosine"}, {"schedule": "cosine", "rate_rows": 256}),
+        ({"schedule": "cosine"}, {"schedule": "cosine"}),
         (
             {"schedule": "one_cycle", "one_cycle/warm_up": 0.05, "optimizer": "lazyadam", "adam/learning_rate": 0.005},
             {"optimizer": "lazyadam", "learning_rate": 0.005, "schedule": "one_cycle"}
@@ -127,7 +130,7 @@ def test_schedules_averages_and_accumulators_are_drawn_where_they_go_together():
         ),
         (
             {"schedule": "plateau", "averaging": 0.999, "adagrad/initial_accumulator_value": 1e-3},
-            {"schedule": "plateau", "schedule_arguments": {"looks": 4}, "averaging": 0.999, "rate_rows": 256}
+            {"schedule": "plateau", "schedule_arguments": {"looks": 4}, "averaging": 0.999}
             | {"optimizer_arguments": {"initial_accumulator_value": 1e-3}},
         ),
     ],
@@ -138,6 +141,22 @@ def test_what_is_drawn_of_a_training_is_in_the_candidate(values, training):
     candidate = RankingHyperModel(FEATURES, blocks=["fm"], decay_steps=100).candidate(hp)
     default = {"optimizer": "lazyadagrad", "learning_rate": 0.05, "batch_size": 256}
     assert candidate.training == {**default, **training}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_what_is_off_by_default_is_drawn_where_a_model_takes_it(name):
+    hypermodel = RankingHyperModel(FEATURES, models=["ranking", "deepfm"], blocks=["fm"])
+    space = space_of(hypermodel)
+    assert (name in space) == hypermodel.takes("ranking", name)
+    if name in space:
+        hp = keras_tuner.HyperParameters()
+        hp.values = {name: OPTIONS[name][1]}
+        assert hypermodel.candidate(hp).config[name] == OPTIONS[name][1]
+        fixed = RankingHyperModel(FEATURES, blocks=["fm"], fixed={name: OPTIONS[name][1]})
+        assert name not in space_of(fixed)
+        assert fixed.candidate(keras_tuner.HyperParameters()).config[name] == OPTIONS[name][1]
+    regression = RankingHyperModel(FEATURES, blocks=["fm"], task="regression")
+    assert name != "label_smoothing" or name not in space_of(regression)
 
 
 def test_a_fixed_schedule_leaves_no_other_s_arguments():
@@ -305,7 +324,7 @@ def test_one_field_leaves_the_blocks_that_take_one():
 def test_other_models_keep_their_own_interaction_and_structure():
     hypermodel = RankingHyperModel(FEATURES, models=["deepfm", "dcnv2"])
     oracle, _ = explored(hypermodel)
-    names = {space.name for space in oracle.hyperparameters.space}
+    names = {space.name for space in oracle.hyperparameters.space} - set(OPTIONS) - {"embedding_l2_by"}
     assert names == {"model", "embedding_dim", "interaction_dropout", "embedding_l2", "optimizer"} | {
         "number_encoder",
         "adagrad/learning_rate",
@@ -339,7 +358,7 @@ def test_what_is_fixed_is_not_searched():
     }
     hypermodel = RankingHyperModel(FEATURES, fixed=fixed)
     oracle, _ = explored(hypermodel)
-    assert {space.name for space in oracle.hyperparameters.space} == {
+    assert {space.name for space in oracle.hyperparameters.space} - set(OPTIONS) - {"embedding_l2_by"} == {
         *("structure", "batch_norm", "dropout", "interaction_batch_norm", "interaction_dropout", "embedding_l2"),
         "number_encoder",
     }

@@ -90,7 +90,7 @@ def test_the_resume_key_names_each_setting_and_the_order_of_blocks_is_none():
         "space.max_parameters": 9,
         "space.max_latency": None,
         "space.prior": True,
-        "space.prior_without": (),
+        "space.prior_without": None,
         "schedule.search": "halving",
         "schedule.passes": 12,
         "schedule.slices": 27,
