@@ -14,23 +14,28 @@ import pytest
 from nfm_tfrs import metrics
 from nfm_tfrs.data.prepare import prepare
 from nfm_tfrs.data.synthetic import click_log
-from nfm_tfrs.evidence import Evidence, Objective
+from nfm_tfrs.evidence import DEFAULT, Evidence, Objective
 from nfm_tfrs.keras_compat import keras
 from nfm_tfrs.target import Target
 from nfm_tfrs.training.evaluate import predict
 from nfm_tfrs.training.recipe import Best
+from nfm_tfrs.training.schedules import OVER_STEPS
 from nfm_tfrs.tuning import Budget, Finals
 from nfm_tfrs.tuning.outcome import FILES
 from nfm_tfrs.tuning.winner import train_again
 from tfrs_registry import get_model
+
+FEW = {"budget": Budget(trials=1), "finals": Finals(finalists=1, seeds=2, members=1)}
 
 
 @pytest.fixture(scope="module")
 def found(clicks, run, eagerly, tmp_path_factory):
     """One configuration, trained as a whole with two seeds."""
     out = tmp_path_factory.mktemp("searches") / "first"
-    with eagerly():
-        return run(clicks, out, budget=Budget(trials=1), finals=Finals(finalists=1, seeds=2))
+    with eagerly(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nfm_tfrs.training.recipe.EPOCHS", 2)
+        patch.setattr("nfm_tfrs.tuning.default.evaluate", lambda model, part: {"auc": 0.1, "log_loss": 9.0})
+        return run(clicks, out, **FEW)
 
 
 @pytest.fixture(scope="module")
@@ -65,24 +70,28 @@ def test_configurations_are_tried_and_the_best_go_on(whole):
     for trial in promoted:
         parent = trials[trial.parent]
         assert parent.values == trial.values
-        assert trial.scores[: len(parent.scores)] == parent.scores
+        anew = trial.candidate.schedule in OVER_STEPS
+        assert anew or trial.scores[: len(parent.scores)] == parent.scores
         assert len(trial.scores) > len(parent.scores)
         assert trial.score == max(score["auc"] for score in trial.scores)
-        assert (trial.start, trial.end) == (1, 3)
+        assert (trial.start, trial.end) == (0 if anew else 1, 3)
     parents = {trial.parent for trial in promoted}
     for trial in trials.values():  # weights are kept as long as a trial may go on from them
         kept = list((folder / f"trial_{trial.id}").glob("weights*"))
-        assert bool(kept) == (trial.end == 1 and trial.id not in parents)
+        goes_on = trial.candidate.schedule not in OVER_STEPS
+        assert bool(kept) == (trial.end == 1 and trial.id not in parents and goes_on)
 
 
 def test_finalists_have_a_run_a_seed_and_the_best_mean_wins(whole, clicks):
-    first, second = whole.evidence.finalists
+    first, second, third = whole.evidence.finalists
+    assert sum(entry.trial == DEFAULT for entry in (first, second, third)) == 1
     assert [[run.seed for run in entry.runs] for entry in (first, second)] == [[1, 2]] * 2
     means = [np.mean([run.metrics["auc"] for run in entry.runs]) for entry in (first, second)]
     assert [first.mean, second.mean] == pytest.approx(means)
     assert means == sorted(means, reverse=True)
     recipe = whole.best.recipe
-    assert recipe.training == {**first.candidate.training, "passes": 2}
+    passes = {} if first.trial == DEFAULT else {"passes": recipe.passes}
+    assert recipe.training == {**first.candidate.training, **passes}
     assert recipe.model == first.candidate.model
     assert recipe.config == {**first.candidate.config, "features": clicks.features.to_dict()}
     assert first.difference is None
@@ -136,7 +145,7 @@ def test_a_search_that_is_through_runs_nothing_again(found, folder, clicks, run,
         raise AssertionError("it trained")
 
     monkeypatch.setattr(keras.Model, "fit", fit)
-    again = run(clicks, folder, budget=Budget(trials=1), finals=Finals(finalists=1, seeds=2))
+    again = run(clicks, folder, **FEW)
     assert replace(again.evidence, seconds=found.evidence.seconds) == found.evidence
 
 
@@ -172,7 +181,7 @@ def test_nothing_that_was_traced_stays_and_the_model_is_trained_again_to_the_sam
 ):
     before = num_graphs()
     data = clicks.without("test")
-    found = run(data, tmp_path, one=True, finals=Finals(finalists=1, seeds=1, refit=refit))
+    found = run(data, tmp_path, one=True, finals=Finals(finalists=1, seeds=1, members=1, refit=refit))
     assert found.best.winner.rows == ("train and validation" if refit else "train")
     best, expected = found.best, found.model.get_weights()
     assert found.model.statistics.rows == len(data.train) + (len(data.valid) if refit else 0)
