@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-from nfm_tfrs.evidence import Evidence
+from nfm_tfrs.evidence import DEFAULT, Evidence
 from nfm_tfrs.metrics.constant import no_better
 from nfm_tfrs.report.figures import Figures, sentence
 from nfm_tfrs.report.importance import importances
@@ -148,10 +148,11 @@ def _finalists(search: Search, figures: Figures) -> str:
     parts.append(
         sentence(
             f"Each was trained again with several seeds and judged by {search.label}: a ring is a seed, the bar the "
-            "standard deviation. What is trained without a search, default, counts epochs for slices. The interval of "
-            "a difference is of a paired bootstrap over the validation rows."
+            "standard deviation. The interval of a difference is of a paired bootstrap over the validation rows."
         )
     )
+    if any(finalist.trial == DEFAULT for finalist in finalists):
+        parts.append(sentence("What is trained as without a search, default, counts epochs for slices."))
     if diverged := search.evidence.diverged:
         parts.append(sentence(f"Diverged with every seed: trial {', '.join(diverged)}."))
     if differing:
