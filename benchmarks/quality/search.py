@@ -39,7 +39,7 @@ from nfm_tfrs.training.schedules import OVER_STEPS
 from nfm_tfrs.tuning import Budget, Finals, Schedule, Space, search
 from nfm_tfrs.tuning.prior import known_sets
 from nfm_tfrs.tuning.slices import Slices
-from nfm_tfrs.tuning.tuner import Diverged, train_slice
+from nfm_tfrs.tuning.tuner import Diverged, judge_slice, train_slice
 from quality.movielens import fitted, lightgbm, prepared, spread
 
 SETS = {"movielens-small": "", "lastfm-tags": "lastfm-tags "}  # what the folders of their searches begin with
@@ -94,8 +94,11 @@ def first_rung(data: Prepared, evidence: Any, slices: int) -> list[list[float]]:
             keras.backend.clear_session()
             keras.utils.set_random_seed(int(trial.id))
             model = Recipe.of(trial.candidate).build(data.features, steps=cut.steps(size, slices))
+            early = []
             try:
-                early = [train_slice(model, cut, k, size, data.valid, "auc")["auc"] for k in range(slices)]
+                for number in range(slices):
+                    train_slice(model, cut, number, size)
+                    early.append(judge_slice(model, cut, number, size, data.valid, evidence.objective)[0]["auc"])
             except Diverged:
                 continue
         pairs.append([max(early), max(curve)])
