@@ -18,19 +18,21 @@ def verdict(finalists: Sequence[Finalist], goal: Objective, lost: int = 0) -> st
         return f"One finalist is left: {lost} diverged with all their seeds." if lost else "There was one finalist."
     second, gap = finalists[1], finalists[1].difference
     assert gap is not None
+    several = any(len(finalist.runs) > 1 for finalist in finalists[:2])
+    where = "over these validation rows and seeds" if several else "on these validation rows"
     if gap.low * goal.sign > 0 and gap.high * goal.sign > 0:  # it comes second for that alone
         return (
             f"The first finalist is the steadier one: the second, whose {goal.metric} differs by "
-            f"{gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}] on these validation rows, diverged "
+            f"{gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}] {where}, diverged "
             f"with {len(second.diverged)} of its seeds."
         )
     if gap.low <= 0 <= gap.high:
         return (
-            f"There is no clear winner: on these validation rows the second finalist's {goal.metric} differs from the "
-            f"first's by {gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]."
+            f"There is no clear winner: {where} the second finalist's {goal.metric} differs from the first's by "
+            f"{gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]."
         )
     return (
-        f"The first finalist is better than the second: on these validation rows its {goal.metric} differs by "
+        f"The first finalist is better than the second: {where} its {goal.metric} differs by "
         f"{-gap.mean:+.4f} [{-gap.high:+.4f}, {-gap.low:+.4f}]."
     )
 
