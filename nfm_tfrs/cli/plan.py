@@ -148,7 +148,7 @@ def planned(
         groups=groups,
         recipe=told,
         epochs=_GONE_ON if base is not None and recipe.epochs is None else recipe.epochs,
-        patience=None if recipe.repeat else recipe.patience,
+        patience=None if recipe.repeat else told.lasting(recipe.epochs, recipe.patience)[1],
         winner=best.winner if recipe.repeat else None,
         slices=best.slices if recipe.repeat else None,
         source=Source(

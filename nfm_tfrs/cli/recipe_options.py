@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nfm_tfrs import arguments
-from nfm_tfrs.training.recipe import PATIENCE, SCHEDULES, Best, Recipe
+from nfm_tfrs.training.recipe import SCHEDULES, Best, Recipe
 from nfm_tfrs.training.schedules import OVER_STEPS
 
 
@@ -18,7 +18,8 @@ class RecipeOptions:
         model: A model of `tfrs-registry list --models`; nfm if not given.
         config: A best.json of tune, or a run.json of train: features, model, arguments, training; other options go
             before.
-        set: Model argument NAME=VALUE, such as embedding_dim=32; repeatable.
+        set: Model argument NAME=VALUE, such as embedding_dim=32; repeatable. Models of this package have members=4
+            if not given.
         optimizer: lazyadagrad (if not given), lazyadam, or a Keras optimizer's name.
         optimizer_set: Optimizer argument NAME=VALUE, such as initial_accumulator_value=0.001; repeatable.
         learning_rate: The optimizer's rate, or the highest of a schedule; its default if not given. That of an Adagrad
@@ -30,8 +31,9 @@ class RecipeOptions:
         averaging: Decay of averaged weights, such as 0.999; none are averaged if not given, or 0.
         precision: float32 (if not given), mixed_bfloat16, mixed_float16, or auto: the device's fastest.
         batch_size: Rows of a training step; 256 if not given.
-        epochs: Passes over the training rows at most; 50 if not given, as many as the search's, or 2 with --from.
-        patience: Epochs to wait for a better validation score.
+        epochs: Passes over the training rows at most; 50 if not given, 20 of cosine and one_cycle, as many as the
+            search's, or 2 with --from.
+        patience: Epochs to wait for a better validation score; 4 if not given, all of cosine and one_cycle.
         members: Trainings with seeds of their own, whose logits are averaged in one saved model; 1 if not given, or as
             many as --config says.
         repeat: Train as the search trained its own model, bit for bit on the same machine: with --config alone.
@@ -49,7 +51,7 @@ class RecipeOptions:
     precision: str | None = None
     batch_size: int | None = None
     epochs: int | None = None
-    patience: int = PATIENCE
+    patience: int | None = None
     members: int | None = None
     repeat: bool = False
 
@@ -61,7 +63,8 @@ class RecipeOptions:
         ):
             if value is not None:
                 arguments.count(option, value)
-        arguments.not_negative("--patience", self.patience)
+        if self.patience is not None:
+            arguments.not_negative("--patience", self.patience)
         if self.precision is not None and "dtype" in self.set:
             raise ValueError("--precision and --set dtype both say what to compute in. Pass one of them.")
         if self.schedule is not None:
@@ -74,15 +77,15 @@ class RecipeOptions:
             self.batch_size,
             self.epochs,
         ]
-        others += [self.schedule, self.averaging, self.members]
+        others += [self.schedule, self.averaging, self.members, self.patience]
         settings = self.set or self.optimizer_set or self.schedule_set
-        told = settings or self.patience != PATIENCE or any(value is not None for value in others)
+        told = settings or any(value is not None for value in others)
         if self.repeat and (self.config is None or told):
             raise ValueError("--repeat trains as a search did: give it with --config, and nothing else of the model.")
 
     def best(self) -> Best:
-        """Returns what --config names; the default recipe without it."""
-        found = Best(recipe=Recipe(model="nfm")) if self.config is None else Best.from_file(self.config)
+        """Returns what --config names; the default recipe of the model without it."""
+        found = Best(recipe=Recipe.default(self.model or "nfm")) if self.config is None else Best.from_file(self.config)
         if self.repeat and found.winner is None:
             raise ValueError(
                 f"{self.config} does not say how a search made its model: a run, or nfm-tfrs 0.1.0, wrote it. "

@@ -115,12 +115,12 @@ def _ended(interruption: Interruption, trained: Trained, where: str) -> typer.Ex
     return typer.Exit(interruption.status)
 
 
-def _say_what_differs(best: Best, recipe: RecipeOptions, seed: int) -> None:
+def _say_what_differs(best: Best, patience: int | None, seed: int) -> None:
     if best.winner is None:
         return
     alone = ", of the winner's configuration alone," if best.winner.members else ""
     console.print(
-        f"This training{alone} has seed {seed} and stops after {recipe.patience} epochs without a better score; the "
+        f"This training{alone} has seed {seed} and stops after {patience} epochs without a better score; the "
         f"search's own model is {best.winner.made}. Pass --repeat for exactly that one."
     )
 
@@ -163,7 +163,7 @@ class _Training:
         if plan.options.repeat:
             return _repeated(plan.best, self.data, self.interruption)
         if plan.base is None:
-            _say_what_differs(plan.best, plan.options, seed)
+            _say_what_differs(plan.best, plan.record.patience, seed)
         # Beside the run, where they outlive a kill.
         aside = None if logs is None or self.checkpoints is None else self.checkpoints.folder / LOGS
         with TrainingProgress(plan.told.model) as progress:
@@ -173,7 +173,7 @@ class _Training:
                 model=self.model,
                 seed=seed,
                 epochs=plan.record.epochs,
-                patience=plan.options.patience,
+                patience=plan.record.patience,
                 callbacks=[progress.callback(), self.interruption.callback()],
                 tensorboard=aside or logs,
                 checkpoints=self.checkpoints,

@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from nfm_tfrs.models.pretrained import Coverage
     from nfm_tfrs.training.resume import Course
 
-# Chosen on validation: benchmarks/quality/movielens.py
-EPOCHS = 50
-PATIENCE = 4
+# Chosen on validation, over several sets: benchmarks/quality/defaults.py
+EPOCHS, PATIENCE = 50, 4
+FALLING_EPOCHS = 20  # of a schedule that falls to an end, where nobody says over how many passes
+MEMBERS = 4
 
 SCHEDULES = get_args(RateSchedule)
 _RATED = ("adagrad", "adam")  # optimizers whose default rates are ones to train with, by a part of their names
@@ -114,6 +115,20 @@ class Recipe(Configuration):
         """Returns the recipe of a candidate or of what was written."""
         return cls(**vars(configuration))
 
+    @classmethod
+    def default(cls, model: str = "nfm") -> "Recipe":
+        """Returns how a model is trained where nobody says more, which is what did best on validation over several sets.
+
+        The models themselves have their papers' defaults: one member. One of another package is trained as it is.
+
+        Args:
+            model: The model's registered name.
+
+        Raises:
+            LookupError: No model of that name is installed.
+        """
+        return cls(model=model, config={"members": MEMBERS} if _is_ours(model) else {})
+
     @property
     def features(self) -> FeatureSpec | None:
         """The features that the config holds; None where it holds none."""
@@ -139,7 +154,7 @@ class Recipe(Configuration):
             LookupError: A model or a block that is not installed.
         """
         self._optimizer(steps=1)
-        if models.provider(models.spec(self.model).name).startswith("nfm-tfrs "):
+        if _is_ours(self.model):
             self._made(None)
 
     def build(self, features: FeatureSpec | None = None, *, steps: int | None = None) -> Any:
@@ -200,7 +215,7 @@ class Recipe(Configuration):
         model: Any = None,
         seed: int = 0,
         epochs: int | None = None,
-        patience: int = PATIENCE,
+        patience: int | None = None,
         callbacks: Sequence[Any] = (),
         tensorboard: Path | None = None,
         checkpoints: Checkpoints | None = None,
@@ -218,7 +233,8 @@ class Recipe(Configuration):
             seed: Seed of the weights, of dropout and of the order of rows.
             epochs: Passes over the training rows at most; as many as the recipe's passes if not given. A schedule is
                 over these where the recipe has none.
-            patience: Epochs without a better validation score before it stops.
+            patience: Epochs without a better validation score before it stops. If not given a rate that falls to an end
+                is not stopped, and keeps its best epoch all the same.
             callbacks: Further Keras callbacks, such as one that shows progress.
             tensorboard: Folder for TensorBoard logs; none are written without it. With checkpoints one of this training
                 alone: what was logged behind the checkpoint that it goes on from is taken out.
@@ -240,7 +256,8 @@ class Recipe(Configuration):
         """
         if epochs is not None:
             arguments.count("epochs", epochs)
-        arguments.not_negative("patience", patience)
+        passes, patience = self.lasting(epochs, patience)
+        epochs = epochs or math.ceil(passes)
         if model is not None and model.features != data.features:
             raise ValueError(
                 "The model reads other features than those that the rows were prepared with. Prepare them with "
@@ -256,8 +273,6 @@ class Recipe(Configuration):
         from nfm_tfrs.training.fit import fit
         from nfm_tfrs.training.stopping import calibration
 
-        passes = self.passes or epochs or EPOCHS
-        epochs = epochs or math.ceil(passes)
         course = None
         if checkpoints is not None:
             told = {"seed": seed, "epochs": epochs, "patience": patience}
@@ -284,6 +299,23 @@ class Recipe(Configuration):
             calibration=calibration(data.train, self.batch_size, seed) if averaged else (),
         )
         return Trained(model, history, () if course is None else course.resumed, coverage)
+
+    def lasting(self, epochs: int | None = None, patience: int | None = None) -> tuple[float, int]:
+        """Returns over how many passes a training goes, and how many epochs it waits for a better validation score.
+
+        Args:
+            epochs: Passes that it was told; None where it was told none.
+            patience: Epochs that it was told to wait; None where it was told none.
+
+        Raises:
+            ValueError: The patience is below 0.
+        """
+        falls = self.schedule in OVER_STEPS
+        passes = self.passes or epochs or (FALLING_EPOCHS if falls else EPOCHS)
+        if patience is None:
+            return passes, math.ceil(passes) if falls else PATIENCE
+        arguments.not_negative("patience", patience)
+        return passes, patience
 
     def _opened(self, data: "Prepared", rows: Any, seed: int, start: "Position | None") -> Any:
         """The batches to train on, from a position on where there is one."""
@@ -411,6 +443,11 @@ class Recipe(Configuration):
             raise ValueError(
                 f"{self.model} cannot be made with {settings}: {why}. Correct or remove the argument."
             ) from error
+
+
+def _is_ours(model: str) -> bool:
+    """Whether this package provides a model."""
+    return models.provider(models.spec(model).name).startswith("nfm-tfrs ")
 
 
 def _entered(batches: Any, start: "Position | None") -> Any:

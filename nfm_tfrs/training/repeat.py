@@ -11,7 +11,7 @@ from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.runs.files import files_state
 from nfm_tfrs.runs.folder import read_features
 from nfm_tfrs.runs.record import RunRecord
-from nfm_tfrs.training.recipe import PATIENCE, Recipe, Trained
+from nfm_tfrs.training.recipe import Recipe, Trained
 from nfm_tfrs.trust import trusting
 
 
@@ -72,7 +72,7 @@ def repeat_run(folder: str | Path, *, trust: bool = False) -> Trained:
             rows=streams if len(streams) > 1 else streams[0],
             seed=record.seed,
             epochs=record.epochs,
-            patience=PATIENCE if record.patience is None else record.patience,
+            patience=record.patience,
             pretrained=_vectors(record),
             members=record.members,
         )

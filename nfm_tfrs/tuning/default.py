@@ -7,7 +7,7 @@ from nfm_tfrs.configuration import Configuration
 from nfm_tfrs.data.parts import Prepared
 from nfm_tfrs.evidence import Run
 from nfm_tfrs.training.evaluate import evaluate
-from nfm_tfrs.training.recipe import EPOCHS, Recipe, Trained
+from nfm_tfrs.training.recipe import Recipe, Trained
 from nfm_tfrs.tuning.hypermodel import OPEN, RankingHyperModel
 from nfm_tfrs.tuning.settings import TRAINING
 from nfm_tfrs.tuning.tuner import Diverged, SliceTuner
@@ -39,7 +39,8 @@ def default_of(tuner: SliceTuner) -> Recipe:
     precision = fixed.pop("dtype", "float32" if "float32" in space.precisions else space.precisions[0])
     if told.get("schedule", "constant") != "constant":  # which needs to know its rate
         told = {"optimizer": first.optimizer, "learning_rate": first.learning_rate} | told
-    config = {key: value for key, value in fixed.items() if space.takes(name, key)}
+    told_model = {**Recipe.default(name).config, **fixed}
+    config = {key: value for key, value in told_model.items() if space.takes(name, key)}
     return Recipe(
         model=name,
         config={**config, "task": space.task},
@@ -81,7 +82,7 @@ def steps_of(recipe: Configuration, rows: int) -> int:
         recipe: The model and its training.
         rows: The number of its training rows.
     """
-    return math.ceil((EPOCHS if recipe.passes is None else recipe.passes) * -(-rows // recipe.batch_size))
+    return math.ceil(Recipe.of(recipe).lasting()[0] * -(-rows // recipe.batch_size))
 
 
 def _may_be_nfm(space: RankingHyperModel) -> bool:

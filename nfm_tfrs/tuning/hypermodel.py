@@ -15,7 +15,7 @@ from nfm_tfrs.features.number_encoders import LINEAR, NUMBER_ENCODERS, least_bou
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import forgotten_gradients, load_keras_tuner
 from nfm_tfrs.models.ranking import RankingModel, Structure
-from nfm_tfrs.training.recipe import SCHEDULES, Recipe
+from nfm_tfrs.training.recipe import MEMBERS, SCHEDULES, Recipe
 from nfm_tfrs.training.schedules import OVER_STEPS
 from nfm_tfrs.tuning.settings import TRAINING
 from tfrs_registry import PluginWarning, RegistryError, blocks
@@ -33,9 +33,9 @@ AVERAGED = ("constant", "plateau")  # rates whose weights averaging helps
 DECAYS = (0.0, 0.999)  # of averaged weights; 0: there are none
 PENALTIES = (0.0, 1e-3, 1e-2, 1e-1)  # embedding_l2
 PENALTIES_BY = ("batch", "frequency")  # what the penalty of a row is divided by
-# Arguments that are off by default; what a model does not take is not drawn.
+# Arguments by their values, the default first; what a model does not take is not drawn.
 OPTIONS: dict[str, tuple[Any, ...]] = {
-    "members": (1, 4),
+    "members": (MEMBERS, 1),
     "label_smoothing": (0.0, 0.05),
     "self_ensemble": (0.0, 1.0),
     "field_dropout": (0.0, 0.1),
