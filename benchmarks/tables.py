@@ -17,7 +17,7 @@ from lib.timing import machine_words
 
 METRICS = ("valid_auc", "test_auc", "test_log_loss")
 PAGES = tuple(
-    BENCHMARKS.parent / page for page in ("README.md", "docs/measured.md", "docs/alive.md", "docs/features.md")
+    BENCHMARKS.parent / page for page in ("README.md", "docs/measured.md", "docs/alive.md", "docs/features.md", "docs/quality.md")
 )
 
 
@@ -266,6 +266,28 @@ def numbers() -> str:
     return f"{text}\nA step over that of linear numbers, by block:\n\n{_lines(rows)}"
 
 
+def defaults() -> str:
+    """What each way of training gains on validation rows, set by set and over all of them."""
+    results = json.loads((RESULTS / "defaults.json").read_text())
+    told = "gains in validation AUC over one member, paired by seed, in brackets their 95 % intervals over seeds"
+    text = f"{_measured_with(results)}; patience {results['patience']}; {told}.\n\n"
+    sets = results["sets"]
+    rows = [["", *sets, "over sets"], ["---"] + ["---:"] * (len(sets) + 1)]
+    for name in dict.fromkeys(name for of in sets.values() for name in of):
+        gained = [_gained(of.get(name, {}).get("gained", {}).get("auc")) for of in sets.values()]
+        rows.append([name, *gained, _gained(results["over sets"].get(name))])
+    text += _lines([row for row in rows if any(row[1:])])
+    for name, of in sets.items():
+        rows = [["", "validation AUC", "log loss", "passes", "seconds", "three averaged"], ["---"] + ["---:"] * 5]
+        for candidate, one in of.items():
+            three = results["three averaged"][name].get(candidate)
+            cells = [_spread(one["auc"]), _spread(one["log_loss"])]
+            cells += [f"{one[count]['mean']:.1f}" if one["epochs"]["mean"] else "" for count in ("epochs", "seconds")]
+            rows.append([candidate, *cells, f"{three['auc']:.4f}" if three else ""])
+        text += f"\n{name}:\n\n{_lines(rows)}"
+    return text
+
+
 def parity() -> str:
     """The largest difference of each part from other people's code with the same weights."""
     results = json.loads((RESULTS / "parity.json").read_text())
@@ -292,6 +314,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "attention": attention,
     "numbers": numbers,
     "sizes": sizes,
+    "defaults": defaults,
     "parity": parity,
 }
 
