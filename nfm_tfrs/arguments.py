@@ -104,6 +104,13 @@ def plain(argument: str, values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def named_values(argument: str, values: Any) -> Mapping[str, Any]:
+    """Returns a mapping whose names are strings; raises ValueError for anything else."""
+    if not isinstance(values, Mapping) or not all(isinstance(name, str) for name in values):
+        raise ValueError(f"{argument} must be an object of names and values; received {values!r:.60}.")
+    return values
+
+
 def check_names(where: Any, names: Iterable[str], *, shown: Sequence[Any] | None = None) -> None:
     """Checks that no two columns have one name.
 

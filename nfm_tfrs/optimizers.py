@@ -1,6 +1,6 @@
 """Row-wise Adam and Adagrad: of an embedding table they read and write the rows of the batch, and no others."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from inspect import getattr_static, signature
 from typing import Any
 
@@ -289,7 +289,8 @@ def named_optimizer(name: str, /, learning_rate: Any = None, **arguments: Any) -
         **arguments: Further arguments of the optimizer's constructor, its own `name` among them.
 
     Raises:
-        ValueError: No optimizer of that name, or one that does not take these arguments.
+        ValueError: No optimizer of that name, or one that does not take these arguments, or an argument that is no
+            number where one is needed, or is below 0.
 
     Example:
         >>> named_optimizer("lazyadam", 0.01).name
@@ -298,6 +299,7 @@ def named_optimizer(name: str, /, learning_rate: Any = None, **arguments: Any) -
     config = arguments if learning_rate is None else {"learning_rate": learning_rate, **arguments}
     # Of a dict with its rate Keras makes the legacy one.
     named = type(optimizer_of(name.lower()))
+    _check_values(named, arguments)
     try:
         return named(**config)
     except TypeError as error:
@@ -309,17 +311,35 @@ def named_optimizer(name: str, /, learning_rate: Any = None, **arguments: Any) -
 
 def _unknown(cls: type, given: Iterable[str]) -> str | None:
     """What is wrong with the first name that no constructor of an optimizer takes, with the one that is near."""
-    made = [signature(getattr_static(one, "__init__")) for one in cls.__mro__ if "__init__" in vars(one)]
-    named = [
-        one
-        for each in made
-        for one in each.parameters.values()
-        if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)
-    ]
-    known = list(dict.fromkeys(one.name for one in named if one.name != "self"))
+    known = list(_defaults(cls))
     return next(
         (str(arguments.unknown_argument(cls.__name__, name, known)) for name in given if name not in known), None
     )
+
+
+def _check_values(cls: type, given: Mapping[str, Any]) -> None:
+    """Checks numbers and switches, which Keras looks at late or never: a clip at -1 would turn gradients round."""
+    defaults = _defaults(cls)
+    for name, value in given.items():
+        default = defaults.get(name)
+        if value is None and default is None:
+            continue
+        if name in _DECAYS:
+            arguments.share(name, value)
+        elif isinstance(default, bool):
+            arguments.switch(name, value)
+        elif name in _LIMITS or (isinstance(default, int | float) and default >= 0 and name != "learning_rate"):
+            arguments.not_negative(name, value)
+
+
+def _defaults(cls: type) -> dict[str, Any]:
+    """What the constructors of an optimizer take by name, with the defaults; those of a subclass first."""
+    made = [signature(getattr_static(one, "__init__")) for one in cls.__mro__ if "__init__" in vars(one)]
+    found: dict[str, Any] = {}
+    for one in (parameter for each in made for parameter in each.parameters.values()):
+        if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL) and one.name != "self":
+            found.setdefault(one.name, one.default)
+    return found
 
 
 def default_rate(name: str) -> float:
@@ -339,6 +359,8 @@ def default_rate(name: str) -> float:
     return next(float(parameter.default) for parameter in parameters if parameter.name == "learning_rate")
 
 
+_DECAYS = ("beta_1", "beta_2", "rho", "ema_momentum")  # of what an optimizer remembers
+_LIMITS = ("clipnorm", "clipvalue", "global_clipnorm", "weight_decay")  # numbers that by default there are none of
 _ROW_WISE = {"lazyadam": LazyAdam, "lazyadagrad": LazyAdagrad}
 
 

@@ -625,3 +625,45 @@ def test_a_model_is_compiled_with_an_optimizer_by_its_name_in_any_case(name):
 
 def test_rates_may_be_numbers_of_numpy():
     assert float(LazyAdam(np.float32(0.25), weight_decay=np.float64(0.5)).learning_rate) == 0.25
+
+
+NOT_NEGATIVE = ("epsilon", "clipnorm", "clipvalue", "global_clipnorm", "weight_decay")
+
+
+@pytest.mark.parametrize("name", ["lazyadagrad", "lazyadam", "adagrad", "adam", "adamw"])
+@pytest.mark.parametrize("argument", NOT_NEGATIVE)
+@pytest.mark.parametrize("value", ["abc", -1, float("nan"), float("inf"), True, [1.0]])
+def test_a_number_of_an_optimizer_is_one_of_0_or_more(name, argument, value):
+    with pytest.raises(ValueError, match=r".") as caught:
+        named_optimizer(name, 0.1, **{argument: value})
+    assert str(caught.value) == f"{argument} must be a number of 0 or more; received {value!r}."
+    assert getattr(named_optimizer(name, 0.1, **{argument: 0.5}), argument) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "argument"),
+    [("adam", "beta_1"), ("lazyadam", "beta_2"), ("rmsprop", "rho"), ("adadelta", "rho"), ("sgd", "ema_momentum")],
+)
+@pytest.mark.parametrize("value", ["abc", -0.1, 1, None])
+def test_a_decay_of_an_optimizer_is_below_1(name, argument, value):
+    with pytest.raises(ValueError, match=rf"^{argument} must be at least 0 and below 1; received "):
+        named_optimizer(name, 0.1, **{argument: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "value", "line"),
+    [
+        ("sgd", "momentum", "x", "momentum must be a number of 0 or more; received 'x'."),
+        ("ftrl", "l1_regularization_strength", None, "l1_regularization_strength must be a number of 0 or more; re"),
+        ("adagrad", "initial_accumulator_value", "x", "initial_accumulator_value must be a number of 0 or more; re"),
+        ("adam", "amsgrad", "x", "amsgrad must be True or False; received 'x'."),
+    ],
+)
+def test_further_arguments_of_an_optimizer_are_numbers_and_switches(name, argument, value, line):
+    with pytest.raises(ValueError, match=r".") as caught:
+        named_optimizer(name, 0.1, **{argument: value})
+    assert str(caught.value).startswith(line)
+
+
+def test_a_power_below_0_and_no_clipping_are_taken():
+    assert named_optimizer("ftrl", 0.1, learning_rate_power=-0.25, clipnorm=None).learning_rate_power == -0.25

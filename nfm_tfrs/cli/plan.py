@@ -96,7 +96,9 @@ class Plan:
         if self.base is None:
             data = self.rows.prepare(self.record.target, self.split, self.features, **told)
             return None, self.pretrained.applied(data)
-        another = self.options.learning_rate is not None or self.told.rate_growth != self.best.recipe.rate_growth
+        before = self.best.recipe
+        another = self.options.learning_rate is not None or self.told.rate_growth != before.rate_growth
+        another = another or self.told.schedule != before.schedule  # the rate that a plateau has divided
         told |= {"rate": self.told.rate if another else None, "trust": trust}
         growing = replace(self.growing, day=self.growing.day or str(date(1970, 1, 1) + timedelta(days=day)))
         return self.base.grown(self.rows, self.record.target, self.split, growing, **told)

@@ -130,6 +130,7 @@ class RecipeOptions:
 
     def _scheduled(self, best: Recipe, *, keeps: bool) -> dict[str, Any]:
         """The schedule, its arguments, the averaging, and the passes that it is over."""
+        keeps = keeps or best.schedule not in OVER_STEPS  # a plateau divides any rate
         schedule = self.schedule or (best.schedule if keeps else "constant")
         given = best.schedule_arguments if schedule == best.schedule else {}
         averaging = None if self.schedule in OVER_STEPS else best.averaging
@@ -165,7 +166,7 @@ class RecipeOptions:
                     f"The model and its optimizer are those of {path}; received {option}. Leave it out, or train anew "
                     "without --from."
                 )
-        if base.schedule != "constant" and self.learning_rate is None:
+        if base.schedule in OVER_STEPS and self.learning_rate is None:
             raise ValueError(
                 f"The {base.schedule} schedule of {path} was for its own passes, and has ended with them. Pass "
                 "--learning-rate, from here on a constant one."

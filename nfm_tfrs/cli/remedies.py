@@ -11,6 +11,8 @@ from nfm_tfrs.cli.settings import option_of
 
 _KINDS = {"category", "number"}  # options that stand for the argument kinds
 _ARGUMENT = re.compile(r"(?<![\w-])([a-z_]+)=(?=[\s.,;:)]|$)")
+_VALUE = re.compile(r"(?<![\w-])([a-z_]+)=\"(\w+)\"")
+_FURTHER = re.compile(r"(?<![\w\"'.-])(schedule|optimizer)_arguments=?(?!\w)")
 _SUBJECT = re.compile(r"^([a-z_]+)(?= must )")
 _options: ContextVar[frozenset[str]] = ContextVar("_options", default=frozenset())
 
@@ -40,4 +42,11 @@ def in_options(line: str) -> str:
     def named(found: re.Match[str]) -> str:
         return option_of(found[1]) if found[1] in options else found[0]
 
+    def valued(found: re.Match[str]) -> str:
+        return f"{option_of(found[1])} {found[2]}" if found[1] in options else found[0]
+
+    def further(found: re.Match[str]) -> str:
+        return option_of(f"{found[1]}_set") if f"{found[1]}_set" in options else found[0]
+
+    line = _FURTHER.sub(further, _VALUE.sub(valued, line))
     return _SUBJECT.sub(named, _ARGUMENT.sub(named, line))

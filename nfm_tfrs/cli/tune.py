@@ -11,7 +11,6 @@ from nfm_tfrs.cli.settings import with_options
 from nfm_tfrs.cli.terminal import SearchProgress, console, print_constant, print_lines, print_metrics
 from nfm_tfrs.report.summary import summary
 from nfm_tfrs.runs.claim import made
-from nfm_tfrs.training.recipe import Recipe
 from nfm_tfrs.tuning.settings import TRAINING, Budget, Finals, Schedule, Space, check_features
 from tfrs_registry import blocks
 
@@ -38,19 +37,18 @@ def tune(
         check_arguments(space.models, space.fixed, also=TRAINING)
         for block in space.blocks or ():
             blocks.spec(block)  # an unknown name, before TensorFlow is imported
-        if "optimizer" in space.fixed:
-            Recipe(model="ranking", optimizer=str(space.fixed["optimizer"]))  # refuses a name that there is not
         features = rows.given_features()
         if features is not None:
             check_features(features)
         rows.check_columns(target, split, features)
         from nfm_tfrs.tuning.outcome import FILES
-        from nfm_tfrs.tuning.search import check_folder, checked_objective, known_settings, search
+        from nfm_tfrs.tuning.search import check_folder, check_space, checked_objective, known_settings, search
         from nfm_tfrs.tuning.workers import Workers, follow_chief, is_worker, starter
 
         follow_chief()
         goal = checked_objective(objective, target.task)
         check_folder(out, known_settings(space, schedule, objective=goal.name, seed=seed))
+        check_space(space, target.task)
         data = rows.prepare(target, split, features)
         processes = None
         if workers > 1 and not is_worker():

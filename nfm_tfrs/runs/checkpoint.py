@@ -22,6 +22,11 @@ _STATE = "state"
 _STARTS = "starts.json"
 _FILES = "checkpoint"  # how the names of TensorFlow's files begin
 _SHOWN = 60  # characters of a setting in a message
+# What this version adds where an earlier one began a training that it cannot go on with.
+_CHANGED = {
+    "training.rate_rows": "the rate of an Adagrad grows with the rows of a step now",
+    "training.passes": "a schedule falls over the passes of its own training now",
+}
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # how TensorFlow names a variable's value in its checkpoints
 
 
@@ -203,7 +208,7 @@ class Checkpoint:
             name, was, now = difference
             raise ValueError(
                 f"The checkpoints in {self.path.parent} are of another training, whose {name} was {was}; "
-                f"received {now}. Give what it had, or remove the folder to start anew."
+                f"received {now}. {remedy(name, was)}, or remove the folder to start anew."
             )
 
 
@@ -220,6 +225,17 @@ def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, s
         if one.get(name) != other.get(name):
             return (name, *_apart(repr(one.get(name)), repr(other.get(name))))
     return None
+
+
+def remedy(name: str, was: str) -> str:
+    """Returns what there is to do where a setting differs, but for starting anew.
+
+    Args:
+        name: The setting's name, as `differing` returns it.
+        was: What it was, in words.
+    """
+    why = _CHANGED.get(name.removeprefix("recipe.")) if was == "None" else None
+    return "Give what it had" if why is None else f"An earlier version began it, and {why}. Pass --overwrite"
 
 
 def last_checkpoint(folder: Path) -> Checkpoint | None:

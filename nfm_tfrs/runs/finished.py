@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nfm_tfrs.runs.checkpoint import Checkpoints, differing, plain, start_anew
+from nfm_tfrs.runs.checkpoint import Checkpoints, differing, plain, remedy, start_anew
 from nfm_tfrs.runs.files import write_text
 from nfm_tfrs.written import FORMAT, check_format, read, read_file
 
@@ -65,8 +65,8 @@ class Finished:
         if (difference := differing(self.settings, json.loads(json.dumps(settings, default=plain)))) is not None:
             name, was, now = difference
             raise ValueError(
-                f"{self.folder} holds a member of another training, whose {name} was {was}; received {now}. Give what "
-                f"it had, or remove {self.folder.parent} to start anew."
+                f"{self.folder} holds a member of another training, whose {name} was {was}; received {now}. "
+                f"{remedy(name, was)}, or remove {self.folder.parent} to start anew."
             )
 
     def write(self) -> None:

@@ -63,9 +63,10 @@ class Recipe(Configuration):
     """A model and how it is trained; see `Configuration` for the arguments.
 
     Raises:
-        ValueError: A schedule, an optimizer, a rate, a batch size or a number of passes that there is not, an argument
-            that the schedule does not take, a rate among the optimizer's further arguments, a schedule over the steps
-            without a rate where the optimizer's default is none to begin at, or weights averaged under one.
+        ValueError: A schedule, an optimizer, a rate, a batch size or a number of passes that there is not, arguments
+            that are no object, an argument that the schedule does not take, a rate among the optimizer's further
+            arguments, a schedule over the steps without a rate where the optimizer's default is none to begin at, or
+            weights averaged under one.
 
     Example:
         >>> from nfm_tfrs import CategoricalFeature
@@ -81,10 +82,12 @@ class Recipe(Configuration):
             raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}; received {self.optimizer!r:.60}.")
         if self.learning_rate is not None:
             arguments.not_negative("learning_rate", self.learning_rate)
+        for name in ("config", "optimizer_arguments", "schedule_arguments"):
+            arguments.named_values(name, getattr(self, name))
         if "learning_rate" in self.optimizer_arguments:
             raise ValueError(
-                f"optimizer_arguments are those beside the rate; received learning_rate="
-                f"{self.optimizer_arguments['learning_rate']!r}. Give it as learning_rate of the recipe."
+                f"optimizer_arguments are those beside the rate; received the rate "
+                f"{self.optimizer_arguments['learning_rate']!r}. Give learning_rate= instead."
             )
         arguments.count("batch_size", self.batch_size)
         if self.rate_rows is not None:
@@ -102,12 +105,12 @@ class Recipe(Configuration):
         if self.learning_rate is None and not any(family in self._optimizer_name for family in _RATED):
             raise ValueError(
                 f'schedule="{self.schedule}" needs the highest rate of {self.optimizer}; received none. Give '
-                "learning_rate too."
+                "learning_rate= too."
             )
         if self.averaging:
             raise ValueError(
                 f'Averaged weights gain nothing with schedule="{self.schedule}", whose rate ends low; received '
-                f"averaging={self.averaging!r}. Leave it out, or take a constant rate or a plateau."
+                f"{self.averaging!r}. Leave averaging= out, or take a constant rate or a plateau."
             )
 
     @classmethod
@@ -398,6 +401,8 @@ class Recipe(Configuration):
             )
         features = {feature.name: _hash(feature_to_dict(feature)) for feature in data.features}
         known = {**self.without_features().to_json(), **told, **streamed}
+        if self.schedule in OVER_STEPS:  # over which the rate falls, where an earlier version had passes of its own
+            known |= {"training": {**self.training, "passes": self.passes or told["epochs"]}}
         known |= {"features": features, "rows": fingerprint(*parts)[:16]}
         return steps, known
 

@@ -1,5 +1,6 @@
 """How a rate changes over a training: along a cosine, once up and down, or divided when validation stalls."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -87,7 +88,7 @@ class Plateau:
         drops: How often at most it is.
 
     Raises:
-        ValueError: A factor of 1 or less, or a number below 1.
+        ValueError: A factor that is no finite number above 1, or a number below 1.
     """
 
     factor: float = 10.0
@@ -95,7 +96,8 @@ class Plateau:
     drops: int = 2
 
     def __post_init__(self) -> None:
-        if arguments.positive("factor", self.factor) <= 1:
+        number = isinstance(self.factor, int | float) and not isinstance(self.factor, bool)
+        if not number or not 1 < self.factor < math.inf:
             raise ValueError(f"factor must be a number above 1; received {self.factor!r:.60}.")
         arguments.count("looks", self.looks)
         arguments.count("drops", self.drops)
@@ -119,7 +121,7 @@ def schedule_of(name: RateSchedule, given: Mapping[str, Any]) -> Cosine | Platea
     if kind is None:
         if given:
             raise ValueError(
-                f"A constant rate takes no schedule_arguments; received {', '.join(given)}. Give schedule too: "
+                f"A constant rate takes no schedule_arguments; received {', '.join(given)}. Give schedule= too: "
                 f"{', '.join(_KINDS)}."
             )
         return None

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from inspect import Parameter, signature
 from typing import Any, get_args
 
@@ -169,6 +170,21 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
         known = _parameters(self._classes[name])
         config = {key: value for key, value in drawn.items() if "**" in known or key in known}
         return Configuration(model=name, precision=config.pop("dtype", None), config=config, **self._training(hp))
+
+    def check_arguments(self) -> None:
+        """Checks that each model can be made with what is fixed of it, and the first value of everything else.
+
+        Raises:
+            ValueError: An argument out of its range, or one that does not go with the others.
+        """
+        for name in self.models if self.fixed else ():
+            hp = keras_tuner.HyperParameters()
+            hp.values["model"] = name
+            candidate = self.candidate(hp)
+            # A block that is drawn has arguments of its own, which only its trials say.
+            drawn = {"interaction"} - set(self.fixed)
+            config = {key: value for key, value in candidate.config.items() if key not in drawn}
+            Recipe.of(replace(candidate, config=config)).check_arguments()
 
     def problem(self, candidate: Configuration) -> str | None:
         """Returns why a candidate cannot be made for these features, or not be trained; None where it can.

@@ -15,6 +15,7 @@ import numpy as np
 from nfm_tfrs import full_disk
 from nfm_tfrs.data.parts import EncodedPart, Prepared, fingerprint
 from nfm_tfrs.evidence import Objective
+from nfm_tfrs.features.feature import CategoricalFeature
 from nfm_tfrs.keras_compat import load_keras_tuner
 from nfm_tfrs.runs.claim import locked
 from nfm_tfrs.runs.files import UNFINISHED, leftovers, remove, write_text
@@ -28,6 +29,7 @@ from nfm_tfrs.tuning.slices import Slices
 from nfm_tfrs.tuning.tuner import SliceTuner
 from nfm_tfrs.tuning.workers import Workers, is_worker, serve
 from nfm_tfrs.written import read_object, reason
+from tfrs_registry import PluginWarning
 
 keras_tuner = load_keras_tuner()
 
@@ -99,6 +101,7 @@ def search(
     check_rows(data.valid, goal.name)
     cut = Slices(data.train, passes=schedule.passes, count=schedule.slices, seed=seed)
     hypermodel = _hypermodel(data, space, task, cut)
+    hypermodel.check_arguments()
     rows, folder = fingerprint(data.train, data.valid), Path(out)
     settings = _key(data, space, schedule, hypermodel, rows=rows, objective=goal.name, seed=seed)
     claim(folder, settings)
@@ -225,6 +228,31 @@ def check_rows(valid: EncodedPart, objective: str) -> None:
             f"The AUC needs validation rows of both classes; received {len(labels)} labels of {labels[0]:g}. "
             "Split otherwise, or take val_log_loss."
         )
+
+
+def check_space(space: Space, task: str) -> None:
+    """Checks, before any row is read, that models of this package can be made and trained with what is fixed.
+
+    Args:
+        space: What there is to search.
+        task: What the models predict.
+
+    Raises:
+        ValueError: An argument out of its range, or one that does not go with the others.
+        LookupError: A model or block that is not installed.
+    """
+    some = [CategoricalFeature(name, vocabulary_size=1) for name in ("one", "other")]
+    with warnings.catch_warnings():  # of blocks that take no part: the search says it
+        warnings.simplefilter("ignore", PluginWarning)
+        RankingHyperModel(
+            some,
+            models=space.models,
+            structures=space.structures,
+            precisions=space.precisions,
+            fixed=space.fixed,
+            task=task,
+            decay_steps=1,
+        ).check_arguments()
 
 
 def check_folder(folder: Path, settings: Mapping[str, Any]) -> bool:

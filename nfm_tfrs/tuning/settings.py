@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 from nfm_tfrs import arguments
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.features.vectors import check_frozen
+from nfm_tfrs.training.recipe import Recipe
 
 Search = Literal["halving", "random"]
 
@@ -66,6 +67,7 @@ class Space:
         if self.max_latency is not None:
             arguments.positive("max_latency", self.max_latency)
         fixed = {name: value for name, value in self.fixed.items() if name != "batch_size"}
+        check_training(fixed)
         object.__setattr__(self, "fixed", arguments.plain("fixed", fixed))
 
 
@@ -173,6 +175,19 @@ class Finals:
         arguments.count("seeds", self.seeds)
         arguments.count("members", self.members)
         arguments.switch("refit", self.refit)
+
+
+def check_training(fixed: Mapping[str, Any]) -> None:
+    """Refuses a training that none of its own arguments would let be, whatever model and rate are drawn.
+
+    Args:
+        fixed: Hyperparameters that are not searched, by name.
+
+    Raises:
+        ValueError: One is out of its range, or two do not go together.
+    """
+    known = [name for name in TRAINING if name in fixed]
+    Recipe(model="ranking", **{"learning_rate": 1.0} | {name: fixed[name] for name in known})
 
 
 def check_features(features: FeatureSpec) -> None:

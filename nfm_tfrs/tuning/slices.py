@@ -37,7 +37,7 @@ class Slices:
         self.seed = seed
         self.count = count
         self._size = passes * len(part) / count  # of a slice, in rows
-        if np.any(np.diff(self._bounds(0, count)) < 1):
+        if round(passes * len(part)) < count:
             raise ValueError(f"{len(part)} rows in {passes} passes are too few for {count} slices. Give more passes.")
 
     def longer(self, passes: float) -> "Slices":

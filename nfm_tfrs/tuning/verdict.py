@@ -51,10 +51,12 @@ def remarks(finalists: Sequence[Finalist], trials: Sequence[TrialRecord], winner
         said.append(f"The model is {winner.made}: better on these validation rows than the best of them alone.")
     elif finalists[0].trial == DEFAULT:
         judged = Counter(trial.end for trial in trials if trial.status == "COMPLETED")
-        counts = ", ".join(f"{count} after {end} slices" for end, count in sorted(judged.items()))
+        ends = sorted(judged.items())
+        counts = ", ".join(f"{count} after {end} slice{'' if end == 1 else 's'}" for end, count in ends)
+        were = "was" if judged.total() == 1 else "were"
         names = {name for trial in trials for name in trial.values}
         said.append(
-            f"Nothing better than the model without a search was found: {counts} were judged, over {len(names)} "
+            f"Nothing better than the model without a search was found: {counts} {were} judged, over {len(names)} "
             f"hyperparameters, until {ending}."
         )
     rising = [finalist.trial for finalist in finalists if any(run.improving for run in finalist.runs)]

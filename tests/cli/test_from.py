@@ -138,6 +138,20 @@ def test_the_rate_can_be_another_and_a_schedule_that_has_ended_needs_one(base, t
     assert float(load_model(tmp_path / "run" / "model.keras").optimizer.learning_rate) == pytest.approx(0.002)
 
 
+def test_a_plateau_goes_on_at_the_rate_that_it_began_with(base, tonight, monkeypatch, tmp_path):
+    shutil.copytree(base, tmp_path / "base")
+    record = read_json(base / "run.json")
+    record["recipe"]["training"] |= {"schedule": "plateau", "schedule_arguments": {"looks": 3}, "learning_rate": 0.01}
+    (tmp_path / "base" / "run.json").write_text(json.dumps(record))
+    rates = []
+    monkeypatch.setattr(Base, "grown", lambda *_, rate, **others: rates.append(rate))
+    told = (RecipeOptions(), GrowthOptions(from_run=tmp_path / "base"), PretrainedOptions())
+    plan = planned(Rows(data=[str(tonight)]), *told, groups=None, stream=False, seed=0)
+    plan.prepared(trust=False, day=0)
+    assert rates == [0.01]
+    assert (plan.told.schedule, plan.told.schedule_arguments, plan.told.learning_rate) == ("constant", {}, 0.01)
+
+
 @pytest.mark.parametrize(
     ("options", "rate"),
     [

@@ -16,6 +16,7 @@ BEST = {
     "passes": 12,
 }
 NONE = {"schedule": "constant", "schedule_arguments": {}, "averaging": None, "passes": 12}
+PLATEAU = {"schedule": "plateau", "schedule_arguments": {"looks": 3}}
 AVERAGED = {**NONE, "averaging": 0.99}
 
 
@@ -33,6 +34,7 @@ AVERAGED = {**NONE, "averaging": 0.99}
         ({}, {"optimizer": "lazyadam"}, BEST),
         ({}, {"optimizer": "adam"}, {**NONE, "optimizer_arguments": {}, "learning_rate": None}),
         ({}, {"optimizer": "adam", "learning_rate": 0.1}, {"schedule": "one_cycle", "optimizer_arguments": {}}),
+        (PLATEAU, {"optimizer": "adam"}, {**PLATEAU, "optimizer_arguments": {}, "learning_rate": None}),
         (AVERAGED, {}, {"averaging": 0.99}),
         (AVERAGED, {"averaging": 0}, {"averaging": 0}),
         (AVERAGED, {"schedule": "plateau", "epochs": 3}, {"passes": 12}),
@@ -64,3 +66,30 @@ def test_train_takes_a_schedule_over_its_passes_and_arguments_of_the_optimizer(r
         "batch_size": 512,
         "passes": 2,
     }
+
+
+@pytest.mark.parametrize(
+    ("told", "line"),
+    [
+        (
+            ["--optimizer", "adam", "--optimizer-set", "beta_1=abc"],
+            "beta_1 must be at least 0 and below 1; received 'a",
+        ),
+        (["--optimizer-set", "clipnorm=-1"], "clipnorm must be a number of 0 or more; received -1."),
+        (["--schedule-set", "looks=3"], "A constant rate takes no --schedule-set; received looks. Give --schedule too"),
+        (["--schedule", "cosine", "--optimizer", "sgd"], "--schedule cosine needs the highest rate of sgd; received n"),
+        (["--schedule", "cosine", "--optimizer", "sgd"], "received none. Give --learning-rate too."),
+        (["--schedule", "cosine", "--averaging", 0.9], "gain nothing with --schedule cosine, whose rate ends low; re"),
+        (["--schedule", "cosine", "--averaging", 0.9], "received 0.9. Leave --averaging out, or"),
+        (
+            ["--optimizer-set", "learning_rate=1"],
+            "--optimizer-set are those beside the rate; received the rate 1.",
+        ),
+    ],
+)
+def test_a_training_that_there_is_not_is_refused_in_options_before_a_row_is_read(
+    header_alone, refused, tmp_path, told, line
+):
+    out = tmp_path / "run"
+    assert line in refused("train", "--data", header_alone, "--label", "rating>=4", "--out", out, *told)
+    assert not out.exists()

@@ -7,7 +7,7 @@ from nfm_tfrs.cli.remedies import in_options, of_command
 from nfm_tfrs.cli.terminal import one_line_errors, show_warning
 
 
-def train(features, trials, min_count, category, number, valid):
+def train(features, trials, min_count, category, number, valid, learning_rate, schedule, schedule_set, averaging):
     """A command."""
 
 
@@ -26,6 +26,19 @@ def train(features, trials, min_count, category, number, valid):
             "because they differ. Say with --category and --number.",
         ),
         ("but kinds calls it a number. Cast it", "but --number calls it a number. Cast it"),
+        (
+            'schedule="cosine" needs a rate. Give learning_rate= too.',
+            "--schedule cosine needs a rate. Give --learning-rate too.",
+        ),
+        (
+            "It takes no schedule_arguments; give schedule= too",
+            "It takes no --schedule-set; give --schedule too",
+        ),
+        ("schedule_arguments must be an object", "--schedule-set must be an object"),
+        ("optimizer_arguments must be an object", "optimizer_arguments must be an object"),
+        ('whose key "schedule_arguments" is', 'whose key "schedule_arguments" is'),
+        ('task="binary" alone', 'task="binary" alone'),
+        ("Leave averaging= out", "Leave --averaging out"),
         ("Column 'x' is in kinds=.", "Column 'x' is in --category or --number."),
     ],
 )

@@ -164,6 +164,23 @@ def test_an_objective_that_there_is_not_is_refused_before_rows_are_read(
     assert message in refused("tune", *rows, *arguments)
 
 
+@pytest.mark.parametrize(
+    ("fixed", "line"),
+    [
+        (["members=0"], "members must be a whole number of 1 or more; received 0."),
+        (["rate_rows=0"], "rate_rows must be a whole number of 1 or more; received 0."),
+        (["optimizer=adam", 'optimizer_arguments={"beta_1": "x"}'], "beta_1 must be at least 0 and below 1; received "),
+        (["schedule=plateau", "schedule_arguments=3"], "schedule_arguments must be an object of names and values; rec"),
+    ],
+)
+def test_what_is_fixed_wrongly_is_refused_before_rows_are_read(header_alone, refused, tmp_path, fixed, line):
+    out = tmp_path / "search"
+    told = [word for setting in fixed for word in ("--set", setting)]
+    rows = ("--data", header_alone, "--label", "rating>=4", "--out", out, "--max-trials", 1)
+    assert line in refused("tune", *rows, *told)
+    assert not out.exists()
+
+
 @pytest.mark.slow
 def test_another_search_in_the_folder_is_refused(tuned, clicks, refused):
     line = refused("tune", "--data", clicks, "--out", tuned.folder, "--max-trials", 3, *SMALL, "--seed", 1)

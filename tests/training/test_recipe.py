@@ -21,7 +21,7 @@ from nfm_tfrs.models.nfm import NFM
 from nfm_tfrs.training import Best, Recipe, evaluate_constant
 from nfm_tfrs.training.recipe import OPTIMIZERS, ROW_WISE
 from nfm_tfrs.training.schedules import Plateau
-from nfm_tfrs.tuning.finalists import train_again
+from nfm_tfrs.tuning.winner import train_again
 from tfrs_registry import get_model
 
 YESTERDAY = Path(__file__).parents[1] / "yesterday" / "best.json"  # of version 0.1.0
@@ -49,11 +49,11 @@ def data():
         ),
         (
             {"schedule": "cosine", "optimizer": "sgd"},
-            'schedule="cosine" needs the highest rate of sgd; received none. Give learning_rate too.',
+            'schedule="cosine" needs the highest rate of sgd; received none. Give learning_rate= too.',
         ),
         (
             {"schedule_arguments": {"warm_up": 0.1}},
-            "A constant rate takes no schedule_arguments; received warm_up. Give schedule too: cosine, one_cycle, "
+            "A constant rate takes no schedule_arguments; received warm_up. Give schedule= too: cosine, one_cycle, "
             "plateau.",
         ),
         (
@@ -64,8 +64,8 @@ def data():
         ({"averaging": 1}, "averaging must be at least 0 and below 1; received 1."),
         (
             {"averaging": 0.99, "schedule": "one_cycle"},
-            'Averaged weights gain nothing with schedule="one_cycle", whose rate ends low; received averaging=0.99. '
-            "Leave it out, or take a constant rate or a plateau.",
+            'Averaged weights gain nothing with schedule="one_cycle", whose rate ends low; received 0.99. '
+            "Leave averaging= out, or take a constant rate or a plateau.",
         ),
         ({"optimizer": "lazyadm"}, f"optimizer must be one of {', '.join(OPTIMIZERS)}; received 'lazyadm'."),
         ({"batch_size": 0}, "batch_size must be a whole number of 1 or more; received 0."),

@@ -106,9 +106,18 @@ def test_features_that_are_no_object_are_refused():
         ({"learning_rate": "x"}, "learning_rate must be a number of 0 or more; received 'x'."),
         (
             {"optimizer_arguments": {"learning_rate": 0.1}},
-            "optimizer_arguments are those beside the rate; received learning_rate=0.1. "
-            "Give it as learning_rate of the recipe.",
+            "optimizer_arguments are those beside the rate; received the rate 0.1. Give learning_rate= instead.",
         ),
+        (
+            {"schedule": "plateau", "schedule_arguments": 3},
+            "schedule_arguments must be an object of names and values; received 3.",
+        ),
+        ({"optimizer_arguments": None}, "optimizer_arguments must be an object of names and values; received None."),
+        (
+            {"optimizer_arguments": {1: 2}},
+            "optimizer_arguments must be an object of names and values; received {1: 2}.",
+        ),
+        ({"config": [4]}, "config must be an object of names and values; received [4]."),
     ],
 )
 def test_a_rate_that_is_none_is_refused_without_a_model(told, line):

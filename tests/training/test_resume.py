@@ -384,6 +384,36 @@ def test_checkpoints_of_another_training_are_refused_with_the_setting(train, tmp
         train(checkpoints=checkpoints, **what)
 
 
+@pytest.mark.parametrize(
+    ("recipe", "name", "why"),
+    [
+        (
+            replace(RECIPE, schedule="cosine"),
+            "passes was None; received 3",
+            "a schedule falls over the passes of its own training now",
+        ),
+        (RECIPE, "rate_rows was None; received 256", "the rate of an Adagrad grows with the rows of a step now"),
+    ],
+)
+def test_checkpoints_of_an_earlier_version_with_other_rates_are_refused(
+    train, tmp_path, monkeypatch, recipe, name, why
+):
+    known = Recipe._known
+
+    def before(*arguments):
+        steps, found = known(*arguments)
+        training = {key: value for key, value in found["training"].items() if key not in ("passes", "rate_rows")}
+        return steps, {**found, "training": training}
+
+    checkpoints = Checkpoints(folder=tmp_path, steps=4)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(Recipe, "_known", before)
+        broken(train, checkpoints, 9, recipe=replace(recipe, rate_rows=None if "rate" in name else 256))
+    line = f"whose training.{name}. An earlier version began it, and {why}. Pass --overwrite, or remove the folder to"
+    with pytest.raises(ValueError, match=re.escape(line)):
+        train(checkpoints=checkpoints, recipe=recipe)
+
+
 def test_checkpoints_of_other_rows_are_refused(train, files, prepared, tmp_path):
     checkpoints = Checkpoints(folder=tmp_path, steps=4)
     broken(train, checkpoints, 9)

@@ -78,13 +78,16 @@ def test_a_constant_rate_is_no_schedule():
         ("one_cycle", {"factor": 2}, "There is no argument of one_cycle 'factor'. There are warm_up, floor."),
         ("plateau", {"look": 2}, "There is no argument of plateau 'look'; did you mean 'looks'? There are factor, "),
         ("plateau", {"factor": 1}, "factor must be a number above 1; received 1."),
-        ("plateau", {"factor": "ten"}, "factor must be a number above 0; received 'ten'."),
+        *(
+            ("plateau", {"factor": factor}, f"factor must be a number above 1; received {factor!r}.")
+            for factor in (0, 0.5, -1, math.nan, math.inf, "ten", True)
+        ),
         ("plateau", {"looks": 0}, "looks must be a whole number of 1 or more; received 0."),
         ("plateau", {"drops": 1.5}, "drops must be a whole number of 1 or more; received 1.5."),
         (
             "constant",
             {"floor": 0.1},
-            "A constant rate takes no schedule_arguments; received floor. Give schedule",
+            "A constant rate takes no schedule_arguments; received floor. Give schedule=",
         ),
     ],
 )

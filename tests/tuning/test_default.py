@@ -108,7 +108,7 @@ def test_where_every_trial_is_bad_the_search_ends_with_what_is_trained_without_i
 
 
 def test_a_search_that_finds_nothing_better_says_why(searched):
-    assert "Nothing better than the model without a search was found: 1 after 3 slices were judged, over " in (
+    assert "Nothing better than the model without a search was found: 1 after 3 slices was judged, over " in (
         searched.evidence.verdict
     )
     assert "until the 1 configurations that were asked for had been tried." in searched.evidence.verdict

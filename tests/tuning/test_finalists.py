@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nfm_tfrs.configuration import Configuration
-from nfm_tfrs.evidence import Difference, Finalist, Member, Objective, Run, Winner
+from nfm_tfrs.evidence import DEFAULT, Difference, Finalist, Member, Objective, Run, Winner
 from nfm_tfrs.keras_compat import keras
 from nfm_tfrs.training.recipe import Recipe
 from nfm_tfrs.training.schedules import plateau_of
@@ -19,7 +19,7 @@ from nfm_tfrs.tuning.finalists import chosen, train_whole
 from nfm_tfrs.tuning.oracle import END, PARENT, START
 from nfm_tfrs.tuning.slices import Slices
 from nfm_tfrs.tuning.tuner import Diverged, SliceTuner
-from nfm_tfrs.tuning.verdict import verdict
+from nfm_tfrs.tuning.verdict import remarks, verdict
 from nfm_tfrs.tuning.winner import _sliced, train_again
 
 RANDOM = {"search": "random"}
@@ -117,6 +117,21 @@ def test_the_verdict_of_several_seeds_is_over_seeds_too():
         one, several = "on these validation rows", "over these validation rows and seeds"
         assert re.match(where.format(one), verdict([replace(finalist(), runs=runs[:1]), second], AUC))
         assert re.match(where.format(several), verdict([replace(finalist(), runs=runs), second], AUC))
+
+
+@pytest.mark.parametrize(
+    ("ends", "said"),
+    [
+        ([1], "1 after 1 slice was judged"),
+        ([3], "1 after 3 slices was judged"),
+        ([1, 1], "2 after 1 slice were judged"),
+        ([9, 3, 3], "2 after 3 slices, 1 after 9 slices were judged"),
+    ],
+)
+def test_what_was_judged_is_said_in_sentences(ends, said):
+    trials = [SimpleNamespace(end=end, status="COMPLETED", values={}, scores=[0.5] * end) for end in ends]
+    of_default = replace(finalist(), trial=DEFAULT)
+    assert f": {said}, over " in remarks([of_default], trials, SimpleNamespace(members=()), "then")[0]
 
 
 def test_the_verdict_on_one_finalist_says_why_there_is_one():

@@ -3,10 +3,12 @@
 import math
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from nfm_tfrs.data import prepare
 from nfm_tfrs.tuning import Budget, Schedule, Space
-from nfm_tfrs.tuning.search import claim
+from nfm_tfrs.tuning.search import check_space, claim, search
 
 
 @pytest.mark.parametrize(
@@ -52,3 +54,66 @@ def test_settings_that_are_damaged_are_refused_with_their_file(tmp_path, text):
         ValueError, match=r"settings\.json holds no settings of a search: .*\. Choose another folder\.$"
     ):
         claim(tmp_path, {"seed": 0})
+
+
+@pytest.mark.parametrize(
+    ("fixed", "line"),
+    [
+        ({"averaging": 2}, "averaging must be at least 0 and below 1; received 2."),
+        ({"averaging": 0.9, "schedule": "cosine"}, "Averaged weights gain nothing with schedule="),
+        ({"learning_rate": "abc"}, "learning_rate must be a number of 0 or more; received 'abc'."),
+        ({"rate_rows": 0}, "rate_rows must be a whole number of 1 or more; received 0."),
+        ({"schedule": "plateau", "schedule_arguments": 3}, "schedule_arguments must be an object of names and values"),
+        ({"schedule_arguments": None}, "schedule_arguments must be an object of names and values; received None."),
+        ({"schedule_arguments": {"looks": 3}}, "A constant rate takes no schedule_arguments; received looks."),
+        ({"optimizer_arguments": 3}, "optimizer_arguments must be an object of names and values; received 3."),
+        ({"optimizer": "adma"}, "optimizer must be one of "),
+    ],
+)
+def test_a_fixed_training_that_there_is_not_is_refused(fixed, line):
+    with pytest.raises(ValueError, match=r".") as caught:
+        Space(fixed=fixed)
+    assert str(caught.value).startswith(line)
+
+
+WRONG = [
+    ({"members": 0}, "members must be a whole number of 1 or more; received 0."),
+    ({"embedding_l2_by": "foo"}, 'embedding_l2_by must be "batch" or "frequency"; received'),
+    ({"optimizer": "adam", "optimizer_arguments": {"beta_1": "x"}}, "beta_1 must be at least 0 and below 1; rec"),
+    ({"optimizer": "adam", "optimizer_arguments": {"bta_1": 0.5}}, "The optimizer adam cannot be made with "),
+]
+
+
+@pytest.mark.parametrize(("fixed", "line"), WRONG)
+@pytest.mark.parametrize("models", [("ranking",), ("fm", "NFM")])
+def test_what_is_fixed_is_made_once_before_any_row_is_read(fixed, line, models):
+    with pytest.raises(ValueError, match=f"^{line}"):
+        check_space(Space(fixed=fixed, models=models), "binary")
+
+
+@pytest.mark.parametrize(
+    "fixed",
+    [
+        {"schedule": "cosine"},
+        {"embedding_l2_by": "frequency"},
+        {"self_ensemble": 1.0},
+        {"hidden_units": []},
+        {"interaction": "cross", "structure": "concat"},
+        {"numeric": "bottom_mlp", "dtype": "mixed_bfloat16"},
+        {"schedule": "plateau", "schedule_arguments": {"looks": 3}, "averaging": 0.9},
+        {"optimizer": "sgd", "learning_rate": 0.1, "optimizer_arguments": {"momentum": 0.9}},
+    ],
+)
+def test_what_can_be_made_with_some_of_what_is_drawn_is_searched(fixed):
+    check_space(Space(fixed=fixed, models=("ranking", "nfm")), "binary")
+    check_space(Space(fixed=fixed, models=("dcnv2",)), "regression")
+
+
+@pytest.mark.parametrize(("fixed", "line"), WRONG)
+def test_a_search_of_what_cannot_be_made_claims_no_folder(tmp_path, fixed, line):
+    labels = [0, 1] * 20
+    rows = pa.table({"film": ["a", "b", "c", "d"] * 10, "user": [0, 1, 2, 3] * 10, "click": labels})
+    out = tmp_path / "search"
+    with pytest.raises(ValueError, match=f"^{line}"):
+        search(prepare(rows, "click", "random"), out=out, budget=Budget(trials=1), space=Space(fixed=fixed))
+    assert not out.exists()

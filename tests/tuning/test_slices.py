@@ -105,3 +105,20 @@ def test_joined_rows_are_those_of_both():
 def test_joined_rows_need_labels():
     with pytest.raises(ValueError, match=r"Rows to train on need labels; received none\. Prepare them with a label\."):
         joined(part(2), EncodedPart(part(3).columns))
+
+
+@pytest.mark.parametrize("rows", [1, 9, 10])
+@pytest.mark.parametrize("passes", [0.5, 0.95, 0.99, 1, 2.5])
+@pytest.mark.parametrize("count", [1, 4, 5, 9, 10, 25])
+def test_slices_without_rows_are_refused(rows, passes, count):
+    places = [round(passes * rows / count * number) for number in range(count + 1)]
+    if all(after > before for before, after in itertools.pairwise(places)):
+        assert Slices(part(rows), passes=passes, count=count, seed=0).count == count
+    else:
+        with pytest.raises(ValueError, match=f"^{rows} rows in {passes} passes are too few for {count} slices"):
+            Slices(part(rows), passes=passes, count=count, seed=0)
+
+
+def test_more_slices_than_memory_holds_are_refused_by_their_number():
+    with pytest.raises(ValueError, match=r"^9 rows in 0\.5 passes are too few for 1000000000000000 slices"):
+        Slices(part(9), passes=0.5, count=10**15, seed=0)
