@@ -17,7 +17,8 @@ from lib.timing import machine_words
 
 METRICS = ("valid_auc", "test_auc", "test_log_loss")
 PAGES = tuple(
-    BENCHMARKS.parent / page for page in ("README.md", "docs/measured.md", "docs/alive.md", "docs/features.md", "docs/quality.md")
+    BENCHMARKS.parent / page
+    for page in ("README.md", "docs/measured.md", "docs/alive.md", "docs/features.md", "docs/quality.md")
 )
 
 

@@ -3,11 +3,12 @@
 usage: python benchmarks defaults [--sets NAME ...] [--candidates NAME ...] [--seeds 5] [--gather] [--quick]
 
 MovieLens-small and Last.fm's tags (the environment says where they lie: NFM_TFRS_MOVIELENS, a ratings.parquet, and
-NFM_TFRS_LASTFM, a folder of train.parquet and valid.parquet), click logs with pairs and with triples, and scikit-learn's
-digits. Each candidate differs from an NFM as version 0.1.0 trains it, `one member`, in what its name says, and is
-trained by a `Recipe` until validation brings nothing better, with seeds of its own; differences are paired by seed.
-No test row is judged. LightGBM and logistic regression have the same rows and features (pip install lightgbm). What three trainings averaged would reach is computed from the logits of seeds 0 to 2. Every run
-is kept in benchmarks/.runs; what is done is not done again.
+NFM_TFRS_LASTFM, a folder of train.parquet and valid.parquet), click logs with pairs and with triples, and
+scikit-learn's digits. Each candidate differs from an NFM as it is by itself, `one member`, in what its name says, and
+is trained by a `Recipe` until validation brings nothing better, with seeds of its own; differences are paired by seed.
+No test row is judged. LightGBM and logistic regression have the same rows and features (pip install lightgbm). What
+three trainings averaged would reach is computed from the logits of seeds 0 to 2. Every run is kept in benchmarks/.runs;
+what is done is not done again.
 """
 
 import argparse
@@ -38,6 +39,7 @@ PACKAGES = ("nfm-tfrs", "tensorflow", "tf-keras", "tensorflow-recommenders", "nu
 REFERENCE = "one member"
 PEERS = ("LightGBM", "logistic regression")
 ONE: dict[str, Any] = {"members": 1}
+ADAM: dict[str, Any] = {"optimizer": "lazyadam", "learning_rate": 1e-3}
 # What a recipe is told, `model` being the model's own arguments and `patience` that of the training.
 CANDIDATES: dict[str, dict[str, Any]] = {
     REFERENCE: {"model": ONE},
@@ -52,10 +54,10 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "accumulator 1e-3": {"model": ONE, "optimizer_arguments": {"initial_accumulator_value": 1e-3}},
     "patience 8": {"model": ONE, "patience": 8},
     "batch 1024": {"model": ONE, "batch_size": 1024},
-    "Adam, dense": {"model": ONE, "optimizer": "lazyadam", "learning_rate": 1e-3, "optimizer_arguments": {"lazy": False}},
+    "Adam, dense": {"model": ONE, **ADAM, "optimizer_arguments": {"lazy": False}},
     "no norm in the tower": {"model": {**ONE, "batch_norm": False}},
     "dropout behind the norm": {"model": {**ONE, "interaction_dropout": 0.0, "dropout": 0.5}},
-    "LazyAdam": {"model": ONE, "optimizer": "lazyadam", "learning_rate": 1e-3},
+    "LazyAdam": {"model": ONE, **ADAM},
 }
 
 
@@ -137,11 +139,11 @@ def gathered(runs: Path, sets: Sequence[str]) -> dict[str, Any]:
         if of:
             found[name] = summarised(of)
             labels = SETS[name]().valid.labels
+            files = {one: [folder_of(runs, name, one) / f"{seed}.npy" for seed in range(3)] for one in of}
             ensembles[name] = {
-                candidate: averaged(labels, [np.load(file) for file in files])
-                for candidate in of
-                if all((files := [folder_of(runs, name, candidate) / f"{seed}.npy" for seed in range(3)]))
-                and all(file.exists() for file in files)
+                candidate: averaged(labels, [np.load(file) for file in three])
+                for candidate, three in files.items()
+                if all(file.exists() for file in three)
             }
     return {"sets": found, "three averaged": ensembles, "over sets": over_sets(found)}
 

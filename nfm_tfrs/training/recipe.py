@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 # Chosen on validation, over several sets: benchmarks/quality/defaults.py
 EPOCHS, PATIENCE = 50, 4
 FALLING_EPOCHS = 20  # of a schedule that falls to an end, where nobody says over how many passes
-MEMBERS = 4
+MEMBERS, AVERAGING = 4, 0.999
 
 SCHEDULES = get_args(RateSchedule)
 _RATED = ("adagrad", "adam")  # optimizers whose default rates are ones to train with, by a part of their names
@@ -120,7 +120,7 @@ class Recipe(Configuration):
 
     @classmethod
     def default(cls, model: str = "nfm") -> "Recipe":
-        """Returns how a model is trained where nobody says more, which is what did best on validation over several sets.
+        """Returns how a model is trained where nobody says more: what did best on validation over several sets.
 
         The models themselves have their papers' defaults: one member. One of another package is trained as it is.
 
@@ -130,7 +130,9 @@ class Recipe(Configuration):
         Raises:
             LookupError: No model of that name is installed.
         """
-        return cls(model=model, config={"members": MEMBERS} if _is_ours(model) else {})
+        return (
+            cls(model=model, config={"members": MEMBERS}, averaging=AVERAGING) if _is_ours(model) else cls(model=model)
+        )
 
     @property
     def features(self) -> FeatureSpec | None:

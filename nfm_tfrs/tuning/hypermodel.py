@@ -16,7 +16,7 @@ from nfm_tfrs.features.number_encoders import LINEAR, NUMBER_ENCODERS, least_bou
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import forgotten_gradients, load_keras_tuner
 from nfm_tfrs.models.ranking import RankingModel, Structure
-from nfm_tfrs.training.recipe import MEMBERS, SCHEDULES, Recipe
+from nfm_tfrs.training.recipe import AVERAGING, MEMBERS, SCHEDULES, Recipe
 from nfm_tfrs.training.schedules import OVER_STEPS
 from nfm_tfrs.tuning.settings import TRAINING
 from tfrs_registry import PluginWarning, RegistryError, blocks
@@ -31,7 +31,7 @@ ACCUMULATORS = (0.1, 1e-3)  # that an Adagrad starts with; the optimizers' own o
 WARM_UPS = (0.2, 0.05)  # of one_cycle, as shares of the steps
 LOOKS = 4  # slices without a better score after which a plateau divides the rate: half of the patience
 AVERAGED = ("constant", "plateau")  # rates whose weights averaging helps
-DECAYS = (0.0, 0.999)  # of averaged weights; 0: there are none
+DECAYS = (AVERAGING, 0.0)  # of averaged weights, the default first; 0: there are none
 PENALTIES = (0.0, 1e-3, 1e-2, 1e-1)  # embedding_l2
 PENALTIES_BY = ("batch", "frequency")  # what the penalty of a row is divided by
 # Arguments by their values, the default first; what a model does not take is not drawn.
