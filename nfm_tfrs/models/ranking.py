@@ -510,9 +510,10 @@ class RankingModel(FeatureModel):
             if isinstance(fields, FieldSums):
                 return block.from_sums(fields.total, fields.squares)
             return block(fields.embeddings, mask=fields.mask)
-        if len(blocks) == 1:  # members are rows
+        if isinstance(fields, FieldSums) and len(blocks) == 1:  # members are rows
             output = blocks[0].from_sums(*(tf.reshape(sums, [-1, self._dim]) for sums in fields[:2]))
             return tf.reshape(output, [-1, self.members * output.shape[1]])
+        blocks = blocks * (self.members // len(blocks))
         if isinstance(fields, FieldSums):
             parts = zip(*(tf.split(sums, self.members, axis=1) for sums in fields[:2]), strict=True)
             outputs = [block.from_sums(*part) for block, part in zip(blocks, parts, strict=True)]

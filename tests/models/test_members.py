@@ -1,6 +1,7 @@
 """Members of one model: each says what a model of its own says, and learns as fast."""
 
 import json
+from contextlib import nullcontext
 from functools import partial
 
 import numpy as np
@@ -14,6 +15,7 @@ from nfm_tfrs.features.growth import Growth
 from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.models.ensemble import ensemble_of
 from nfm_tfrs.models.grow import grow
+from nfm_tfrs.models.losses import run_twice
 from nfm_tfrs.models.nfm import NFM
 from nfm_tfrs.models.pretrained import load_pretrained
 from nfm_tfrs.models.ranking import RankingModel
@@ -140,6 +142,28 @@ def test_each_member_says_what_a_model_of_one_with_its_weights_says(interaction,
     assert logits.std(axis=1).min() > 0
     for member in range(3):
         np.testing.assert_allclose(alone(model, member)(COLUMNS)[:, 0], logits[:, member], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("interaction", "arguments", "jit_compile"),
+    [
+        ("bi_interaction", {}, True),
+        ("fm", {"hidden_units": ()}, False),
+        ("bi_interaction", {"numeric": "bottom_mlp", "self_ensemble": 1.0}, False),
+    ],
+    ids=str,
+)
+def test_the_same_fields_of_each_member_are_dropped(interaction, arguments, jit_compile):
+    model = model_of(interaction=interaction, field_dropout=0.4, **arguments)
+    model.compile(jit_compile=jit_compile)
+    start = model._field_dropout.dropout_state.numpy()
+    with run_twice(model) if model.self_ensemble else nullcontext():
+        logits = model.member_logits(COLUMNS, training=True).numpy()
+    for member in range(3):
+        one = alone(model, member)
+        one._field_dropout.dropout_state.assign(start)
+        with run_twice(one) if one.self_ensemble else nullcontext():
+            np.testing.assert_allclose(one(COLUMNS, training=True)[:, 0], logits[:, member], rtol=1e-4, atol=1e-4)
 
 
 @keras.utils.register_keras_serializable(package="test_members")
