@@ -47,5 +47,6 @@ def _made_of(model: Any) -> dict[str, str]:
         return {"models": "mean of " + " + ".join(f"{count} {name}" for name, count in counts.items())}
     interaction = model.interaction if isinstance(model.interaction, list | tuple) else [model.interaction]
     names = [blocks.name_of(type(block)) or type(block).__name__ for block in interaction]
+    several = {"members": f"{model.members} members"} if model.members > 1 else {}
     structure = f"{model.structure}, hidden_units={tuple(model.hidden_units)}" if model.hidden_units else "no tower"
-    return {"block" if len(names) == 1 else "blocks": " + ".join(names), "structure": structure}
+    return {"block" if len(names) == 1 else "blocks": " + ".join(names), "structure": structure, **several}

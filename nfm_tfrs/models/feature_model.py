@@ -218,6 +218,9 @@ class FeatureModel(LaterWeights, TaskModel):
             raise ValueError(
                 "Uncertainty is the spread over a model's members; this one has members=1. Make it with members=4."
             )
+        for part in self.parts:
+            if part.members > 1:
+                part.check_apart()
         if self._apart is None:
             with self.distribute_strategy.scope():
                 self._set_apart(_Apart(self))
@@ -242,6 +245,9 @@ class FeatureModel(LaterWeights, TaskModel):
         """
         outputs: tf.Tensor = self(columns, training=training)
         return outputs
+
+    def check_apart(self) -> None:
+        """Checks that `member_logits` can tell members apart; a subclass that cannot raises."""
 
     def _taken(self, function: Any, x: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         given = inputs.named(function, x, args, kwargs)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from nfm_tfrs import arguments
@@ -14,7 +15,7 @@ from nfm_tfrs.features.feature import COMBINERS, Combiner, Feature
 from nfm_tfrs.features.keys import NUMBERS
 from nfm_tfrs.features.number_encoders import NUMBER_ENCODERS
 from nfm_tfrs.features.spec import FeatureSpec
-from nfm_tfrs.features.statistics import Statistics
+from nfm_tfrs.features.statistics import Statistics, are_counted
 from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.keras_compat.private import clear_losses, has_losses, untracked
 from nfm_tfrs.models import description
@@ -32,6 +33,11 @@ if TYPE_CHECKING:
 
 Structure = Literal["stacked", "parallel", "concat"]
 Numeric = Literal["field", "concat", "bottom_mlp"]
+
+# The model whose call returns its members apart: an argument of `call` would be part of what is saved.
+_APART: ContextVar[Any] = ContextVar("apart", default=None)
+
+_MOST_PARTS = 256  # blocks and layers of all members: each takes up to a tenth of a second to make
 
 
 @keras.utils.register_keras_serializable(package="nfm_tfrs")
@@ -59,7 +65,7 @@ class RankingModel(FeatureModel):
         features: A `FeatureSpec` or a list of features. Left out, they are inferred from the first data given to
             `fit` or `adapt`, and the model is built then.
         embedding_dim: Length of a field's embedding.
-        members: Number k of members.
+        members: Number k of members. 256 blocks and tower layers of all of them together are the most.
         member_dim: Length of a field's embedding in each member; `embedding_dim` if not given.
         interaction: A block's registered name, `{"name": …, "config": {…}}`, or an `InteractionBlock`; or a list of
             these, whose outputs stand side by side. An `InteractionBlock` given to two models is one block of both; of
@@ -77,7 +83,8 @@ class RankingModel(FeatureModel):
         numeric: Where numbers go: `"field"`, value × vector inside the interaction; `"concat"`, to the tower, beside
             the rest of its input; `"bottom_mlp"`, through a network of their own, whose output is one more field and
             goes to the tower as well (DLRM).
-        bottom_units: Widths of that network's layers before the last, which has `embedding_dim`.
+        bottom_units: Widths of that network's layers before the last, which has `embedding_dim`. Members share them, and each
+            has a last layer of its own.
         history_combiner: How every bag that has a target is pooled: `"attention"`, `"mean"`, …; as each feature says if
             not given.
         number_encoder: How numbers that are fields are embedded where their feature leaves them linear: `"linear"`,
@@ -196,6 +203,7 @@ class RankingModel(FeatureModel):
         self.field_dropout = arguments.share("field_dropout", field_dropout)
         blocks = interaction_blocks(interaction, self.dtype_policy.name)
         self.interaction = blocks if isinstance(interaction, list | tuple) else blocks[0]
+        self._check_parts(len(blocks))
         # Logits that no tower follows are added as they are; these blocks come first.
         tower_follows = structure != "parallel" and bool(self.hidden_units)
         logits = [] if tower_follows else [block for block in blocks if getattr(block, "returns_logit", False)]
@@ -207,6 +215,15 @@ class RankingModel(FeatureModel):
             self._set_features(features)
 
     # --- structure
+
+    def _check_parts(self, blocks: int) -> None:
+        """Refuses so many blocks and layers of members that they take minutes to make, whatever their weights."""
+        each = blocks + len(self.hidden_units)
+        if self.members > 1 and self.members * each > _MOST_PARTS:
+            raise ValueError(
+                f"members={self.members} of {each} blocks and layers each make {self.members * each:,}, and "
+                f"{_MOST_PARTS} are the most. Lower members, or leave out hidden_units or blocks."
+            )
 
     def _set_features(self, features: FeatureSpec | Sequence[Feature] | dict[str, Any]) -> None:
         if isinstance(features, dict):
@@ -267,8 +284,11 @@ class RankingModel(FeatureModel):
         needed, memory = 4 * numbers, memory_bytes()
         if memory is not None and needed > memory and not tf.distribute.has_strategy():  # which may spread it
             rows = sum(layout.num_rows for layout in layouts)
+            dim = f"embedding_dim={self.embedding.embedding_dim}"
+            if self.members > 1 or self.member_dim:
+                dim = f"members={self.members} of {'member_dim' if self.member_dim else 'embedding_dim'}={self._dim}"
             raise _too_large(
-                f"A table of {rows:,} rows and embedding_dim={self.embedding.embedding_dim} takes "
+                f"A table of {rows:,} rows and {dim} takes "
                 f"{needed / 1e9:,.0f} GB, and this machine has {memory / 1e9:,.0f}"
             )
 
@@ -368,7 +388,12 @@ class RankingModel(FeatureModel):
 
     # No layer here branches on a tensor, and AutoGraph's look for it took three fifths of the time to the first step.
     @tf.autograph.experimental.do_not_convert
-    def call(self, columns: Mapping[str, Any], training: bool | None = None, apart: bool = False) -> tf.Tensor:
+    def call(self, columns: Mapping[str, Any], training: bool | None = None) -> tf.Tensor:
+        logits = self._logits(columns, training)
+        return logits if _APART.get() is self else self._mean(logits)
+
+    def _logits(self, columns: Mapping[str, Any], training: bool | None) -> tf.Tensor:
+        """What each member says, float32 [batch, members]."""
         self._known_features()
         encoded = self.encoder(columns)
         # In training each row is read once, but on several replicas, which would pad gradients of different lengths to
@@ -382,8 +407,7 @@ class RankingModel(FeatureModel):
             # One batch of twice the rows: its norms have the statistics of both passes, and move their averages once.
             fields, numbers = fields.twice(), twice(numbers)
         scored = self._scored if self._scored_by_xla is None else self._scored_by_xla
-        logits = scored(fields, numbers, training)
-        return logits if apart else self._mean(logits)
+        return scored(fields, numbers, training)
 
     def _mean(self, logits: tf.Tensor) -> tf.Tensor:
         return logits if self.members == 1 else tf.reduce_mean(logits, axis=1, keepdims=True)
@@ -399,12 +423,17 @@ class RankingModel(FeatureModel):
             ValueError: A subclass computes its output in its own way.
         """
         if not self.calls_directly:
-            raise ValueError(
-                f"Members are apart in models that compute as RankingModel does; {type(self).__name__} has a call of "
-                "its own. Let it write member_logits too."
-            )
-        outputs: tf.Tensor = self(columns, training=training, apart=True)
+            raise _not_apart(self)
+        before = _APART.set(self)
+        try:  # as Keras calls a model, past what was traced of it
+            outputs: tf.Tensor = keras.Model.__call__(self, columns, training=training)
+        finally:
+            _APART.reset(before)
         return outputs
+
+    def check_apart(self) -> None:
+        if not self.calls_directly and type(self).member_logits is RankingModel.member_logits:
+            raise _not_apart(self)
 
     def predictions_to_learn(self, columns: Any, training: bool) -> tf.Tensor:
         if self.members == 1 or not self.calls_directly:  # a call of a subclass takes no more than Keras gives
@@ -412,10 +441,16 @@ class RankingModel(FeatureModel):
         return self.member_logits(columns, training)
 
     def take_step(self, inputs: Any) -> tf.Tensor:
+        if self.needs_statistics and self.statistics is None and not are_counted(self._known_features()):
+            raise ValueError(
+                'embedding_l2_by="frequency" needs to know how often the training rows read each value, which is not '
+                'counted where tables are compressed from more than 50 million ids. Pass embedding_l2_by="batch".'
+            )
         if self.needs_statistics and self.statistics is None:
             raise ValueError(
                 'embedding_l2_by="frequency" needs to know how often the training rows read each value, and nobody has '
-                "counted. Train with nfm-tfrs train or Recipe.fit, or call nfm_tfrs.training.adapt_statistics first."
+                "counted. Train with nfm-tfrs train or Recipe.fit, or call nfm_tfrs.training.adapt_statistics first; "
+                'of rows whose rates are not known pass embedding_l2_by="batch".'
             )
         return super().take_step(inputs)
 
@@ -652,5 +687,14 @@ class RankingModel(FeatureModel):
         """Returns None: the features in the config are all it takes to build."""
 
 
+def _not_apart(model: RankingModel) -> ValueError:
+    return ValueError(
+        f"Members are apart in models that compute as RankingModel does; {type(model).__name__} has a call of its own. "
+        "Let it write member_logits too."
+    )
+
+
 def _too_large(what: str) -> ValueError:
-    return ValueError(f"{what}. Lower embedding_dim, hidden_units, or the features' buckets.")
+    return ValueError(
+        f"{what}. Lower embedding_dim (of members member_dim), members, hidden_units, or the features' buckets."
+    )

@@ -187,6 +187,15 @@ def test_a_training_holds_rare_values_back_most(dtype):
     assert often > 1.1 * seldom
 
 
+def test_what_is_never_counted_is_told_what_to_pass():
+    shared = CategoricalFeature("a", vocabulary_size=51_000_000, compression=QuotientRemainder(num_rows=10_000))
+    model = model_of([shared], interaction="concat")
+    model.compile()
+    line = r'not counted where tables are compressed from more than 50 million ids\. Pass embedding_l2_by="batch"\.$'
+    with pytest.raises(ValueError, match=line):
+        model.fit({"a": np.array([0, 1])}, np.array([0.0, 1.0]), verbose=0)
+
+
 def test_who_has_not_counted_is_told_how_before_the_first_step():
     model = model_of([CategoricalFeature("a", vocabulary_size=2)], interaction="concat")
     model.compile()

@@ -296,6 +296,33 @@ def test_a_config_says_what_is_not_as_ever():
     assert RankingModel.from_config(config).embedding.embedding_dim == 6
 
 
+def test_more_blocks_and_layers_than_are_made_in_seconds_are_refused_before_any_is():
+    with pytest.raises(ValueError, match=r"members=129 of 2 blocks .* make 258, and 256 are the most\. Lower members"):
+        NFM(FEATURES, members=129, hidden_units=(2,))
+    assert NFM(members=128, hidden_units=(2,)).members == 128
+    with pytest.raises(ValueError, match="members=2 of 200 blocks and layers each make 400"):
+        RankingModel(FEATURES, members=2, hidden_units=(2,) * 199)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"members": 9, "member_dim": 10**10}, "members=9 of member_dim=10000000000 takes"),
+        ({"members": 9, "embedding_dim": 10**10}, "members=9 of embedding_dim=10000000000 takes"),
+        ({"member_dim": 10**11}, "members=1 of member_dim=100000000000 takes"),
+    ],
+)
+def test_a_table_that_fits_into_no_memory_names_members(arguments, said):
+    with pytest.raises(ValueError, match=rf"A table of .* rows and {said} .*\. Lower .* members, hidden_units"):
+        NFM(FEATURES, **arguments)
+
+
+def test_it_says_how_many_members_it_has():
+    assert "hidden_units=(5,), 3 members, " in repr(model_of())
+    assert "<td>3 members</td>" in model_of()._repr_html_()
+    assert "members" not in repr(model_of(1))
+
+
 # --- uncertainty -----------------------------------------------------------------------------------------------------
 
 
