@@ -10,14 +10,16 @@ from inspect import Parameter, getattr_static, signature
 from numbers import Real
 from typing import Any, TypeVar
 
+MOST_MODELS = 50  # of an ensemble: each is made anew where it is opened, whatever its weights
 _LISTED = 20  # columns that a message names
 _Class = TypeVar("_Class", bound=type)
 
 
-def count(argument: str, value: Any) -> int:
-    """Returns a whole number of 1 or more; raises ValueError for anything else."""
-    if not _is_whole(value) or value < 1:
-        raise ValueError(f"{argument} must be a whole number of 1 or more; received {value!r:.60}.")
+def count(argument: str, value: Any, most: int | None = None) -> int:
+    """Returns a whole number of 1 or more, up to `most` where it is given; raises ValueError for anything else."""
+    if not _is_whole(value) or value < 1 or (most is not None and value > most):
+        said = "of 1 or more" if most is None else f"from 1 to {most}"
+        raise ValueError(f"{argument} must be a whole number {said}; received {value!r:.60}.")
     return value
 
 

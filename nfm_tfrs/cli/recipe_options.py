@@ -56,13 +56,13 @@ class RecipeOptions:
     repeat: bool = False
 
     def __post_init__(self) -> None:
-        for option, value in (
-            ("--batch-size", self.batch_size),
-            ("--epochs", self.epochs),
-            ("--members", self.members),
+        for option, value, most in (
+            ("--batch-size", self.batch_size, None),
+            ("--epochs", self.epochs, None),
+            ("--members", self.members, arguments.MOST_MODELS),
         ):
             if value is not None:
-                arguments.count(option, value)
+                arguments.count(option, value, most)
         if self.patience is not None:
             arguments.not_negative("--patience", self.patience)
         if self.precision is not None and "dtype" in self.set:

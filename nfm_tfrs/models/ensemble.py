@@ -1,14 +1,20 @@
 """Several trained models as one: the mean of their logits, in one file, one export, one answer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from nfm_tfrs.arguments import MOST_MODELS
 from nfm_tfrs.features.feature import feature_to_dict
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.models import description
 from nfm_tfrs.models.feature_model import FeatureModel
 from nfm_tfrs.models.serial import deserialized, serialized
+
+_COUNT = "models"  # under which a file of weights holds how many models they are of
 
 # What a feature says of its embedding alone: an encoded batch is the same whatever it is.
 _OF_EMBEDDINGS = ("combiner", "attention", "encoder", "embedding_dim", "frozen", "compression")
@@ -29,8 +35,8 @@ def ensemble_of(models: Sequence[Any]) -> "EnsembleModel":
         The ensemble, compiled for `evaluate`; it is not trained any more.
 
     Raises:
-        ValueError: There is no model, one is none of this package or an ensemble itself, does not know its features,
-            or reads other features or has another task than the first.
+        ValueError: There is no model, or more than 50; one is none of this package or an ensemble itself, does not know
+            its features, or reads other features or has another task than the first.
 
     Reference:
         Lakshminarayanan et al., Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles, NeurIPS
@@ -46,9 +52,28 @@ def ensemble_of(models: Sequence[Any]) -> "EnsembleModel":
         >>> bool(abs(both.predict(rows, verbose=0) - mean).max() < 1e-6)
         True
     """
-    models = list(models)
-    _check(models)
+    models = listed(models)
     return assembled([weights_alone(model, f"model_{number}") for number, model in enumerate(models)])
+
+
+def listed(models: Any) -> list[Any]:
+    """Returns the models of an ensemble as a list, once they go together.
+
+    Args:
+        models: The models.
+
+    Raises:
+        ValueError: As `ensemble_of` raises.
+    """
+    if not isinstance(models, Iterable) or isinstance(models, str | Mapping):
+        raise ValueError(f"An ensemble is of a list of models; received {type(models).__name__}. Give [model, ...].")
+    models = list(models)
+    if not models:
+        raise ValueError("An ensemble is the mean of models; received none. Give trained models.")
+    if len(models) > MOST_MODELS:
+        raise ValueError(f"An ensemble has {MOST_MODELS} models at most; received {len(models):,}. Give fewer.")
+    _check(models)
+    return models
 
 
 def assembled(models: Sequence[Any]) -> "EnsembleModel":
@@ -101,11 +126,11 @@ class EnsembleModel(FeatureModel):
     later_weights: Mapping[str, float] = {}
 
     def __init__(self, models: Sequence[Any], **kwargs: Any) -> None:
-        _check(models)
+        models = listed(models)
         first = models[0]
         # Without variables to train, compiling makes no optimizer's state for them.
         super().__init__(task=first.written_task, label=first.label, trainable=False, **kwargs)
-        self.models = list(models)
+        self.models = models
         self.members = sum(model.members for model in self.models)
         self.features = first.features
         self.encoder = first.encoder
@@ -171,6 +196,26 @@ class EnsembleModel(FeatureModel):
         del args, kwargs
         raise _not_trained(self)
 
+    def train_step(self, data: Any) -> Any:
+        """Raises as `fit` does."""
+        del data
+        raise _not_trained(self)
+
+    def compile(self, optimizer: Any = None, *, averaging: float | None = None, **kwargs: Any) -> None:
+        """Compiles for `evaluate`, as `TaskModel.compile` does.
+
+        Args:
+            optimizer: What is of no use here.
+            averaging: None: weights that stay have no mean over steps.
+            **kwargs: See `TaskModel.compile`.
+
+        Raises:
+            ValueError: A decay is given; or see `TaskModel.compile`.
+        """
+        if averaging is not None:
+            raise _not_trained(self)
+        super().compile(optimizer, **kwargs)
+
     # --- what a person sees
 
     def __repr__(self) -> str:
@@ -181,6 +226,28 @@ class EnsembleModel(FeatureModel):
 
     # --- saving
 
+    def load_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
+        """Loads weights as `FeatureModel` does; those of another number of models are another model's."""
+        if (held := _models_in_checkpoint(str(filepath))) is not None and held != len(self.models):
+            raise ValueError(
+                f"{filepath} is damaged or holds weights of another model ({_of_others(held, self)}). Give weights "
+                "that save_weights wrote for a model of this config."
+            )
+        return super().load_weights(filepath, *args, **kwargs)
+
+    def save_own_variables(self, store: Any) -> None:
+        """Saves, beside what `FeatureModel` saves, how many models the weights are of."""
+        super().save_own_variables(store)
+        store[_COUNT] = len(self.models)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Loads what `save_own_variables` saved, of as many models."""
+        found = {name: store[name] for name in store.keys()}  # noqa: SIM118
+        held = found.pop(_COUNT, None)
+        if held is not None and int(np.asarray(held)) != len(self.models):
+            raise ValueError(_of_others(int(np.asarray(held)), self))
+        super().load_own_variables(found)
+
     def get_config(self) -> dict[str, Any]:
         return {"name": self.name, "models": [serialized(model, keras.layers) for model in self.models]}
 
@@ -188,16 +255,16 @@ class EnsembleModel(FeatureModel):
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "EnsembleModel":
         del custom_objects
         config = dict(config)
-        models = [deserialized(written, keras.layers) for written in config.pop("models")]
-        return cls(models, **config)
+        written = config.pop(_COUNT, None)
+        if not isinstance(written, list) or not all(isinstance(one, dict) for one in written):
+            raise ValueError('"models" of an ensemble is a list of the configs of models. Save the ensemble again')
+        return cls([deserialized(one, keras.layers) for one in written], **config)
 
     def get_build_config(self) -> None:
         """Returns None: the models are built when they are made."""
 
 
 def _check(models: Sequence[Any]) -> None:
-    if not models:
-        raise ValueError("An ensemble is the mean of models; received none. Give trained models.")
     for model in models:
         if not isinstance(model, FeatureModel) or isinstance(model, EnsembleModel):
             raise ValueError(
@@ -228,6 +295,18 @@ def _encoding(features: FeatureSpec) -> list[dict[str, Any]]:
         {name: value for name, value in feature_to_dict(feature).items() if name not in _OF_EMBEDDINGS}
         for feature in features
     ]
+
+
+def _models_in_checkpoint(path: str) -> int | None:
+    """How many models the weights of an ensemble in a checkpoint of TensorFlow are of; None of anything else."""
+    if not Path(f"{path}.index").exists():
+        return None
+    names = [name.split("/") for name, _ in tf.train.list_variables(path)]
+    return len({at for first, at, *_ in (name for name in names if len(name) > 1) if first == "models"}) or None
+
+
+def _of_others(held: int, model: EnsembleModel) -> str:
+    return f"its weights are of {held} models, and this is the mean of {len(model.models)}"
 
 
 def _not_trained(model: EnsembleModel) -> ValueError:

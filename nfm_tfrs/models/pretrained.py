@@ -9,6 +9,7 @@ import numpy as np
 from nfm_tfrs.embedding.growth import rows_of_values
 from nfm_tfrs.features.vectors import Vectors, check_tables, read_vectors, taking_vectors
 from nfm_tfrs.keras_compat import tf
+from nfm_tfrs.models.ensemble import EnsembleModel
 from nfm_tfrs.models.ranking import RankingModel
 
 
@@ -61,6 +62,11 @@ def load_pretrained(model: Any, vectors: Mapping[str, Any]) -> list[Coverage]:
         >>> print(*load_pretrained(model, {"film": (["Brazil", "Casino"], [[1, 2, 3], [4, 5, 6]])}))
         film: 1 of 2 values (50.0%), of 2 vectors
     """
+    if isinstance(model, EnsembleModel):
+        raise ValueError(
+            f"Rows are set in a RankingModel; received {model.name}, the mean of {len(model.models)}. Set those of "
+            "each of its models, and call ensemble_of with what they are then."
+        )
     if not isinstance(model, RankingModel) or model.features is None:
         raise ValueError(
             "Rows are set in a RankingModel that knows its features. Pass features=, or call adapt with data first."

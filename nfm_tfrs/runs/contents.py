@@ -9,6 +9,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from nfm_tfrs.arguments import MOST_MODELS
 from nfm_tfrs.embedding.shapes import weight_shapes
 from nfm_tfrs.features.compression import QuotientRemainder
 from nfm_tfrs.features.spec import FeatureSpec
@@ -91,9 +92,9 @@ def read_folder_contents(path: Path) -> dict[str, Any]:
 
 def _checked(config: Any, held: int, path: Path) -> Any:
     models, most = _models(config), max(held, _SMALL)
-    if len(models) > _DEEPEST:
+    if len(models) > MOST_MODELS:
         raise ValueError(
-            f"{path} is not opened: its config declares {len(models):,} models, and {_DEEPEST} are the most. Save a "
+            f"{path} is not opened: its config declares {len(models):,} models, and {MOST_MODELS} are the most. Save a "
             "smaller ensemble."
         )
     for model in models:

@@ -268,7 +268,7 @@ class Recipe(Configuration):
                 "The model reads other features than those that the rows were prepared with. Prepare them with "
                 "features=model.features."
             )
-        if arguments.count("members", members) > 1:
+        if arguments.count("members", members, arguments.MOST_MODELS) > 1:
             told = {"epochs": epochs, "patience": patience, "callbacks": callbacks, "pretrained": pretrained}
             return self._members({**told, "model": model}, data, rows, members, seed, tensorboard, checkpoints)
         if model is None:

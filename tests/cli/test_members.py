@@ -80,6 +80,8 @@ def test_slips_are_one_line(two, ratings, refused, tmp_path):
     assert "holds the mean of 2 models, which trains no further. Go on from a run of one model" in line
     line = refused("train", "--data", ratings, "--label", "rating>=4", "--config", two / "run.json", "--repeat", *out)
     assert "does not say how a search made its model" in line
+    line = refused("train", "--data", tmp_path / "none.csv", "--members", 51, *out)
+    assert "--members must be a whole number from 1 to 50; received 51" in line
     one = tmp_path / "one"
     shutil.copytree(two, one)
     record = json.loads((one / "run.json").read_text())

@@ -30,6 +30,7 @@ FEATURES = FeatureSpec(
         NumericFeature("price", mean=2.0, std=3.0),
     )
 )
+FILMS = FeatureSpec(tuple(FEATURES)[:2])
 ROWS = {
     "user": ["ann", "eve", "zoe", "bob", "ann"],
     "film": [1, 8, 3, 3, 0],
@@ -140,9 +141,14 @@ def test_what_becomes_of_its_models_changes_nothing():
 def test_nothing_of_it_is_trained(models):
     ensemble = ensemble_of(models)
     assert ensemble.trainable_variables == []
+    line = r"is the mean of 3 trained models, and trains nothing\. Train its models"
     for train in (ensemble.fit, ensemble.train_on_batch):
-        with pytest.raises(ValueError, match=r"is the mean of 3 trained models, and trains nothing\. Train its models"):
+        with pytest.raises(ValueError, match=line):
             train(ROWS, np.ones(5))
+    with pytest.raises(ValueError, match=line):
+        ensemble.train_step((tensors(), tf.ones([5])))
+    with pytest.raises(ValueError, match=line):
+        ensemble.compile(averaging=0.9)
 
 
 def test_it_says_what_it_is(models):
@@ -179,11 +185,7 @@ print(repr(model), sorted(model.statistics.to_arrays()))
 
 
 def test_a_saved_model_opens_again(tmp_path):
-    films = [
-        CategoricalFeature("user", vocabulary=["ann", "bob", "eve"]),
-        CategoricalFeature("film", vocabulary_size=9),
-    ]
-    models = [moved(FM(films, embedding_dim=dim, interaction_batch_norm=True), dim) for dim in (2, 3)]
+    models = [moved(FM(FILMS, embedding_dim=dim, interaction_batch_norm=True), dim) for dim in (2, 3)]
     ensemble_of(models).save(tmp_path / "saved")
     opened = nfm_tfrs.load_model(tmp_path / "saved")
     for found, model in zip(opened.models, models, strict=True):
@@ -200,7 +202,7 @@ def test_it_does_not_grow_and_is_not_refreshed(models):
         nfm_tfrs.grow(ensemble, ROWS)
     with pytest.raises(ValueError, match="models that compute as RankingModel does; received EnsembleModel"):
         nfm_tfrs.refreshed(ensemble, {"price": (0.0, 1.0)})
-    with pytest.raises(ValueError, match="Rows are set in a RankingModel"):
+    with pytest.raises(ValueError, match=r"the mean of 2\. Set those of each of its models, and call ensemble_of with"):
         nfm_tfrs.load_pretrained(ensemble, {"user": (["ann"], [[1.0]])})
 
 
@@ -216,6 +218,10 @@ def trained():
     ("other", "said"),
     [
         (lambda: [], "An ensemble is the mean of models; received none. Give trained models."),
+        (lambda: None, "An ensemble is of a list of models; received NoneType. Give [model, ...]."),
+        (lambda: 5, "An ensemble is of a list of models; received int."),
+        (lambda: NFM(FEATURES, hidden_units=()), "An ensemble is of a list of models; received NFM."),
+        (lambda: [NFM(FEATURES)] * 51, "An ensemble has 50 models at most; received 51. Give fewer."),
         (lambda: [keras.Sequential()], "received Sequential. Give RankingModels"),
         (lambda: [NFM(FEATURES), ensemble_of([NFM(FEATURES)])], "received EnsembleModel. Give RankingModels"),
         (lambda: [NFM(name="one")], "one does not know its features yet"),
@@ -239,6 +245,72 @@ def test_what_makes_no_ensemble_is_one_line(other, said):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["a.weights.h5", "a.h5", "a"])
+def test_weights_of_another_number_of_models_are_another_models(name, tmp_path):
+    one, other = (moved(FM(FILMS, embedding_dim=2), seed) for seed in (0, 1))
+    both, first = ensemble_of([one, other]), ensemble_of([one])
+    both.save_weights(tmp_path / name)
+    before = first.get_weights()
+    with pytest.raises(
+        ValueError, match=rf"{name} is damaged or holds weights of another model \(.*\)\. Give"
+    ) as caught:
+        first.load_weights(tmp_path / name)
+    assert "\n" not in str(caught.value)
+    again = ensemble_of([other, one])
+    again.load_weights(tmp_path / name)
+    for found, weight in zip(again.get_weights(), both.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, weight)
+    assert name == "a.weights.h5" or all(map(np.array_equal, before, first.get_weights()))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda models: models[:1], "its weights are of 2 models, and this is the mean of 1"),
+        (lambda models: None, '"models" of an ensemble is a list of the configs of models'),
+        (lambda models: [1, 2], '"models" of an ensemble is a list of the configs of models'),
+        (lambda models: [], "An ensemble is the mean of models; received none"),
+        (lambda models: models * 26, "its config declares 52 models, and 50 are the most"),
+        (
+            lambda models: [{**models[0], "config": {**models[0]["config"], "members": 5_000}}, *models[1:]],
+            "members=5000 of 1 blocks and layers each make 5,000, and 256 are the most",
+        ),
+    ],
+)
+def test_a_file_whose_models_are_none_of_its_weights_is_one_line(change, said, tmp_path):
+    ensemble_of([FM(FILMS, embedding_dim=2)] * 2).save(tmp_path / "model.keras")
+    rewrite(tmp_path / "model.keras", tmp_path / "other.keras", change)
+    with pytest.raises(ValueError, match=r"other\.keras is not opened: ") as caught:
+        nfm_tfrs.load_model(tmp_path / "other.keras")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+class Halved(FM):
+    def call(self, columns, training=None):
+        return super().call(columns, training) / 2
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_members_that_are_not_apart_are_one_line(wrapped):
+    model = Halved(FILMS, embedding_dim=2, members=2)
+    with pytest.raises(ValueError, match=r"^Members are apart in .*; Halved has a call of its own\. Let it") as caught:
+        (ensemble_of([model]) if wrapped else model).predict_proba(ROWS, uncertainty=True, verbose=0)
+    assert "\n" not in str(caught.value)
+
+
+def rewrite(path, other, change):
+    """Writes a file whose list of models is another one."""
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(parts["config.json"])
+    config["config"]["models"] = change(config["config"]["models"])
+    with zipfile.ZipFile(other, "w") as archive:
+        for name, part in parts.items():
+            archive.writestr(name, json.dumps(config) if name == "config.json" else part)
+    return other
+
+
 def test_a_file_that_declares_more_than_it_holds_is_refused(tmp_path):
     sizes = {"user": 120_000, "film": 9}
     large = FeatureSpec(tuple(CategoricalFeature(name, vocabulary_size=size) for name, size in sizes.items()))
@@ -247,18 +319,9 @@ def test_a_file_that_declares_more_than_it_holds_is_refused(tmp_path):
     assert isinstance(nfm_tfrs.load_model(tmp_path / "model.keras"), EnsembleModel)
 
     def written(change):
-        with zipfile.ZipFile(tmp_path / "model.keras") as archive:
-            parts = {name: archive.read(name) for name in archive.namelist()}
-        config = json.loads(parts["config.json"])
-        config["config"]["models"] = change(config["config"]["models"])
-        with zipfile.ZipFile(tmp_path / "other.keras", "w") as archive:
-            for name, part in parts.items():
-                archive.writestr(name, json.dumps(config) if name == "config.json" else part)
-        return tmp_path / "other.keras"
+        return rewrite(tmp_path / "model.keras", tmp_path / "other.keras", change)
 
     with pytest.raises(ValueError, match=r"declares 1,920,.* weights at features, and it holds 1,048,576 at most"):
         read_contents(written(lambda models: models * 2))
-    with pytest.raises(ValueError, match=r"its config declares 51 models, and 50 are the most\. Save a smaller"):
-        read_contents(written(lambda models: models * 51))
     with pytest.raises(ValueError, match=r"names os\.system"):
         nfm_tfrs.load_model(written(lambda models: [{"module": "os", "class_name": "system", "config": {}}]))

@@ -144,8 +144,9 @@ def test_each_member_reads_a_stream_anew(files, data):
 
 
 def test_slips_are_one_line(data, apart):
-    with pytest.raises(ValueError, match="members must be"):
-        RECIPE.fit(data[False], members=0)
+    for wrong in (0, 51):  # more than a file of models may hold
+        with pytest.raises(ValueError, match=rf"members must be a whole number from 1 to 50; received {wrong}\."):
+            RECIPE.fit(data[False], members=wrong)
     with pytest.raises(ValueError, match=r"A model that goes on is one; received members=2 beside it\. Leave"):
         RECIPE.fit(data[False], model=apart[0].model, members=2)
 
