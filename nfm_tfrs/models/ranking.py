@@ -83,8 +83,8 @@ class RankingModel(FeatureModel):
         numeric: Where numbers go: `"field"`, value × vector inside the interaction; `"concat"`, to the tower, beside
             the rest of its input; `"bottom_mlp"`, through a network of their own, whose output is one more field and
             goes to the tower as well (DLRM).
-        bottom_units: Widths of that network's layers before the last, which has `embedding_dim`. Members share them, and each
-            has a last layer of its own.
+        bottom_units: Widths of that network's layers before the last, which has `embedding_dim`. Members share
+            them, and have a last layer each.
         history_combiner: How every bag that has a target is pooled: `"attention"`, `"mean"`, …; as each feature says if
             not given.
         number_encoder: How numbers that are fields are embedded where their feature leaves them linear: `"linear"`,
