@@ -84,7 +84,8 @@ class Plateau:
 
     Args:
         factor: What the rate is divided by.
-        looks: Looks at the validation rows, without a better metric, after which it is.
+        looks: Looks at the validation rows, without a better metric, after which it is: epochs of a training, slices of
+            a search.
         drops: How often at most it is.
 
     Raises:

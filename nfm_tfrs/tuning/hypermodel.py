@@ -29,7 +29,7 @@ OPTIMIZERS = {"lazyadagrad": "adagrad", "lazyadam": "adam", "adagrad": "adagrad"
 RATES = {"adagrad": (0.01, 0.3, 0.05), "adam": (3e-4, 1e-2, 3e-3)}  # lowest, highest, default
 ACCUMULATORS = (0.1, 1e-3)  # that an Adagrad starts with; the optimizers' own one first
 WARM_UPS = (0.2, 0.05)  # of one_cycle, as shares of the steps
-LOOKS = 4  # slices without a better score after which a plateau divides the rate: half of the patience
+LOOKS = 4  # slices without a better score after which a plateau divides the rate; half of a search's default patience
 AVERAGED = ("constant", "plateau")  # rates whose weights averaging helps
 DECAYS = (AVERAGING, 0.0)  # of averaged weights, the default first; 0: there are none
 PENALTIES = (0.0, 1e-3, 1e-2, 1e-1)  # embedding_l2
@@ -192,6 +192,10 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
         No table is made for that: a block of somebody else may draw arguments that do not go together.
         """
         own = signature(self._classes[candidate.model]).parameters
+        try:
+            Recipe.of(candidate)
+        except ValueError as error:
+            return str(error)
         drops = [candidate.config.get(name, getattr(own.get(name), "default", 0.0)) for name in _DROPOUTS]
         if candidate.config.get("self_ensemble") and not any(drops):
             return "two passes that each learn from their mean need dropout"
@@ -256,7 +260,7 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
             "embedding_l2": penalty,
         }
         by = "embedding_l2_by"
-        if by in _parameters(RankingModel) and by not in self.fixed:
+        if by not in self.fixed and self.decay_steps:  # other tuners count no rows, which it needs
             told = "embedding_l2" in self.fixed
             with nullcontext() if told else hp.conditional_scope("embedding_l2", list(PENALTIES[1:])):
                 drawn |= {by: hp.Choice(by, list(PENALTIES_BY), default=PENALTIES_BY[0])} if penalty else {}
@@ -305,7 +309,8 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
         # What others than the search's own training do not know is not for them: they give no steps.
         schedules = SCHEDULES if self.decay_steps else SCHEDULES[:1]
         schedule = self._choice(hp, "schedule", schedules)
-        own, decay = dict(self.fixed.get("schedule_arguments", {})), self.fixed.get("averaging")
+        own = dict(self.fixed.get("schedule_arguments", {}))
+        decay = self.fixed.get("averaging") if schedule in AVERAGED else None
         if schedule == "plateau" and not own:
             own = {"looks": LOOKS}
         if "schedule_arguments" not in self.fixed and "one_cycle" in schedules:
@@ -367,10 +372,16 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
         for key in self.fixed:
             if key not in known:
                 raise ValueError(f"fixed may hold {', '.join(sorted(known))}; received {key!r}. Correct or remove it.")
-        arguments.choice("schedule", self.fixed.get("schedule", SCHEDULES[0]), SCHEDULES)
+        told = {name: self.fixed[name] for name in _TRAINING if name in self.fixed}
+        Recipe(model=OPEN, **{"learning_rate": 1.0, **told})  # refuses what does not go together
         if (schedule := self.fixed.get("schedule")) in OVER_STEPS and self.decay_steps is None:
             raise ValueError(f'schedule="{schedule}" needs to know over how many steps. Pass decay_steps too.')
         optimizer = self.fixed.get("optimizer")
+        if optimizer is None and (given := self.fixed.get("optimizer_arguments")):
+            raise ValueError(
+                f"Each optimizer has arguments of its own; received optimizer_arguments {', '.join(given)}. "
+                "Fix the optimizer too."
+            )
         if "learning_rate" not in self.fixed and optimizer is not None and optimizer not in OPTIMIZERS:
             raise ValueError(
                 f"The rates of {', '.join(OPTIMIZERS)} are searched; received optimizer={optimizer!r}. "

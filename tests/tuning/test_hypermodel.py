@@ -161,6 +161,7 @@ def test_what_is_off_by_default_is_drawn_where_a_model_takes_it(name):
 
 def test_a_fixed_schedule_leaves_no_other_s_arguments():
     fixed = {"schedule": "cosine", "schedule_arguments": {"floor": 0.1}, "optimizer_arguments": {"epsilon": 1e-6}}
+    fixed |= {"optimizer": "lazyadagrad"}
     hypermodel = RankingHyperModel(FEATURES, blocks=["fm"], decay_steps=100, fixed=fixed)
     assert not {"schedule", "averaging", "one_cycle/warm_up", "adagrad/initial_accumulator_value"} & set(
         space_of(hypermodel)
@@ -171,6 +172,27 @@ def test_a_fixed_schedule_leaves_no_other_s_arguments():
 
 def test_a_training_that_is_not_the_search_s_own_has_a_constant_rate():
     assert not {"schedule", "averaging"} & set(space_of(RankingHyperModel(FEATURES, blocks=["fm"])))
+
+
+def test_fixed_averages_are_kept_where_the_rate_does_not_end_low():
+    hypermodel = RankingHyperModel(FEATURES, blocks=["fm"], decay_steps=100, fixed={"averaging": 0.99})
+    for schedule in ("constant", "cosine", "one_cycle", "plateau"):
+        hp = keras_tuner.HyperParameters()
+        hp.values = {"schedule": schedule}
+        candidate = hypermodel.candidate(hp)
+        assert candidate.averaging == (0.99 if schedule in ("constant", "plateau") else None)
+        assert hypermodel.problem(candidate) is None
+
+
+@pytest.mark.parametrize("told", [{"schedule": "cosine", "averaging": 0.9}, {"schedule_arguments": {"floor": 0.1}}])
+def test_what_makes_no_training_is_a_problem(told):
+    found = RankingHyperModel(FEATURES, blocks=["fm"]).problem(Configuration(model="ranking", **told))
+    assert "Averaged weights gain nothing" in found if "averaging" in told else "takes no schedule_arguments" in found
+
+
+def test_what_the_penalty_is_divided_by_is_drawn_where_rows_are_counted():
+    assert "embedding_l2_by" not in space_of(RankingHyperModel(FEATURES, blocks=["fm"]))
+    assert "embedding_l2_by" in space_of(RankingHyperModel(FEATURES, blocks=["fm"], decay_steps=9))
 
 
 @pytest.mark.parametrize("config", [{"dropout": 0.0}, {"dropout": 0.1}, {}])
@@ -416,6 +438,17 @@ def test_every_tuner_of_keras_tuner_takes_it_and_keeps_no_model(make, tmp_path, 
         ({"blocks": ["fm"], "fixed": {"interaction": "fm"}}, ValueError, "where no interaction is fixed; received"),
         ({"fixed": {"embeding_dim": 3}}, ValueError, "fixed may hold .*embedding_dim.*; received 'embeding_dim'"),
         ({"fixed": {"optimizer": "sgd"}}, ValueError, "received optimizer='sgd'. Fix its learning_rate too."),
+        (
+            {"fixed": {"optimizer_arguments": {"initial_accumulator_value": 0.1}}},
+            ValueError,
+            "arguments of its own; received optimizer_arguments initial_accumulator_value. Fix the optimizer too.",
+        ),
+        ({"fixed": {"schedule_arguments": {"looks": 3}}}, ValueError, "received looks. Give schedule too"),
+        (
+            {"fixed": {"schedule": "cosine", "averaging": 0.9}, "decay_steps": 9},
+            ValueError,
+            'Averaged weights gain nothing with schedule="cosine"',
+        ),
     ],
 )
 def test_what_there_is_not_is_refused_in_one_line(arguments, error, message):
@@ -479,7 +512,7 @@ def test_a_drawn_embedding_dim_goes_with_features_of_their_own_length():
         CategoricalFeature("item", vocabulary=["a", "b"], embedding_dim=3, frozen=True),
         NumericFeature("price"),
     ]
-    hypermodel = RankingHyperModel(features, blocks=["fm"], fixed={"hidden_units": ()})
+    hypermodel = RankingHyperModel(features, blocks=["fm"], fixed={"hidden_units": (), "members": 1})
     for dim, lengths in ((8, [8, 3]), (16, [16, 8, 3])):
         hp = keras_tuner.HyperParameters()
         hp.Fixed("embedding_dim", dim)
