@@ -53,7 +53,7 @@ def tune(
         processes = None
         if workers > 1 and not is_worker():
             processes = Workers(starter([sys.executable, "-m", "nfm_tfrs", *sys.argv[1:]], out / "workers"), workers)
-        trainings = (finals.finalists + 1) * finals.seeds + finals.refit
+        trainings = (finals.finalists + 1) * finals.seeds + finals.refit * finals.members
         with SearchProgress(budget.trials, budget.minutes, trainings) as progress:
             found = search(
                 data,

@@ -56,6 +56,7 @@ class HalvingOracle(OpenOracle):
             not tried.
         problem: Says what is wrong with some values, or None; what has a problem is never proposed.
         ends: Says whether some values make a training whose rate falls to an end, so that it cannot go on.
+        trained: Says how many slices a finished trial was trained for; as many as it was to be if not given.
         seed: Seed of the values that are drawn.
         max_failures: Configurations in a row that may fail before the search gives up.
 
@@ -78,6 +79,7 @@ class HalvingOracle(OpenOracle):
         prior: Sequence[Mapping[str, Any]] = (),
         problem: Callable[[dict[str, Any]], str | None] = lambda values: None,
         ends: Callable[[dict[str, Any]], bool] = lambda values: False,
+        trained: Callable[[Any], int] = lambda trial: _planned(trial),
         seed: int = 0,
         max_failures: int = 20,
     ) -> None:
@@ -94,6 +96,7 @@ class HalvingOracle(OpenOracle):
         self.prior = prior
         self.problem = problem
         self.ends = ends
+        self.trained = trained
         self.last_problem: str | None = None
         self.stage = ""  # what the search does when trials are over
         self.trials: dict[str, Any]
@@ -251,8 +254,7 @@ class HalvingOracle(OpenOracle):
     @keras_tuner.synchronized
     def whole_seconds(self) -> float:
         """Returns the seconds that a whole training takes by the trials that are finished; 0 before there is one."""
-        done = [trial.hyperparameters.values for trial in self.trials.values() if trial.status == "COMPLETED"]
-        slices = sum(values[END] - values[START] for values in done)
+        slices = sum(self.trained(trial) for trial in self.trials.values() if trial.status == "COMPLETED")
         side_by_side = max(1, len(self.ongoing_trials))
         return self.time_spent * side_by_side / slices * self.rungs[-1] if slices else 0.0
 
@@ -288,6 +290,11 @@ class HalvingOracle(OpenOracle):
     def save_trial(self, trial: Any) -> None:
         """Keeps a trial in its folder, whole."""
         write_text(self.trial_folder(trial.trial_id) / "trial.json", json.dumps(trial.get_state()))
+
+
+def _planned(trial: Any) -> int:
+    values = trial.hyperparameters.values
+    return int(values[END] - values[START])
 
 
 def _has(hp: Any, value: Any) -> bool:

@@ -61,7 +61,7 @@ def search(
     """Searches a model on training and validation rows, judges it once on test rows, and writes all that into `out`.
 
     Trials are chosen by the exact validation metric. The best of them are trained again as a whole, each with several
-    seeds; the one with the best mean wins, and a paired bootstrap over the validation rows says how clear that is.
+    seeds; the one with the best mean wins, and a paired bootstrap over rows and seeds says how clear that is.
     What is in `out` of the same search goes on: no finished trial is run again. In a worker process, which only runs
     trials, it ends the process when there are none left.
 
@@ -120,7 +120,7 @@ def search(
             directory=str(folder),
             project_name="trials",
         )
-        oracle.problem, oracle.ends = tuner.problem, tuner.ends
+        oracle.problem, oracle.ends, oracle.trained = tuner.problem, tuner.ends, tuner.trained
         try:
             _try(tuner, workers, watch)
             if is_worker():
@@ -163,7 +163,7 @@ def _oracle(
         neighbours=halving,
         balanced="interaction" if halving else "",
         rare=RARE if halving else (),
-        prior=prior,
+        prior=prior if halving else (),
         max_configurations=budget.trials,
         seconds=budget.seconds,
         seed=seed,

@@ -34,7 +34,7 @@ class Space:
         fixed: Hyperparameters that are not searched, and any other argument of the models, by name.
         max_parameters: Ceiling of a model's parameters; None for none.
         max_latency: Ceiling of the seconds that a model takes for 100 rows; None for none.
-        prior: Whether configurations that won on other sets are tried first.
+        prior: Whether configurations that won on other sets are tried first; a search at random tries none.
         prior_without: Sets whose winners are not among them, as for a benchmark on such a set; None leaves out none.
 
     Raises:
@@ -159,7 +159,8 @@ class Finals:
         seeds: How many times each finalist is trained.
         members: How many trainings of the finalists the model may be the mean of at most, where that is better on
             validation; 1 for never.
-        refit: Whether the winner is trained once more, on training and validation rows.
+        refit: Whether the winner is trained once more, on training and validation rows; not one whose rate is divided
+            where validation stalls.
 
     Raises:
         ValueError: A number below 1.

@@ -111,6 +111,10 @@ class SliceTuner(OpenTuner):
         hp.values = dict(values)
         return self.candidate(hp).schedule in OVER_STEPS
 
+    def trained(self, trial: Any) -> int:
+        """Returns how many slices a finished trial was trained for."""
+        return len(self.scores(trial.trial_id)) - int(trial.hyperparameters.values[START])
+
     # --- a trial
 
     def pre_create_trial(self) -> None:
@@ -144,13 +148,13 @@ class SliceTuner(OpenTuner):
         if action != "stop":
             batch_size = candidate.batch_size
             seconds: list[float] = []
-            with _failing():
+            with failing():
                 model = self._model(candidate, parent, values[END])
             state = _arrays(self._folder(parent) / BEST) if parent and looks.plateau is not None else []
             for number in range(values[START], self._last(values[END], ends)):
                 if number >= values[END] and self._is_long(number * float(np.mean(seconds))):
                     break
-                with _failing():
+                with failing():
                     start = time.monotonic()
                     train_slice(model, self.train, number, batch_size)
                     scores.append(judge_slice(model, self.train, number, batch_size, self.valid, self.goal)[0])
@@ -273,8 +277,8 @@ def _counted(starts: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _failing() -> Iterator[None]:
-    """Makes of any error one of the trial alone."""
+def failing() -> Iterator[None]:
+    """Makes of any error one of what is tried alone: a FailedTrialError with its text."""
     try:
         yield
     except Exception as error:

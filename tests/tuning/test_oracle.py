@@ -53,6 +53,8 @@ def test_a_whole_training_takes_what_the_slices_so_far_took(tmp_path, monkeypatc
     finish(made, made.create_trial("tuner0"))  # three
     monkeypatch.setattr(type(made), "time_spent", 24.0)
     assert made.whole_seconds() == 24.0 / 12 * 9
+    made.trained = lambda trial: 20 if trial.trial_id == "0000" else 4  # the first went on behind its end
+    assert made.whole_seconds() == 24.0 / 24 * 9
     first = oracle(tmp_path / "other", rungs=[3, 9], max_configurations=4)
     finish(first, first.create_trial("tuner0"))
     for name in ("tuner0", "tuner1"):

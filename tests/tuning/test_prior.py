@@ -4,6 +4,7 @@ import pytest
 
 from nfm_tfrs.features.feature import CategoricalFeature
 from nfm_tfrs.tuning import Budget, Finals, RankingHyperModel, keras_tuner
+from nfm_tfrs.tuning.oracle import _has
 from nfm_tfrs.tuning.prior import Known, known_sets, proposals, read_sets
 from nfm_tfrs.written import FORMAT
 
@@ -37,11 +38,27 @@ def test_what_is_shipped_changes_the_candidate_as_it_says():
 
 
 @pytest.mark.usefixtures("counted")
-@pytest.mark.parametrize(("prior", "without"), [(True, ()), (True, ("published",)), (False, ())])
-def test_a_search_tries_what_won_elsewhere_right_after_the_defaults(clicks, run, tmp_path, prior, without):
+def test_what_is_shipped_is_of_the_space(clicks, run, tmp_path):
+    found = []
+    run(clicks, tmp_path, space={"fixed": {}}, watch=lambda oracle, trial, scores: found.append(oracle), one=True)
+    space = found[0].get_space().space
+    for values in proposals(known_sets()):
+        for name, value in values.items():
+            assert any(_has(hp, value) for hp in space if hp.name == name), (name, value)
+        filled = found[0]._filled(values)
+        assert {name: filled.get(name) for name in values} == values  # and nothing that it depends on is missing
+
+
+@pytest.mark.usefixtures("counted")
+@pytest.mark.parametrize(
+    ("prior", "without", "search"),
+    [(True, (), "halving"), (True, ("published",), "halving"), (False, (), "halving"), (True, (), "random")],
+)
+def test_a_search_tries_what_won_elsewhere_right_after_the_defaults(clicks, run, tmp_path, prior, without, search):
     space = {"fixed": {"hidden_units": [4], "embedding_dim": 4}, "prior": prior, "prior_without": without}
     few = {"budget": Budget(trials=4), "finals": Finals(finalists=1, seeds=1)}
-    trials = run(clicks, tmp_path, space=space, **few).evidence.trials
+    trials = run(clicks, tmp_path, space=space, schedule={"search": search}, **few).evidence.trials
+    prior = prior and search == "halving"  # what is drawn at random is drawn at random
     tried = [trial.candidate for trial in trials if trial.parent is None][1:]
     averaged = [one for one in tried if one.averaging and one.optimizer == "lazyadagrad" and one.learning_rate == 0.05]
     cycled = [one for one in tried if (one.schedule, one.learning_rate) == ("one_cycle", 0.005)]
