@@ -57,5 +57,6 @@ def _mean(logits: Sequence[np.ndarray], members: Sequence[int]) -> np.ndarray:
 
 def _judged(metric: str, valid: EncodedPart, logits: np.ndarray) -> float:
     if metric in ("auc", "log_loss"):
-        return metrics.evaluate_binary(valid.labels, logits, None, valid.weights)[metric]
+        judge = metrics.auc if metric == "auc" else metrics.log_loss
+        return judge(np.asarray(valid.labels), logits, valid.weights)
     return metrics.evaluate_regression(valid.labels, logits, valid.weights)[metric]
