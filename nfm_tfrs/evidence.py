@@ -60,7 +60,6 @@ class TrialRecord:
         end: Number of the slice it was to end before.
         score: The trial's best value of the objective; None without one.
         scores: Validation metrics after each slice, from the first, those of its parents included.
-        improving: Whether the last of them is the best, so that more slices may be better; None where nobody said it.
     """
 
     id: str
@@ -73,7 +72,6 @@ class TrialRecord:
     end: int | None
     score: float | None
     scores: tuple[Metrics, ...]
-    improving: bool | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Returns the trial as plain JSON types."""
@@ -88,7 +86,6 @@ class TrialRecord:
             "end": self.end,
             "score": finite(self.score),
             "scores": [_metrics(scores) for scores in self.scores],
-            **({} if self.improving is None else {"improving": self.improving}),
         }
 
     @classmethod
@@ -105,7 +102,6 @@ class TrialRecord:
             end=read(written, "end", int | None),
             score=read(written, "score", float | int | None),
             scores=tuple(map(_read_metrics, read(written, "scores", list))),
-            improving=read(written, "improving", bool | None, None),
         )
 
 

@@ -86,7 +86,6 @@ def written():
         Winner(seed=1, slices=None),
         Winner(seed=1, slices=40, passes=2),
         MEAN,
-        replace(TRIAL, improving=True),
         replace(RUN, trained=9),
         EVIDENCE.test,
         EVIDENCE.data,

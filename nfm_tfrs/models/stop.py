@@ -19,7 +19,7 @@ _RAISED = re.compile(r"\b(LossNotFinite|ValueError|FileNotFoundError): (.+)")
 
 
 class LossNotFinite(ValueError):
-    """The loss of a training step, or what would follow from it, is infinite or NaN; nothing was moved by it."""
+    """The loss of a step or an epoch, or what would follow from it, is infinite or NaN; a step moved nothing by it."""
 
 
 @dataclass

@@ -148,7 +148,7 @@ def _finalists(search: Search, figures: Figures) -> str:
     parts.append(
         sentence(
             f"Each was trained again with several seeds and judged by {search.label}: a ring is a seed, the bar the "
-            "standard deviation. The interval of a difference is of a paired bootstrap over the validation rows."
+            "standard deviation. The interval of a difference is of a paired bootstrap over rows and seeds."
         )
     )
     if any(finalist.trial == DEFAULT for finalist in finalists):

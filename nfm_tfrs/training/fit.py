@@ -99,7 +99,7 @@ def fit(
         return model.history.history
     for what, losses in (("", history.history["loss"][-1:]), ("validation ", history.history["val_loss"])):
         if not np.isfinite(losses).any():
-            raise ValueError(
+            raise LossNotFinite(
                 f"Training diverged: the {what}loss was {losses[-1]} after epoch {len(history.epoch)}. "
                 "Lower the learning rate."
             )

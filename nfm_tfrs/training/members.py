@@ -113,6 +113,15 @@ def fit_members(
                 _keep(member, trained, known)
         else:
             found.append(trained)
+    return as_one(found)
+
+
+def as_one(found: Sequence[Trained]) -> Trained:
+    """Returns trainings as one, whose model is the mean of theirs.
+
+    Args:
+        found: The trainings, their models as `weights_alone` returns them.
+    """
     resumed = [step for trained in found for step in trained.resumed]
     histories = [trained.history for trained in found]
     model = assembled([trained.model for trained in found])

@@ -106,7 +106,6 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
     def on_train_begin(self, logs: Any = None) -> None:
         super().on_train_begin(logs)
         self.drops = 0
-        self.averaged = False  # whether the best weights are the averages
         self.best_state = []
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -125,7 +124,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         action = follow(self.model, looks, score, self.best_state, first=epoch == 0)
         self.best, self.wait, self.drops = looks.best, looks.wait, looks.drops
         if action == "better" or self.best_weights is None:  # the first epoch's are kept whatever their score
-            self.best_epoch, self.averaged = epoch, averaged is not None
+            self.best_epoch = epoch
             self.best_weights = self.model.get_weights() if averaged is None else averaged
         if action == "stop":
             self.stopped_epoch = epoch
@@ -149,6 +148,26 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         count = len(self.model.weights)
         self.best_weights = arrays and list(arrays[:count])
         self.best_state = list(arrays or ())[count:]
+
+
+def best_epoch(history: Mapping[str, Sequence[float]], monitor: str, mode: str) -> tuple[int, bool]:
+    """Returns which epoch of a training `EarlyStopping` kept, from 0, and whether its weights are the averages.
+
+    Args:
+        history: The value of each metric, epoch by epoch.
+        monitor: What it was judged by.
+        mode: `"max"` where more of it is better, else `"min"`.
+
+    Example:
+        >>> best_epoch({"val_auc": [0.6, 0.7], "averaged_val_auc": [0.8, 0.5]}, "val_auc", "max")
+        (0, True)
+    """
+    sign = 1 if mode == "max" else -1
+    kinds = [history[name] for name in (monitor, f"averaged_{monitor}") if name in history]
+    scores = sign * np.array(kinds, np.float64)
+    scores[np.isnan(scores)] = -np.inf  # which is never better
+    epoch = int(np.argmax(scores.max(axis=0)))
+    return epoch, bool(np.argmax(scores[:, epoch]))
 
 
 def check_rate(model: Any) -> None:

@@ -6,8 +6,10 @@ from typing import Any
 from nfm_tfrs.configuration import Configuration
 from nfm_tfrs.data.parts import Prepared
 from nfm_tfrs.evidence import Run
+from nfm_tfrs.models.stop import LossNotFinite
 from nfm_tfrs.training.evaluate import evaluate
 from nfm_tfrs.training.recipe import Recipe, Trained
+from nfm_tfrs.training.stopping import best_epoch
 from nfm_tfrs.tuning.hypermodel import OPEN, RankingHyperModel
 from nfm_tfrs.tuning.settings import TRAINING
 from nfm_tfrs.tuning.tuner import Diverged, SliceTuner
@@ -61,18 +63,19 @@ def trained_default(recipe: Recipe, data: Prepared, metric: str, seed: int) -> t
 
     Raises:
         Diverged: The loss, or the metric, became infinite or NaN.
+        ValueError: What else `Recipe.fit` refuses.
     """
     try:
         trained = recipe.fit(data, seed=seed)
-    except ValueError as error:
+    except LossNotFinite as error:
         raise Diverged(str(error)) from error
-    monitor, mode = trained.model.objective
-    values = [value if mode == "max" else -value for value in trained.history[monitor]]
     score = evaluate(trained.model, data.valid)
     if not math.isfinite(score[metric]):
         raise Diverged(f"It diverged: its val_{metric} was {score[metric]}. Lower its rate.")
-    best = max(range(len(values)), key=lambda epoch: (math.isfinite(values[epoch]), values[epoch]))
-    return trained, Run(seed=seed, slice=best + 1, metrics=score, file="", trained=len(values))
+    monitor, mode = trained.model.objective
+    epoch, averaged = best_epoch(trained.history, monitor, mode)
+    epochs = len(trained.history[monitor])
+    return trained, Run(seed=seed, slice=epoch + 1, metrics=score, file="", trained=epochs, averaged=averaged)
 
 
 def steps_of(recipe: Configuration, rows: int) -> int:

@@ -33,7 +33,16 @@ from nfm_tfrs.tuning.default import default_of, steps_of, trained_default
 from nfm_tfrs.tuning.oracle import END, PARENT, START
 from nfm_tfrs.tuning.settings import Finals
 from nfm_tfrs.tuning.slices import Slices
-from nfm_tfrs.tuning.tuner import Diverged, Scores, SliceTuner, judge_slice, train_slice, weights_behind
+from nfm_tfrs.tuning.tuner import (
+    Diverged,
+    FailedTrialError,
+    Scores,
+    SliceTuner,
+    failing,
+    judge_slice,
+    train_slice,
+    weights_behind,
+)
 from nfm_tfrs.tuning.verdict import remarks, verdict
 from nfm_tfrs.tuning.winner import made, passes_of
 from nfm_tfrs.versions import versions
@@ -191,13 +200,17 @@ def _finalists(
     seeds = range(tuner.seed + 1, tuner.seed + 1 + finals.seeds)
     finalist = partial(_finalist, seeds=seeds, folder=folder, metric=goal.metric)
     trials = _chosen_trials(tuner, finals.finalists)
-    recipe = default_of(tuner)
-    problem, trained = _over_ceiling(tuner, recipe), []
-    count = len(trials) + (problem is None)
-    if problem is None:
-        tell(f"finalist 1 of {count}, as without a search")
-        own = Configuration(**vars(recipe))
-        trained.append(finalist(DEFAULT, own, partial(_default_run, tuner, recipe, data)))
+    trained, said = [], []
+    tell(f"finalist 1 of {len(trials) + 1}, as without a search")
+    try:
+        with failing():
+            recipe = default_of(tuner)
+            _check_ceilings(tuner, recipe)
+            own = Configuration(**vars(recipe))
+            trained.append(finalist(DEFAULT, own, partial(_default_run, tuner, recipe, data)))
+    except FailedTrialError as error:
+        said.append(f"The model without a search is no finalist: {error}")
+    count = len(trials) + len(trained)
     for trial in trials:
         tell(f"finalist {len(trained) + 1} of {count}")
         candidate = tuner.candidate(trial.hyperparameters)
@@ -210,7 +223,6 @@ def _finalists(
     for place in range(1, len(kept)):
         gap = paired_bootstrap(goal.metric, labels, logits[place], logits[0], weights=valid.weights)
         kept[place] = replace(kept[place], difference=gap)
-    said = [] if problem is None else [f"The model without a search is no finalist: {problem}"]
     return tuple(kept), tuple(entry.trial for entry in trained if not entry.runs), said
 
 
@@ -218,11 +230,13 @@ def _logits(finalist: Finalist) -> list[np.ndarray]:
     return [np.load(run.file) for run in finalist.runs]
 
 
-def _over_ceiling(tuner: SliceTuner, recipe: Recipe) -> str | None:
-    """Why the model without a search is not one that was asked for."""
+def _check_ceilings(tuner: SliceTuner, recipe: Recipe) -> None:
+    """Refuses a model without a search that is not one that was asked for."""
     if tuner.ceilings == (None, None):
-        return None
-    return tuner.over_ceiling(tuner.space.built(recipe, steps_of(recipe, len(tuner.train.part))))
+        return
+    problem = tuner.over_ceiling(tuner.space.built(recipe, steps_of(recipe, len(tuner.train.part))))
+    if problem is not None:
+        raise FailedTrialError(problem)
 
 
 def _chosen_trials(tuner: SliceTuner, count: int) -> list[Any]:
@@ -319,7 +333,6 @@ def _keep(model: Any, valid: EncodedPart, path: Path) -> str:
 def _described(tuner: SliceTuner, trial: Any) -> TrialRecord:
     values = trial.hyperparameters.values
     scores = tuner.scores(trial.trial_id) if trial.status == "COMPLETED" else []
-    reached = [tuner.goal.sign * score[tuner.goal.metric] for score in scores]
     return TrialRecord(
         id=trial.trial_id,
         parent=values.get(PARENT),
@@ -331,7 +344,6 @@ def _described(tuner: SliceTuner, trial: Any) -> TrialRecord:
         end=values.get(END),
         score=trial.score,
         scores=tuple(scores),
-        improving=reached.index(max(reached)) == len(reached) - 1 if reached else None,
     )
 
 

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from nfm_tfrs.evidence import DEFAULT, Finalist, Objective, TrialRecord, Winner
+from nfm_tfrs.training.schedules import OVER_STEPS
 
 
 def verdict(finalists: Sequence[Finalist], goal: Objective, lost: int = 0) -> str:
@@ -47,10 +48,8 @@ def remarks(finalists: Sequence[Finalist], trials: Sequence[TrialRecord], winner
         ending: Why no trial came after the last.
     """
     said = []
-    if winner.members:
-        said.append(f"The model is {winner.made}: better on these validation rows than the best of them alone.")
-    elif finalists[0].trial == DEFAULT:
-        judged = Counter(trial.end for trial in trials if trial.status == "COMPLETED")
+    if finalists[0].trial == DEFAULT:
+        judged = Counter(len(trial.scores) for trial in trials if trial.status == "COMPLETED")
         ends = sorted(judged.items())
         counts = ", ".join(f"{count} after {end} slice{'' if end == 1 else 's'}" for end, count in ends)
         were = "was" if judged.total() == 1 else "were"
@@ -59,7 +58,10 @@ def remarks(finalists: Sequence[Finalist], trials: Sequence[TrialRecord], winner
             f"Nothing better than the model without a search was found: {counts} {were} judged, over {len(names)} "
             f"hyperparameters, until {ending}."
         )
-    rising = [finalist.trial for finalist in finalists if any(run.improving for run in finalist.runs)]
+    if winner.members:
+        said.append(f"The model is {winner.made}: better on these validation rows than the best of them alone.")
+    endless = [finalist for finalist in finalists if finalist.candidate.schedule not in OVER_STEPS]  # others end low
+    rising = [finalist.trial for finalist in endless if any(run.improving for run in finalist.runs)]
     if rising:
         said.append(f"Best at the last slice of a run, so that more passes may be better: {', '.join(rising)}.")
     return said

@@ -14,7 +14,7 @@ from nfm_tfrs.evidence import DEFAULT, Finalist, Member, Objective, Run, Winner
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import forgotten_gradients, keras
 from nfm_tfrs.training.recipe import Best, Recipe, Trained
-from nfm_tfrs.training.schedules import plateau_of
+from nfm_tfrs.training.schedules import OVER_STEPS, plateau_of
 from nfm_tfrs.training.statistics import count_rows
 from nfm_tfrs.training.stopping import Looks, follow, restore
 from nfm_tfrs.tuning.default import steps_of
@@ -48,9 +48,13 @@ def made(
         tell("training on all rows")
         try:
             return _refitted(tuner, kept[0], members, data)
-        except Diverged as error:
+        except (Diverged, Unjudged) as error:
             warnings.warn(f"The model is not trained on all rows: {error}", stacklevel=4)
     return model, winner
+
+
+class Unjudged(ValueError):
+    """A training on all rows needs others to judge by."""
 
 
 def _members(tuner: SliceTuner, kept: Sequence[Finalist], most: int) -> list[tuple[Member, Run]]:
@@ -90,14 +94,14 @@ def _joined(models: Sequence[Any], tuner: SliceTuner) -> Any:
 
 
 def _winner(tuner: SliceTuner, first: Finalist, members: Sequence[Member], rows: Any) -> Winner:
-    differs = members[0].slices is not None and passes_of(tuner, first) != tuner.train.passes
+    differs = members[0].slices is not None and passes_of(tuner, first) != members[0].candidate.passes
     return Winner(
         seed=members[0].seed,
         slices=members[0].slices,
         rows=rows,
         averaged=members[0].averaged,
         objective=tuner.goal if any(one.candidate.averaging or plateau_of(one.candidate) for one in members) else None,
-        passes=tuner.train.passes if differs and len(members) == 1 else None,
+        passes=members[0].candidate.passes if differs and len(members) == 1 else None,
         members=tuple(members) if len(members) > 1 else (),
     )
 
@@ -133,10 +137,22 @@ def _refitted(
     """The members trained on training and validation rows, for as long as was best; what made it.
 
     One alone is trained for as many slices as were best on average over its seeds. Of a training without a search,
-    which needs rows to stop by, as many slices are taken as its epochs come to.
+    which needs rows to stop by, as many slices are taken as its epochs come to; a rate of its own that falls to an end
+    falls over as many passes as there.
+
+    Raises:
+        Unjudged: The rate of one is divided where validation stalls.
+        Diverged: The loss became infinite or NaN.
     """
-    count, passes, anew = tuner.train.count, tuner.train.passes, []
+    count, anew = tuner.train.count, []
     for member, run in members:
+        if plateau_of(member.candidate) is not None:
+            raise Unjudged(
+                f"{member.trial} divides its rate where validation stalls, which no row is left to say. Leave out "
+                "refit, or search without plateaus."
+            )
+        falls = member.slices is None and member.candidate.schedule in OVER_STEPS
+        passes = Recipe.of(member.candidate).lasting()[0] if falls else tuner.train.passes
         alone = len(members) == 1
         stop = float(np.mean([run.slice for run in first.runs])) if alone else run.slice
         averaged = 2 * sum(run.averaged for run in first.runs) > len(first.runs) if alone else run.averaged
@@ -189,20 +205,24 @@ def _trained(
     callbacks: Sequence[Any] = (),
 ) -> Trained:
     """Each member's training once more; of several the mean."""
+    from nfm_tfrs.models.ensemble import weights_alone
+    from nfm_tfrs.training.members import as_one
+
     trained: list[Trained] = []
-    for member in members:
+    for number, member in enumerate(members):
         if member.slices is None:
-            trained.append(Recipe.of(member.candidate).fit(data, seed=member.seed, callbacks=callbacks))
+            one = Recipe.of(member.candidate).fit(data, seed=member.seed, callbacks=callbacks)
         else:
             features = data.features
-            trained.append(_sliced(member, rows, valid, count=count, features=features, goal=goal, callbacks=callbacks))
-        if any(getattr(callback, "interrupted", False) for callback in callbacks):
+            one = _sliced(member, rows, valid, count=count, features=features, goal=goal, callbacks=callbacks)
+        interrupted = any(getattr(callback, "interrupted", False) for callback in callbacks)
+        if not trained and (interrupted or len(members) == 1):
+            return one
+        # What the optimizer keeps is let go of, before the next one begins.
+        trained.append(replace(one, model=weights_alone(one.model, f"model_{number}")))
+        if interrupted:
             break
-    if len(trained) == 1:
-        return trained[0]
-    from nfm_tfrs.models.ensemble import ensemble_of
-
-    return Trained(ensemble_of([one.model for one in trained]), {})
+    return as_one(trained)
 
 
 def _sliced(

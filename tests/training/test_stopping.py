@@ -8,7 +8,7 @@ from nfm_tfrs.models.averaging import averages_of
 from nfm_tfrs.models.task_model import TaskModel
 from nfm_tfrs.training.fit import fit
 from nfm_tfrs.training.schedules import Plateau
-from nfm_tfrs.training.stopping import EarlyStopping, Looks
+from nfm_tfrs.training.stopping import EarlyStopping, Looks, best_epoch
 
 NAN = float("nan")
 
@@ -36,6 +36,24 @@ NAN = float("nan")
 def test_looks_say_what_follows(scores, sign, patience, plateau, expected):
     looks = Looks(patience, sign, plateau)
     assert [looks.look(score, first=not number) for number, score in enumerate(scores)] == expected
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("mode", ["max", "min"])
+def test_which_epoch_was_kept_is_what_its_history_tells(seed, mode):
+    rng = np.random.default_rng(seed)
+    history = {"val_auc": rng.integers(0, 4, 7) / 3.0}
+    if seed % 2:
+        history["averaged_val_auc"] = rng.integers(0, 4, 7) / 3.0
+    for scores in history.values():
+        scores[rng.random(7) < 0.3] = np.nan
+    best, found = None, (0, False)
+    for epoch in range(7):
+        for name, scores in history.items():
+            score = scores[epoch] if mode == "max" else -scores[epoch]
+            if not np.isnan(score) and (best is None or score > best):
+                best, found = score, (epoch, name != "val_auc")
+    assert best_epoch(history, "val_auc", mode) == found
 
 
 @pytest.mark.parametrize("seed", range(20))

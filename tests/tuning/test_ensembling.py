@@ -87,6 +87,10 @@ def test_the_mean_is_made_again_to_the_same_bits(found, clicks, eagerly):
     with eagerly(), pytest.MonkeyPatch.context() as patch:
         patch.setattr("nfm_tfrs.training.recipe.EPOCHS", 2)
         again = train_again(best, clicks.without("test"))
+    members = best.winner.members
+    lengths = [2 if member.slices is None else member.slices for member in members]
+    assert [len(history["val_auc"]) for history in again.members] == lengths
+    assert again.history == again.members[0]
     for mine, theirs in zip(again.model.get_weights(), found.model.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, theirs)
 
@@ -95,7 +99,9 @@ def test_the_mean_is_made_again_to_the_same_bits(found, clicks, eagerly):
 def test_members_are_trained_on_all_rows_where_that_is_asked_for(clicks, run, tmp_path, monkeypatch):
     monkeypatch.setattr(made, "together", lambda goal, valid, logits, *, first, most: [first, 3])
     joined = []
-    monkeypatch.setattr("nfm_tfrs.models.ensemble.ensemble_of", lambda models: joined.append(models) or models[0])
+    for name in ("models.ensemble.ensemble_of", "training.members.assembled"):
+        monkeypatch.setattr(f"nfm_tfrs.{name}", lambda models: joined.append(models) or models[0])
+    monkeypatch.setattr("nfm_tfrs.models.ensemble.weights_alone", lambda model, name: model)
     few = {"budget": Budget(trials=1), "finals": Finals(finalists=1, seeds=2, refit=True)}
     winner = run(clicks.without("test"), tmp_path, **few).evidence.winner
     assert [len(models) for models in joined] == [2, 2]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nfm_tfrs.configuration import Configuration
-from nfm_tfrs.evidence import DEFAULT, Difference, Finalist, Member, Objective, Run, Winner
+from nfm_tfrs.evidence import DEFAULT, Difference, Finalist, Member, Objective, Run, TrialRecord, Winner
 from nfm_tfrs.keras_compat import keras
 from nfm_tfrs.training.recipe import Recipe
 from nfm_tfrs.training.schedules import plateau_of
@@ -137,6 +137,32 @@ def test_what_was_judged_is_said_in_sentences(ends, said):
 def test_the_verdict_on_one_finalist_says_why_there_is_one():
     assert verdict([finalist()], AUC) == "There was one finalist."
     assert verdict([finalist()], AUC, 2) == "One finalist is left: 2 diverged with all their seeds."
+
+
+@pytest.mark.parametrize("of_several", [False, True])
+def test_that_nothing_better_was_found_is_said_whatever_the_model_is_made_of(of_several):
+    own = replace(finalist(), trial=DEFAULT)
+    member = Member(trial=DEFAULT, candidate=own.candidate, seed=1, slices=None)
+    winner = Winner(seed=1, slices=None, members=(member, replace(member, seed=2)) if of_several else ())
+    tried = [_record(count=2, end=3), _record(count=2, end=9), _record(count=14, end=9)]
+    said = " ".join(remarks([own], tried, winner, "the end"))
+    assert "Nothing better than the model without a search was found: 2 after 2 slices, 1 after 14 slices " in said
+    assert ("The model is the mean of 2 trainings" in said) == of_several
+
+
+def _record(count, end):
+    scores = tuple({"auc": 0.5} for _ in range(count))
+    told = {"message": None, "parent": None, "values": {}, "start": 0, "score": 0.5}
+    candidate = Configuration(model="nfm")
+    return TrialRecord(id="0", status="COMPLETED", candidate=candidate, end=end, scores=scores, **told)
+
+
+@pytest.mark.parametrize(("schedule", "expected"), [("constant", True), ("cosine", False), ("one_cycle", False)])
+def test_more_passes_may_be_better_where_the_last_slice_is_the_best_and_the_rate_has_no_end(schedule, expected):
+    runs = (Run(seed=1, slice=9, metrics={}, file="", trained=9),)
+    one = replace(finalist(), runs=runs, candidate=Configuration(model="nfm", schedule=schedule))
+    said = remarks([one], [], Winner(seed=1, slices=9), "the end")
+    assert said == (["Best at the last slice of a run, so that more passes may be better: 0."] if expected else [])
 
 
 # --- finalists that diverge -------------------------------------------------------------------------------------------
