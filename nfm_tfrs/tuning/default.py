@@ -10,7 +10,7 @@ from nfm_tfrs.models.stop import LossNotFinite
 from nfm_tfrs.training.evaluate import evaluate
 from nfm_tfrs.training.recipe import Recipe, Trained
 from nfm_tfrs.training.stopping import best_epoch
-from nfm_tfrs.tuning.hypermodel import OPEN, RankingHyperModel
+from nfm_tfrs.tuning.hypermodel import AVERAGED, OPEN, RankingHyperModel
 from nfm_tfrs.tuning.settings import TRAINING
 from nfm_tfrs.tuning.tuner import Diverged, SliceTuner
 
@@ -41,8 +41,10 @@ def default_of(tuner: SliceTuner) -> Recipe:
     precision = fixed.pop("dtype", "float32" if "float32" in space.precisions else space.precisions[0])
     if told.get("schedule", "constant") != "constant":  # which needs to know its rate
         told = {"optimizer": first.optimizer, "learning_rate": first.learning_rate} | told
-    told_model = {**Recipe.default(name).config, **fixed}
-    config = {key: value for key, value in told_model.items() if space.takes(name, key)}
+    default = Recipe.default(name)
+    if told.get("schedule", "constant") in AVERAGED:
+        told = {"averaging": default.averaging} | told
+    config = {key: value for key, value in {**default.config, **fixed}.items() if space.takes(name, key)}
     return Recipe(
         model=name,
         config={**config, "task": space.task},

@@ -64,8 +64,8 @@ def test_run_json_tells_the_recipe_the_data_the_versions_and_the_date(trained, r
     }
     assert written["recipe"] == {
         "model": "nfm",
-        "training": {"schedule": "constant", "rate_rows": 256, "batch_size": 128},
-        "config": {"task": "binary", "embedding_dim": 8, "hidden_units": [16]},
+        "training": {"schedule": "constant", "rate_rows": 256, "averaging": 0.999, "batch_size": 128},
+        "config": {"members": 4, "task": "binary", "embedding_dim": 8, "hidden_units": [16]},
     }
     assert written["data"]["paths"] == [str(ratings)]
     assert len(written["data"]["fingerprint"]) == 64
