@@ -1,7 +1,7 @@
 """A model and how it is trained, as plain data: one candidate of a search, and what a recipe trains."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from nfm_tfrs.written import read, read_choice
@@ -74,13 +74,18 @@ class Configuration:
             "learning_rate": self.learning_rate,
             "schedule": self.schedule,
             "schedule_arguments": dict(self.schedule_arguments) or None,
-            "rate_rows": self.rate_rows if self.rate_growth != 1 else None,
             "averaging": self.averaging,
             "jit_compile": self.jit_compile,
             "batch_size": self.batch_size,
             "passes": self.passes,
         }
-        return {name: value for name, value in training.items() if value is not None}
+        told = {name: value for name, value in training.items() if value is not None}
+        return told if self.rate_rows == self._rows_not_told else {**told, "rate_rows": self.rate_rows}
+
+    @property
+    def _rows_not_told(self) -> int:
+        """The rows that the rate is of where nothing says so: as in files of version 0.1.0 it is as it is."""
+        return self.batch_size if _is_adagrad(self.optimizer) else RATE_ROWS
 
     def to_json(self) -> dict[str, Any]:
         """Returns `{"model": …, "training": {…}, "config": {…}}`, plain JSON types."""
@@ -97,9 +102,7 @@ class Configuration:
         training, config = read(written, "training", Mapping), read(written, "config", Mapping)
         optimizer = read(training, "optimizer", str | None, None)
         batch_size = read(training, "batch_size", int, 256)
-        # What does not say it, as no file of version 0.1.0 does, has its rate as it is.
-        rows = batch_size if _is_adagrad(optimizer) else RATE_ROWS
-        return cls(
+        found = cls(
             model=read(written, "model", str),
             precision=read(config, "dtype", str | None, None),
             config={name: value for name, value in config.items() if name != "dtype"},
@@ -108,12 +111,12 @@ class Configuration:
             learning_rate=read(training, "learning_rate", float | int | None, None),
             schedule=read_choice(training, "schedule", get_args(RateSchedule), "constant"),
             schedule_arguments=read(training, "schedule_arguments", Mapping, {}),
-            rate_rows=read(training, "rate_rows", int | None, rows),
             averaging=read(training, "averaging", float | int | None, None),
             batch_size=batch_size,
             passes=read(training, "passes", float | int | None, None),
             jit_compile=_read_jit(training),
         )
+        return replace(found, rate_rows=read(training, "rate_rows", int | None, found._rows_not_told))
 
 
 def _is_adagrad(optimizer: str | None) -> bool:

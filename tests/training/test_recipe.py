@@ -318,6 +318,15 @@ def test_who_gives_a_callback_or_rows_has_them_used(data):
             {"schedule": "one_cycle", "schedule_arguments": {"warm_up": 0.1}, "batch_size": 256},
         ),
         ({"averaging": 0.99}, {"schedule": "constant", "averaging": 0.99, "batch_size": 256}),
+        ({"rate_rows": None}, {"schedule": "constant", "rate_rows": None, "batch_size": 256}),
+        (
+            {"rate_rows": 64, "optimizer": "adam"},
+            {"optimizer": "adam", "schedule": "constant", "rate_rows": 64, "batch_size": 256},
+        ),
+        (
+            {"rate_rows": 256, "batch_size": 256, "optimizer": "adagrad"},
+            {"optimizer": "adagrad", "schedule": "constant", "batch_size": 256},
+        ),
     ],
 )
 def test_what_was_written_is_read_again(arguments, written):
