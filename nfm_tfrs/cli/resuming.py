@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,8 @@ class ResumeOptions:
             settings=settings,
         )
         each = [checkpoints.of_member(number) for number in range(members)] if members > 1 else [checkpoints]
+        if not overwrite:
+            _check_others(checkpoints, each, settings)
         ended = [Finished.of(one) for one in each] if members > 1 else []
         whole = [one for one in ended if one is not None]
         last = each[min(len(whole), members - 1)].folder
@@ -124,6 +126,16 @@ class ResumeOptions:
         which = f" with member {min(len(whole) + 1, members)} of {members}" if members > 1 else ""
         print_lines([f"goes on{which}{step}"])
         return checkpoints
+
+
+def _check_others(checkpoints: Checkpoints, each: list[Checkpoints], settings: Mapping[str, Any]) -> None:
+    """Raises ValueError where a training of another number of members has left what this one would remove."""
+    mine = [one.folder for one in each]
+    for folder in (checkpoints.folder, *sorted(checkpoints.folder.glob("member-*"))):
+        if folder not in mine:
+            for found in (Finished.of(replace(checkpoints, folder=folder)), last_checkpoint(folder)):
+                if found is not None:
+                    found.check(settings)
 
 
 def first_day(checkpoints: Checkpoints | None) -> int:

@@ -7,6 +7,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from nfm_tfrs.cli.resuming import ResumeOptions
+from nfm_tfrs.keras_compat import tf
+from nfm_tfrs.runs.checkpoint import Progress, write_checkpoint
+from nfm_tfrs.runs.finished import Finished
 from nfm_tfrs.runs.saving import load_model
 from nfm_tfrs.training import repeat_run
 
@@ -71,6 +75,26 @@ def test_an_interrupted_run_of_members_goes_on(two, ratings, done, refused, tmp_
         np.testing.assert_array_equal(weight.numpy(), wanted.numpy())
     assert "is finished" in done(*command)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize(("was", "now"), [(1, 4), (2, 1), (4, 2)])
+@pytest.mark.parametrize("ended", [False, True])
+def test_what_another_number_of_members_has_left_is_removed_only_where_it_may_go(was, now, ended, tmp_path, capsys):
+    out = tmp_path / "run"
+    options = ResumeOptions(resume=True)
+    left = options.begin(out, {"members": was}, overwrite=False, members=was)
+    left = left if was == 1 else left.of_member(was - 1 if was > now else 0)
+    if ended and was > 1:
+        Finished(folder=left.folder, settings={"members": was}, history={}).write()
+    else:
+        progress = Progress(settings={"members": was}, epoch=0, step=1, steps=2, epochs=1)
+        write_checkpoint(left, progress, {"weights": [tf.Variable(1.0)]})
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match=rf"another training, whose members was {was}; received {now}\. Give"):
+        options.begin(out, {"members": now}, overwrite=False, members=now)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert options.begin(out, {"members": now}, overwrite=True, members=now) is not None
+    assert not [*left.folder.glob("step-*"), *left.folder.glob("finished*")]
 
 
 def test_slips_are_one_line(two, ratings, refused, tmp_path):
