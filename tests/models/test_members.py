@@ -10,6 +10,7 @@ import pytest
 from nfm_tfrs.blocks.base import PooledBlock
 from nfm_tfrs.blocks.batch_norm import BatchNormalization
 from nfm_tfrs.blocks.cross import Cross
+from nfm_tfrs.features import keys
 from nfm_tfrs.features.feature import CategoricalFeature, NumericFeature
 from nfm_tfrs.features.growth import Growth
 from nfm_tfrs.keras_compat import keras, tf
@@ -262,6 +263,25 @@ def test_members_train_under_each_policy_and_with_xla(dtype, jit_compile):
 
 
 # --- one member ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("interaction", ["bi_interaction", "fm"])
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_members_of_a_block_of_sums_train_where_fields_are_dropped(interaction, jit_compile):
+    model = model_of(interaction=interaction, field_dropout=0.4)
+    encoded = model.encoder(COLUMNS)
+    fields, _, _ = model._with_numbers(model.embedding(encoded), encoded[keys.NUMBERS], False)
+    mask = np.ones(fields.embeddings.shape[:2], bool) if fields.mask is None else fields.mask.numpy()
+    vectors = np.where(mask[:, :, None], fields.embeddings.numpy(), 0).astype(np.float64)
+    pairs = [(i, j) for i in range(mask.shape[1]) for j in range(i)]
+    crossed = sum(vectors[:, i] * vectors[:, j] for i, j in pairs)
+    expected = crossed if interaction == "bi_interaction" else crossed.reshape(24, 3, DIM).sum(axis=2)
+    found = model._interaction(model._members_of[0], fields)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    model.compile("sgd" if jit_compile else "lazyadam", jit_compile=jit_compile)
+    before = model.get_weights()
+    assert np.isfinite(model.train_on_batch(COLUMNS, LABELS)).all()
+    assert not np.array_equal(model.embedding.table, before[0])
 
 
 def test_one_member_is_the_model_of_before():
