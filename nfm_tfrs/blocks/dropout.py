@@ -4,6 +4,7 @@ from typing import Any
 
 from nfm_tfrs import arguments
 from nfm_tfrs.keras_compat import keras, tf
+from nfm_tfrs.keras_compat.held import Held
 
 _WORDS = 2**16  # a mask compares bytes, a quarter of the random numbers; limits by row make the rate exact to 1/65,536
 STATE = "dropout_state"
@@ -63,7 +64,7 @@ class Dropout(keras.layers.Layer):
                 synchronization=tf.VariableSynchronization.ON_READ,
                 aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
             )
-        self._held = tf.train.Checkpoint(dropout_state=state)  # Keras makes a weight of a variable that it holds itself
+        self._held = Held(dropout_state=state)  # Keras makes a weight of a variable that it holds itself
         super().build(input_shape)
 
     @property

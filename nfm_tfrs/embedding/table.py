@@ -19,6 +19,7 @@ from nfm_tfrs.features.keys import IDS, NUMBERS, bag_key, weights_key
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.features.statistics import Statistics
 from nfm_tfrs.keras_compat import in_xla, keras, tf
+from nfm_tfrs.keras_compat.held import Held
 
 PenaltyBy = Literal["batch", "frequency"]
 
@@ -192,7 +193,7 @@ class FusedEmbedding(keras.layers.Layer):
         if self.divides_by_frequency:
             counts = [tf.Variable(tf.zeros([0 if one.frozen else one.num_rows]), False) for one in self.layouts]
             # Keras makes weights of variables that it holds itself; these are data, and a SavedModel needs them.
-            self._held = tf.train.Checkpoint(row_counts=counts)
+            self._held = Held(row_counts=counts)
         super().build(input_shape)
 
     @property

@@ -11,6 +11,7 @@ import numpy as np
 from nfm_tfrs.blocks.dropout import Dropout
 from nfm_tfrs.embedding.table import FusedEmbedding
 from nfm_tfrs.keras_compat import keras, tf
+from nfm_tfrs.keras_compat.held import Held
 from nfm_tfrs.keras_compat.private import layers_inside
 from nfm_tfrs.models.slots import inner_optimizer
 from nfm_tfrs.optimizers import LazyAdam, RowWiseOptimizer
@@ -35,7 +36,8 @@ class Averages:
     loss scale skips do not count.
 
     The averages are part of TensorFlow's checkpoints, and not of `.keras`, `.weights.h5` and run files: after loading,
-    averaging begins anew. It does so too where a model is compiled again or grows.
+    averaging begins anew. It does so too where a model is compiled again or grows, where its weights are set, and where
+    its optimizer counts fewer steps than it has counted.
 
     Args:
         model: The model, which has its optimizer.
@@ -61,6 +63,7 @@ class Averages:
         self._model = model
         self._warm = float(max(0, math.ceil((10 * decay - 1) / (1 - decay))))  # k
         self._built = False
+        self._inside = 0  # blocks of `in_place`, one in the other
 
     def build(self) -> None:
         """Makes the variables, once; `fit` does so before its first step.
@@ -71,6 +74,11 @@ class Averages:
         if self._built:
             return
         model = self._model
+        if getattr(model, "features", ()) is None:
+            raise ValueError(
+                f"Averages begin at a model's weights; {type(model).__name__} does not know its features yet. Pass "
+                "features=, or call fit or adapt with data first."
+            )
         if not model.built:
             raise ValueError(
                 f"Averages begin at a model's weights; {type(model).__name__} has none yet. Call it on a batch before "
@@ -86,7 +94,7 @@ class Averages:
             clocks = [tf.Variable(tf.fill(shape, _never()), trainable=False) for shape in shapes]
             start = tf.Variable(-1, dtype=tf.int64, trainable=False)
         # Keras makes weights of the variables that a model holds itself.
-        model.averages_held = tf.train.Checkpoint(averages=averages, clocks=clocks, start=start)
+        model.averages_held = Held(averages=averages, clocks=clocks, start=start)
         self._averages, self._clocks, self._start = averages, clocks, start
         self._built = True
 
@@ -95,8 +103,21 @@ class Averages:
         """What a training that goes on needs of the averages, once they are built."""
         return [*self._averages, *self._clocks, self._start] if self._built else []
 
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the model has its averages, inside of `in_place`; weights that are set there are averages."""
+        return self._inside > 0
+
     def reset(self) -> None:
-        """Has averaging begin anew, at the weights as they are when the next step is taken."""
+        """Has averaging begin anew, at the weights as they are when the next step is taken.
+
+        Raises:
+            ValueError: The averages are in place.
+        """
+        if self.is_in_place:
+            raise ValueError(
+                "Averaging cannot begin anew inside of in_place, where the weights are the averages. Leave it first."
+            )
         if self._built:
             for clock in self._clocks:
                 clock.assign(tf.fill(clock.shape, _never()))
@@ -152,13 +173,17 @@ class Averages:
     def in_place(self, batches: Iterable[Any] = ()) -> Iterator[None]:
         """Gives the model its averages inside, and then back its own weights, bit for bit; not to train in.
 
+        A block inside of another one has the averages too.
+
         Args:
             batches: Training batches that BatchNorm's means and variances are taken over anew, with dropout as in
                 training, instead of those averaged, which lag behind the averages in a training of few passes. The
                 first 20 are read; none keeps what was averaged.
         """
-        self.flush()
-        self._exchange()
+        if not self._inside:
+            self.flush()
+            self._exchange()
+        self._inside += 1
         statistics = [(one, one.numpy()) for one in _statistics(self._model)]
         try:
             _recompute(self._model, batches)
@@ -166,7 +191,9 @@ class Averages:
         finally:
             for variable, value in statistics:
                 variable.assign(value)
-            self._exchange()
+            self._inside -= 1
+            if not self._inside:
+                self._exchange()
 
     def _exchange(self) -> None:
         for variable, average in zip(self._averaged, self._averages, strict=True):
@@ -176,9 +203,20 @@ class Averages:
 
     def _now(self) -> tf.Tensor:
         """c of the steps that have been taken, a float64 scalar."""
-        taken = inner_optimizer(self._model.optimizer).iterations
-        self._start.assign(tf.where(self._start < 0, tf.cast(taken, tf.int64), self._start))
-        steps = tf.cast(tf.cast(taken, tf.int64) - self._start, tf.float64)
+        taken = tf.cast(inner_optimizer(self._model.optimizer).iterations, tf.int64)
+        last = self._clocks[0].read_value()
+        # Of one step to the next c falls by -log d or more.
+        back = tf.math.is_finite(last) & (self._clock(taken) > last - 0.5 * math.log(self.decay))
+        tf.cond(back | (taken < self._start), self._reset, lambda: tf.constant(True))
+        self._start.assign(tf.where(self._start < 0, taken, self._start))
+        return self._clock(taken)
+
+    def _reset(self) -> tf.Tensor:
+        self.reset()
+        return tf.constant(True)
+
+    def _clock(self, taken: tf.Tensor) -> tf.Tensor:
+        steps = tf.cast(tf.maximum(taken - self._start, 0), tf.float64)
         factors = tf.range(1.0, 10.0, dtype=tf.float64)
         young = tf.reduce_sum(tf.math.log(factors / (tf.minimum(steps, self._warm) + factors)))
         return young + tf.maximum(steps - self._warm, 0.0) * math.log(self.decay)

@@ -475,6 +475,20 @@ class TaskModel(tfrs.Model):
             config = {**config, "averaging": self.averaging.decay}
         return config
 
+    def set_weights(self, weights: Any) -> None:
+        """Sets the weights as Keras' `set_weights` does; averages begin anew with them."""
+        self._average_anew()
+        super().set_weights(weights)
+
+    def load_weights(self, *args: Any, **kwargs: Any) -> Any:
+        """Loads weights as Keras' `load_weights` does; averages that the file does not hold begin anew with them."""
+        self._average_anew()
+        return super().load_weights(*args, **kwargs)
+
+    def _average_anew(self) -> None:
+        if self.averaging is not None and not self.averaging.is_in_place:
+            self.averaging.reset()
+
     def save_own_variables(self, store: Any) -> None:
         """Saves, beside its own weights, the state of the loss scale, which Keras leaves out of `.keras` files."""
         super().save_own_variables(store)

@@ -280,6 +280,76 @@ def test_reset_begins_anew_at_the_weights_of_then():
             np.testing.assert_allclose(one, mean, rtol=2e-5, atol=2e-6)
 
 
+def anew_after(change):
+    """Averages of a model that has trained, was changed, and trained on; and those of a loop from the change on."""
+    model, plain = model_of(LazyAdam(0.1)), model_of(LazyAdam(0.1), averaging=None)
+    for one in (model, plain):
+        one.fit(batches(9), verbose=0)
+        change(one)
+    expected = loop(plain, batches(4, seed=1))
+    model.fit(batches(4, seed=1), verbose=0)
+    with model.averaging.in_place():
+        found = values(averaged(model))
+    for one, mean in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, mean, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("suffix", [".weights.h5", ".h5"])
+def test_averaging_begins_anew_at_weights_that_are_loaded_from_a_file_without_averages(suffix, tmp_path):
+    path = str(tmp_path / f"early{suffix}")
+    early = model_of(LazyAdam(0.1))
+    early.fit(batches(2), verbose=0)
+    early.save_weights(path)
+    anew_after(lambda model: model.load_weights(path))
+
+
+def test_averaging_begins_anew_at_weights_that_are_set():
+    early = model_of(LazyAdam(0.1)).get_weights()
+    anew_after(lambda model: model.set_weights(early))
+
+
+@pytest.mark.parametrize("steps", [0, 1, 7])
+def test_averaging_begins_anew_where_the_optimizer_counts_fewer_steps(steps):
+    anew_after(lambda model: model.optimizer.iterations.assign(steps))
+
+
+def test_a_checkpoint_of_before_has_its_averages_also_in_a_model_that_went_on(tmp_path):
+    model = model_of(LazyAdam(0.1))
+    model.fit(batches(5), verbose=0)
+    model.save_weights(tmp_path / "weights")
+    before = values(model.averaging.variables)
+    model.fit(batches(5, seed=1), verbose=0)
+    model.load_weights(tmp_path / "weights").expect_partial()
+    assert_equal(values(model.averaging.variables), before)
+
+
+def test_a_block_in_a_block_has_the_averages_too():
+    model = model_of(LazyAdagrad(0.1))
+    model.fit(batches(5), verbose=0)
+    own = model.get_weights()
+    with model.averaging.in_place():
+        means = model.get_weights()
+        with model.averaging.in_place(batches(2)):
+            inside = values(model.trainable_variables)
+        assert_equal(model.get_weights(), means)
+        assert_equal(inside, values(model.trainable_variables))
+    assert_equal(model.get_weights(), own)
+
+
+def test_weights_that_are_set_while_the_averages_are_in_place_are_the_averages():
+    model = model_of(LazyAdagrad(0.1))
+    model.fit(batches(5), verbose=0)
+    own = model.get_weights()
+    with model.averaging.in_place():
+        means = [array + 1 for array in model.get_weights()]
+        model.set_weights(means)
+        with pytest.raises(ValueError, match=r"^Averaging cannot begin anew inside of in_place, .* Leave it first\.$"):
+            model.averaging.reset()
+    assert_equal(model.get_weights(), own)
+    with model.averaging.in_place():
+        assert_equal(values(averaged(model)), means[: len(averaged(model))])
+
+
 @pytest.mark.parametrize("decay", [0, 1.0, -0.1, True, "0.9", float("nan")])
 def test_decays_that_do_not_average_are_refused(decay):
     with pytest.raises(
@@ -307,3 +377,25 @@ def test_a_model_without_weights_is_refused():
     ):
         model.averaging.build()
     assert isinstance(model.averaging, Averages)
+
+
+def test_a_model_without_features_is_told_to_learn_them():
+    model = RankingModel()
+    model.compile("lazyadam", averaging=0.9)
+    line = (
+        r"^Averages begin at a model's weights; RankingModel does not know its features yet\. Pass features=, or call"
+    )
+    with pytest.raises(ValueError, match=line):
+        model.train_on_batch(*next(iter(batches(1))))
+    with pytest.raises(ValueError, match=line), model.averaging.in_place():
+        pass
+
+
+@pytest.mark.parametrize("averaging", [None, DECAY])
+def test_keras_opens_a_saved_model_folder(averaging, tmp_path):
+    model = model_of(LazyAdagrad(0.1), averaging=averaging)
+    model.fit(batches(2), verbose=0)
+    model.save(tmp_path / "saved")
+    opened = keras.models.load_model(tmp_path / "saved", compile=False)
+    columns = next(iter(batches(1)))[0]
+    np.testing.assert_allclose(opened(columns), model(columns), rtol=1e-6)
