@@ -5,7 +5,7 @@ from typing import Any
 from nfm_tfrs.keras_compat.packages import tf
 
 
-class Held(tf.train.Checkpoint):  # type: ignore[misc]
+class Held(tf.train.Checkpoint):
     """Variables, by name, that TensorFlow's checkpoints and SavedModels hold, and Keras does not count as weights.
 
     Keras makes weights of the variables that a layer holds itself. A plain `tf.train.Checkpoint` makes a counter of its
