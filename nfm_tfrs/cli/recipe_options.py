@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nfm_tfrs import arguments
-from nfm_tfrs.training.recipe import SCHEDULES, Best, Recipe
+from nfm_tfrs.training.recipe import MODEL, SCHEDULES, Best, Recipe
 from nfm_tfrs.training.schedules import OVER_STEPS
 
 
@@ -85,7 +85,7 @@ class RecipeOptions:
 
     def best(self) -> Best:
         """Returns what --config names; the default recipe of the model without it."""
-        found = Best(recipe=Recipe.default(self.model or "nfm")) if self.config is None else Best.from_file(self.config)
+        found = Best(recipe=Recipe.default(self.model or MODEL)) if self.config is None else Best.from_file(self.config)
         if self.repeat and found.winner is None:
             raise ValueError(
                 f"{self.config} does not say how a search made its model: a run, or nfm-tfrs 0.1.0, wrote it. "

@@ -137,7 +137,7 @@ def checked(checks: Sequence[Check], place: Callable[[int], str], steps: Any) ->
 
 
 @tf.autograph.experimental.do_not_convert  # no tensor decides here, and AutoGraph is slow
-def averages(model: Any) -> list[tuple[Any, tf.Tensor]]:
+def moved_forward(model: Any) -> list[tuple[Any, tf.Tensor]]:
     """Returns what the forward pass of a training step moves, and its values: averages of norms, steps of dropouts.
 
     Args:

@@ -12,7 +12,7 @@ from nfm_tfrs.models.batch_checks import as_target, batch_checks, length_checks,
 from nfm_tfrs.models.class_weights import with_class_weights
 from nfm_tfrs.models.inputs import no_labels
 from nfm_tfrs.models.losses import Losses, check_draws, mean, run_twice, twice
-from nfm_tfrs.models.stop import Place, averages, checked, finite_step, own_words
+from nfm_tfrs.models.stop import Place, checked, finite_step, moved_forward, own_words
 from nfm_tfrs.models.tasks import ranking_task, task_config
 from nfm_tfrs.optimizers import LazyAdagrad, RowWiseOptimizer, optimizer_of
 from nfm_tfrs.platform_calls import use_huge_pages
@@ -377,7 +377,7 @@ class TaskModel(tfrs.Model):
             inputs: `(columns, label[, weight])`, or one dict with the label inside.
         """
         now = None if self.averaging is None else self.averaging.settle()
-        before = averages(self)
+        before = moved_forward(self)
         with tf.GradientTape() as tape:
             total = self._tracked_loss(inputs, training=True)
             # Keras' optimizers add the replicas' gradients up.

@@ -76,6 +76,13 @@ def fit(
     if tensorboard is not None:
         chosen.append(keras.callbacks.TensorBoard(str(tensorboard)))
     chosen += callbacks
+    for callback in callbacks:
+        if str(monitored := getattr(callback, "monitor", "")).startswith("averaged_"):
+            warnings.warn(
+                f"{monitored} is the score of averaged weights, and {type(callback).__name__} keeps the others. Let it "
+                f"look at {monitored.removeprefix('averaged_')}, or take what the training ends with.",
+                stacklevel=2,
+            )
     entering: Any = nullcontext()
     if course is not None:
         chosen = course.followed_by(chosen, stopping)

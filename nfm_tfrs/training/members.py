@@ -17,7 +17,7 @@ from tfrs_registry import models
 
 
 @dataclass(frozen=True, kw_only=True)
-class Member:
+class Training:
     """One of several trainings of a recipe.
 
     Args:
@@ -37,7 +37,7 @@ class Member:
     @classmethod
     def all(
         cls, count: int, *, rows: Any, seed: int, logs: Path | None, checkpoints: Checkpoints | None
-    ) -> "list[Member]":
+    ) -> "list[Training]":
         """Returns all of them.
 
         Args:
@@ -72,9 +72,9 @@ class Member:
 
 def fit_members(
     name: str,
-    members: Sequence[Member],
-    fit: Callable[[Member], Trained],
-    settings: Callable[[Member], Mapping[str, Any]],
+    members: Sequence[Training],
+    fit: Callable[[Training], Trained],
+    settings: Callable[[Training], Mapping[str, Any]],
     callbacks: Sequence[Any],
 ) -> Trained:
     """Trains each member that is not whole yet, and returns the ensemble of all.
@@ -128,7 +128,7 @@ def as_one(found: Sequence[Trained]) -> Trained:
     return Trained(model, histories[0], tuple(resumed), found[0].pretrained, histories)
 
 
-def _whole(member: Member, known: Mapping[str, Any]) -> Trained | None:
+def _whole(member: Training, known: Mapping[str, Any]) -> Trained | None:
     """What a member ended with, if it was trained whole before."""
     assert member.checkpoints is not None
     found = Finished.of(member.checkpoints)
@@ -140,7 +140,7 @@ def _whole(member: Member, known: Mapping[str, Any]) -> Trained | None:
     return Trained(model, {name: list(values) for name, values in found.history.items()}, found.resumed, coverage)
 
 
-def _keep(member: Member, trained: Trained, known: Mapping[str, Any]) -> None:
+def _keep(member: Training, trained: Trained, known: Mapping[str, Any]) -> None:
     """Writes down what a member ended with, and removes what it was to go on from."""
     assert member.checkpoints is not None
     found = Finished(

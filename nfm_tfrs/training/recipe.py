@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 # Chosen on validation, over several sets: benchmarks/quality/defaults.py
 EPOCHS, PATIENCE = 50, 4
 FALLING_EPOCHS = 20  # of a schedule that falls to an end, where nobody says over how many passes
-MEMBERS, AVERAGING = 4, 0.999
+MODEL, MEMBERS, AVERAGING = "nfm", 4, 0.999
 
 SCHEDULES = get_args(RateSchedule)
-_RATED = ("adagrad", "adam")  # optimizers whose default rates are ones to train with, by a part of their names
+_RATED = (*ROW_WISE, "adam", "adamax", "adamw", "nadam")  # whose default rates are ones to train with
 _FROZEN = "Give pretrained= with vectors of {!r}, or take frozen out of the features."
 
 
@@ -102,7 +102,7 @@ class Recipe(Configuration):
             arguments.share("averaging", self.averaging)
         if self.schedule not in OVER_STEPS:
             return
-        if self.learning_rate is None and not any(family in self._optimizer_name for family in _RATED):
+        if self.learning_rate is None and self.optimizer is not None and self._optimizer_name not in _RATED:
             raise ValueError(
                 f'schedule="{self.schedule}" needs the highest rate of {self.optimizer}; received none. Give '
                 "learning_rate= too."
@@ -119,7 +119,7 @@ class Recipe(Configuration):
         return cls(**vars(configuration))
 
     @classmethod
-    def default(cls, model: str = "nfm") -> "Recipe":
+    def default(cls, model: str = MODEL) -> "Recipe":
         """Returns how a model is trained where nobody says more: what did best on validation over several sets.
 
         The models themselves have their papers' defaults: one member. One of another package is trained as it is.
@@ -355,18 +355,18 @@ class Recipe(Configuration):
         """Trains several models, and returns their ensemble."""
         if told.get("model") is not None:
             raise ValueError(f"A model that goes on is one; received members={members} beside it. Leave out one.")
-        from nfm_tfrs.training.members import Member, fit_members
+        from nfm_tfrs.training.members import Training, fit_members
 
-        def settings(member: Member) -> dict[str, Any]:
+        def settings(member: Training) -> dict[str, Any]:
             known = {"seed": member.seed, "epochs": told.get("epochs"), "patience": told.get("patience")}
             return self._known(data, member.rows, known)[1]
 
-        def fit(member: Member) -> Trained:
+        def fit(member: Training) -> Trained:
             where: dict[str, Any] = {"tensorboard": member.logs, "checkpoints": member.checkpoints}
             return self.fit(data, rows=member.rows, seed=member.seed, **told, **where)
 
         callbacks = told.get("callbacks") or ()
-        trainings = Member.all(members, rows=rows, seed=seed, logs=logs, checkpoints=checkpoints)
+        trainings = Training.all(members, rows=rows, seed=seed, logs=logs, checkpoints=checkpoints)
         return fit_members(self.model, trainings, fit, settings, callbacks)
 
     def _course(
@@ -497,7 +497,8 @@ class Best:
         """Returns this as plain JSON types; `get_model(best["model"], **best["config"])` makes the model again."""
         recipe = self.recipe
         made = {} if self.winner is None else {**self.winner.to_json(), "of": self.slices, "data": self.fingerprint}
-        told = {"histories": list(self.histories)} if self.histories else {}
+        told: dict[str, Any] = {"histories": list(self.histories)} if self.histories else {}
+        told |= {"members": self.members} if self.members > 1 else {}
         # The config last: its features are long.
         return {"model": recipe.model, "training": recipe.training, "winner": made, **told, "config": recipe.arguments}
 
@@ -548,6 +549,7 @@ class Best:
                 slices=read(made, "of", int | None, None),
                 fingerprint=read(made, "data", str | None, None),
                 histories=read_histories(written),
+                members=read(written, "members", int, 1),
             )
             _ = best.recipe.features  # read once here, while the file's name is known
             return best

@@ -32,7 +32,8 @@ class Cosine:
         [0.0, 0.1, 0.2, 0.11, 0.02]
 
     Reference:
-        Loshchilov & Hutter, SGDR: Stochastic Gradient Descent with Warm Restarts, ICLR 2017, equation 5.
+        Loshchilov & Hutter, SGDR: Stochastic Gradient Descent with Warm Restarts, ICLR 2017, equation 5. With a warm-up
+        it is one cycle of Smith & Topin, Super-Convergence, SPIE 2019 (arXiv 2018), section 3.
     """
 
     warm_up: float = 0.0
@@ -57,25 +58,6 @@ class Cosine:
         return keras.optimizers.schedules.CosineDecay(
             0.0, steps - rising, alpha=float(self.floor), warmup_target=peak, warmup_steps=rising
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class OneCycle(Cosine):
-    """A rate that rises to its peak, and falls from there to a floor along half a cosine: `Cosine` with a warm-up.
-
-    Args:
-        warm_up: Share of the steps over which the rate rises to its peak, in a straight line from 0.
-        floor: Share of the peak that is left at the end.
-
-    Raises:
-        ValueError: A share below 0, or not below 1.
-
-    Reference:
-        Smith & Topin, Super-Convergence: Very Fast Training of Neural Networks Using Large Learning Rates, SPIE 2019
-        (arXiv 2018), section 3; the fall is that of Loshchilov & Hutter, ICLR 2017.
-    """
-
-    warm_up: float = 0.2
 
 
 @dataclass(frozen=True)
@@ -104,7 +86,8 @@ class Plateau:
         arguments.count("drops", self.drops)
 
 
-_KINDS = {"cosine": Cosine, "one_cycle": OneCycle, "plateau": Plateau}
+_KINDS = {"cosine": Cosine, "one_cycle": Cosine, "plateau": Plateau}
+_OWN = {"one_cycle": {"warm_up": 0.2}}  # what a schedule has where nobody says otherwise
 OVER_STEPS = ("cosine", "one_cycle")  # which need to know the steps of the whole training
 
 
@@ -130,7 +113,7 @@ def schedule_of(name: RateSchedule, given: Mapping[str, Any]) -> Cosine | Platea
     for argument in given:
         if argument not in known:
             raise arguments.unknown_name(f"argument of {name}", argument, known)
-    made: Cosine | Plateau = kind(**given)
+    made: Cosine | Plateau = kind(**{**_OWN.get(name, {}), **given})
     return made
 
 

@@ -8,13 +8,11 @@ from nfm_tfrs.data.parts import Prepared
 from nfm_tfrs.evidence import Run
 from nfm_tfrs.models.stop import LossNotFinite
 from nfm_tfrs.training.evaluate import evaluate
-from nfm_tfrs.training.recipe import Recipe, Trained
+from nfm_tfrs.training.recipe import MODEL, Recipe, Trained
 from nfm_tfrs.training.stopping import best_epoch
 from nfm_tfrs.tuning.hypermodel import AVERAGED, OPEN, RankingHyperModel
 from nfm_tfrs.tuning.settings import TRAINING
 from nfm_tfrs.tuning.tuner import Diverged, SliceTuner
-
-MODEL = "nfm"  # which is trained where nobody names a model
 
 
 def default_of(tuner: SliceTuner) -> Recipe:

@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from nfm_tfrs.cli.recipe_options import RecipeOptions
 from nfm_tfrs.cli.train import _say_what_differs
 from nfm_tfrs.configuration import Configuration
 from nfm_tfrs.data.synthetic import click_log
@@ -101,7 +100,7 @@ def test_what_tune_leaves_can_be_judged_and_trained_again(tuned, clicks, done, t
 def test_a_training_by_a_best_json_says_how_the_search_made_its_own(capsys, members):
     member = Member(trial="0003", candidate=Configuration(model="fm"), seed=2, slices=5)
     winner = Winner(seed=2, slices=None if not members else 5, members=(member,) * members)
-    _say_what_differs(Best(recipe=Recipe(model="fm"), winner=winner, slices=27), RecipeOptions(), 0)
+    _say_what_differs(Best(recipe=Recipe(model="fm"), winner=winner, slices=27), 4, 0)
     said = " ".join(capsys.readouterr().out.split())
     alone = ", of the winner's configuration alone," if members else ""
     assert said == (

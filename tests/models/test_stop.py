@@ -6,7 +6,7 @@ import pytest
 from nfm_tfrs.features.feature import CategoricalFeature
 from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.models.ranking import RankingModel
-from nfm_tfrs.models.stop import LossNotFinite, Place, averages, finite_step, own_words
+from nfm_tfrs.models.stop import LossNotFinite, Place, finite_step, moved_forward, own_words
 
 FEATURES = [CategoricalFeature("a", vocabulary_size=5), CategoricalFeature("b", vocabulary_size=5)]
 ROWS = {"a": np.arange(40) % 5, "b": np.arange(40) % 4}
@@ -71,7 +71,7 @@ def test_the_averages_of_normalisations_are_put_back():
         one.train_step(({name: column[:4] for name, column in ROWS.items()}, LABELS[:4]))
     one.embedding.table.assign(before[0])
     assert any("moving" in variable.name for variable in one.non_trainable_variables)
-    assert {variable.name for variable, _ in averages(one)} == {v.name for v in one.non_trainable_variables}
+    assert {variable.name for variable, _ in moved_forward(one)} == {v.name for v in one.non_trainable_variables}
     for variable in one.non_trainable_variables:
         assert np.isfinite(variable).all()
 

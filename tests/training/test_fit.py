@@ -55,6 +55,17 @@ class Falling(keras.optimizers.schedules.LearningRateSchedule):
         return tf.where(step < self.last, 0.05, 1e37)
 
 
+def test_a_callback_that_looks_at_averaged_weights_is_told_that_it_keeps_the_others(data, tmp_path):
+    model = NFM(data.features, embedding_dim=2, hidden_units=())
+    model.compile(averaging=0.9)
+    keeping = keras.callbacks.ModelCheckpoint(str(tmp_path / "best.keras"), monitor="averaged_val_auc", mode="max")
+    line = (
+        r"^averaged_val_auc is the score of .*, and ModelCheckpoint keeps the others\. Let it look at val_auc, or take"
+    )
+    with pytest.warns(UserWarning, match=line):
+        fit(model, data.train.dataset(64), data.valid.dataset(64), epochs=1, patience=1, callbacks=[keeping])
+
+
 @pytest.mark.parametrize("steps", [0, 20])
 def test_a_training_that_diverges_keeps_the_best_epoch_where_there_was_one(data, steps):
     keras.utils.set_random_seed(0)

@@ -52,6 +52,10 @@ def data():
             'schedule="cosine" needs the highest rate of sgd; received none. Give learning_rate= too.',
         ),
         (
+            {"schedule": "cosine", "optimizer": "adagrad"},  # Keras' own rate hardly trains
+            'schedule="cosine" needs the highest rate of adagrad; received none. Give learning_rate= too.',
+        ),
+        (
             {"schedule_arguments": {"warm_up": 0.1}},
             "A constant rate takes no schedule_arguments; received warm_up. Give schedule= too: cosine, one_cycle, "
             "plateau.",
@@ -333,6 +337,36 @@ def test_what_was_written_is_read_again(arguments, written):
     recipe = Recipe(model="nfm", config=SMALL, **arguments)
     assert recipe.training == written
     assert Recipe.of(Configuration.from_json(json.loads(json.dumps(recipe.to_json())))) == recipe
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_a_best_json_tells_how_many_trainings_are_averaged(tmp_path, members):
+    path = tmp_path / "best.json"
+    path.write_text(json.dumps(Best(recipe=Recipe(model="fm"), members=members).to_json()))
+    assert Best.from_file(path).members == members
+
+
+def test_the_default_is_four_members_with_averaged_weights_for_models_of_this_package():
+    default = Recipe.default()
+    assert (default.model, default.config, default.averaging) == ("nfm", {"members": 4}, 0.999)
+    assert Recipe.default("deepfm") == replace(default, model="deepfm")
+    with pytest.raises(LookupError):
+        Recipe.default("nmf")
+
+
+@pytest.mark.parametrize(
+    ("told", "given", "lasting"),
+    [
+        ({}, {}, (50, 4)),
+        ({}, {"epochs": 3, "patience": 1}, (3, 1)),
+        ({"schedule": "plateau"}, {}, (50, 4)),
+        ({"schedule": "cosine"}, {}, (20, 20)),  # to its end
+        ({"schedule": "one_cycle", "passes": 2.5}, {}, (2.5, 3)),
+        ({"schedule": "one_cycle"}, {"epochs": 7, "patience": 2}, (7, 2)),
+    ],
+)
+def test_a_rate_that_falls_to_an_end_is_not_stopped_unless_told(told, given, lasting):
+    assert Recipe(model="nfm", **told).lasting(**given) == lasting
 
 
 @pytest.mark.parametrize("optimizer", [None, "lazyadagrad", "adagrad", "lazyadam"])

@@ -7,7 +7,7 @@ import pytest
 
 from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.optimizers import named_optimizer
-from nfm_tfrs.training.schedules import Cosine, OneCycle, Plateau, schedule_of
+from nfm_tfrs.training.schedules import Cosine, Plateau, schedule_of
 
 PEAK = 0.3
 
@@ -51,7 +51,7 @@ def test_a_training_in_slices_has_the_rates_of_one_in_one_go(name):
     steps, expected = 10, rates(10, 0.2, 0.1)
     state, found = None, []
     for slice_steps in (3, 1, 6):
-        optimizer = named_optimizer(name, OneCycle(floor=0.1).over(PEAK, steps=steps))
+        optimizer = named_optimizer(name, Cosine(warm_up=0.2, floor=0.1).over(PEAK, steps=steps))
         weight = tf.Variable([1.0, 2.0])
         optimizer.build([weight])
         if state is not None:
@@ -66,7 +66,7 @@ def test_a_training_in_slices_has_the_rates_of_one_in_one_go(name):
 
 def test_a_constant_rate_is_no_schedule():
     assert schedule_of("constant", {}) is None
-    assert (schedule_of("cosine", {}), schedule_of("one_cycle", {})) == (Cosine(), OneCycle(warm_up=0.2))
+    assert (schedule_of("cosine", {}), schedule_of("one_cycle", {})) == (Cosine(), Cosine(warm_up=0.2))
     assert schedule_of("plateau", {"looks": 3}) == Plateau(looks=3)
 
 
