@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from nfm_tfrs.data import parse_split
 from nfm_tfrs.data.parts import Prepared
@@ -46,14 +47,18 @@ def triples() -> Prepared:
     return _clicks(3)
 
 
-def digits() -> Prepared:
-    """scikit-learn's digits as the ink in each row and column of their pictures; whether the digit is 5 or more."""
+def digits(**rules: Any) -> Prepared:
+    """scikit-learn's digits as the ink in each row and column of their pictures; whether the digit is 5 or more.
+
+    Args:
+        **rules: Rules of the inference of the features.
+    """
     from sklearn.datasets import load_digits
 
     found = load_digits()
     sums = {"row": found.images.sum(axis=2), "column": found.images.sum(axis=1)}
     columns = {f"{axis}_{n}": ink[:, n] for axis, ink in sums.items() for n in range(8)}
-    return prepare({**columns, "y": (found.target >= 5).astype(int)}, "y", parse_split("random", 0))
+    return prepare({**columns, "y": (found.target >= 5).astype(int)}, "y", parse_split("random", 0), **rules)
 
 
 def _clicks(order: int) -> Prepared:

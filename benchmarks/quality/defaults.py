@@ -116,7 +116,7 @@ def averaged(labels: np.ndarray, logits: Sequence[np.ndarray]) -> dict[str, floa
 
 def over_sets(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Of each candidate that has run on every set the mean gain in AUC over sets, and its 95 % interval over runs."""
-    complete = [name for name in CANDIDATES if all("gained" in of.get(name, {}) for of in found.values())]
+    complete = [name for name in CANDIDATES if found and all("gained" in of.get(name, {}) for of in found.values())]
     gains = {}
     for name in complete:
         parts = [of[name]["gained"]["auc"] for of in found.values()]

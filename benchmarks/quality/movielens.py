@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lib.baselines import boosted, logistic
 from lib.places import BENCHMARKS
 
 from nfm_tfrs import metrics
@@ -22,7 +23,6 @@ from nfm_tfrs.data import parse_split
 from nfm_tfrs.data.parts import Prepared
 from nfm_tfrs.data.prepare import prepare
 from nfm_tfrs.data.readers.table import read_table
-from nfm_tfrs.features.encoder import IDS, bag_key
 from nfm_tfrs.keras_compat import keras
 from nfm_tfrs.models.nfm import NFM
 from nfm_tfrs.training import evaluate, fit
@@ -90,57 +90,15 @@ def spread(reports: list[dict[str, float]]) -> dict[str, dict[str, Any]]:
     }
 
 
-def one_hot(data: Prepared, part: str) -> Any:
-    """The encoded features of a part as a sparse matrix: ones for ids, shares for bags."""
-    from scipy import sparse
-
-    encoded = getattr(data, part).columns
-    ids, rows = encoded[IDS], data.features.num_rows
-    splits = np.arange(0, ids.size + 1, ids.shape[1])
-    matrix = sparse.csr_matrix((np.ones(ids.size), ids.ravel(), splits), (len(ids), rows))
-    for bag in data.features.bags:
-        values = encoded[bag_key(bag.name)]
-        shares = np.repeat(1 / np.maximum(np.diff(values.row_splits), 1), np.diff(values.row_splits))
-        matrix += sparse.csr_matrix((shares, values.values, values.row_splits), (len(ids), rows))
-    return matrix
-
-
 def logistic_regression(data: Prepared) -> np.ndarray:
     """Test logits of scikit-learn's logistic regression, its C chosen on validation."""
-    from sklearn.linear_model import LogisticRegression
-
-    train_part, valid, test = (one_hot(data, part) for part in ("train", "valid", "test"))
-    models = [LogisticRegression(C=c, max_iter=2000).fit(train_part, data.train.labels) for c in (0.1, 0.3, 1, 3)]
-    best = max(models, key=lambda model: metrics.auc(data.valid.labels, model.decision_function(valid)))
-    return best.decision_function(test)
+    return logistic(data)("test")
 
 
 def lightgbm(data: Prepared, seed: int) -> np.ndarray:
-    """Test logits of LightGBM: categories as such, genres one-hot, size chosen and stopped on validation."""
-    import lightgbm as lgb
-
-    def dense(part: str) -> np.ndarray:
-        encoded = getattr(data, part).columns
-        genres = one_hot(data, part)[:, data.features.offsets["genres"] :].toarray()
-        return np.hstack([encoded[IDS], genres])
-
-    categories = list(range(len(data.features.single)))
-    best: tuple[float, Any] = (0.0, None)
-    for leaves in (15, 31, 63):
-        model = lgb.LGBMClassifier(
-            n_estimators=2000, learning_rate=0.05, num_leaves=leaves, cat_smooth=20, random_state=seed, verbose=-1
-        )
-        model.fit(
-            dense("train"),
-            data.train.labels,
-            eval_set=[(dense("valid"), data.valid.labels)],
-            eval_metric="auc",
-            categorical_feature=categories,
-            callbacks=[lgb.early_stopping(50, first_metric_only=True, verbose=False)],
-        )
-        score = metrics.auc(data.valid.labels, model.predict(dense("valid"), raw_score=True))
-        best = max(best, (score, model), key=lambda pair: pair[0])
-    return best[1].predict(dense("test"), raw_score=True)
+    """Test logits of LightGBM: categories as such, shares of genres, size chosen and stopped on validation."""
+    plain = {"cat_smooth": 20, "subsample": 1.0, "subsample_freq": 0, "colsample_bytree": 1.0}
+    return boosted(data, seed, (15, 31, 63), **plain)("test")
 
 
 def shown(of: Mapping[str, Any]) -> str:

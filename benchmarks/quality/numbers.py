@@ -18,7 +18,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
+from lib import sets
+from lib.baselines import boosted
 from lib.places import BENCHMARKS
 from lib.timing import machine, versions
 
@@ -27,7 +28,6 @@ from nfm_tfrs.data import parse_split
 from nfm_tfrs.data.parts import Prepared
 from nfm_tfrs.data.prepare import prepare
 from nfm_tfrs.data.synthetic import click_log
-from nfm_tfrs.features.encoder import IDS, NUMBERS, bag_key
 from nfm_tfrs.features.number_encoders import LINEAR, NUMBER_ENCODERS
 from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.models.nfm import NFM
@@ -38,7 +38,7 @@ from quality.optimizers import difference
 
 RESULTS = BENCHMARKS / "results" / "numbers.json"
 PACKAGES = ("nfm-tfrs", "tensorflow", "tf-keras", "scikit-learn", "numpy")
-LOG_ROWS, LOG_SEED, SPLIT_SEED, DIM, EPOCHS = 40_000, 1, 0, 16, 40
+LOG_ROWS, LOG_SEED, DIM, EPOCHS = 40_000, 1, 16, 40
 BATCH_SIZES = {"click log": 512, "digits": 64}
 TREES = "LightGBM"
 
@@ -60,14 +60,8 @@ def clicks(rows: int) -> tuple[Prepared, dict[str, Any]]:
 
 def digits() -> tuple[Prepared, dict[str, Any]]:
     """The parts of scikit-learn's digits, as the ink in each row and each column of their pictures."""
-    from sklearn.datasets import load_digits
-
-    found = load_digits()
-    sums = {"row": found.images.sum(axis=2), "column": found.images.sum(axis=1)}
-    columns = {f"{axis}_{n}": ink[:, n] for axis, ink in sums.items() for n in range(8)}
-    split = parse_split("random", SPLIT_SEED)
-    data = prepare({**columns, "y": (found.target >= 5).astype(int)}, "y", split, number_encoder=LINEAR)
-    return data, {"rows": len(found.target)}
+    data = sets.digits(number_encoder=LINEAR)
+    return data, {"rows": sum(len(part) for part in data.encoded.values())}
 
 
 def trained(data: Prepared, encoder: str, seed: int, *, epochs: int, batch_size: int) -> Run:
@@ -87,43 +81,13 @@ def trained(data: Prepared, encoder: str, seed: int, *, epochs: int, batch_size:
 
 
 def trees(data: Prepared, seed: int) -> Run:
-    """What came out of LightGBM: categories as such, numbers as they are, bags as shares of each value."""
-    import lightgbm as lgb
-
-    def dense(part: str) -> Any:
-        columns = data.encoded[part].columns
-        parts = [columns[IDS], columns[NUMBERS]]
-        for bag in data.features.bags:
-            values = columns[bag_key(bag.name)]
-            lengths = np.diff(values.row_splits)
-            shares: np.ndarray = np.zeros([len(lengths), bag.num_ids + 1])
-            rows = np.repeat(np.arange(len(lengths)), lengths)
-            np.add.at(shares, (rows, values.values - data.features.offsets[bag.name]), 1 / lengths[rows])
-            parts.append(shares)
-        return np.hstack(parts)
-
-    start, best = time.perf_counter(), (0.0, None)
-    given = {part: dense(part) for part in ("train", "valid", "test")}
-    categories = list(range(len(data.features.single)))
-    for leaves in (7, 15, 31, 63):
-        model = lgb.LGBMClassifier(
-            n_estimators=2000, learning_rate=0.05, num_leaves=leaves, random_state=seed, subsample=0.9,
-            subsample_freq=1, colsample_bytree=0.9, n_jobs=1, verbose=-1,
-        )  # fmt: skip
-        model.fit(
-            given["train"],
-            data.train.labels,
-            eval_set=[(given["valid"], data.valid.labels)],
-            eval_metric="auc",
-            categorical_feature=categories or "auto",
-            callbacks=[lgb.early_stopping(50, first_metric_only=True, verbose=False)],
-        )
-        score = metrics.auc(data.valid.labels, model.predict(given["valid"], raw_score=True))
-        best = max(best, (score, model), key=lambda pair: pair[0])
+    """What came out of LightGBM."""
+    start = time.perf_counter()
+    logits = boosted(data, seed)
     run: Run = {"seconds": round(time.perf_counter() - start, 1)}
     for part in ("valid", "test"):
-        labels, logits = data.encoded[part].labels, best[1].predict(given[part], raw_score=True)
-        run |= {f"{part}_auc": metrics.auc(labels, logits), f"{part}_log_loss": metrics.log_loss(labels, logits)}
+        labels, found = data.encoded[part].labels, logits(part)
+        run |= {f"{part}_auc": metrics.auc(labels, found), f"{part}_log_loss": metrics.log_loss(labels, found)}
     return run
 
 
