@@ -42,6 +42,19 @@ class EncodedPart:
     def __len__(self) -> int:
         return len(self.columns[IDS])
 
+    def take(self, rows: np.ndarray) -> "EncodedPart":
+        """Returns some of the rows, without rates, which are of all.
+
+        Args:
+            rows: Numbers of the rows, in their order.
+        """
+        columns: Columns = {
+            name: column.take(rows) if isinstance(column, Bag) else np.take(column, rows, axis=0)
+            for name, column in self.columns.items()
+        }
+        labels, weights = (None if column is None else column[rows] for column in (self.labels, self.weights))
+        return EncodedPart(columns, labels, weights)
+
     def dataset(
         self, batch_size: int, *, shuffle: bool = False, seed: int = 0, start: Position | None = None
     ) -> tf.data.Dataset:

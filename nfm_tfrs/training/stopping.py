@@ -8,7 +8,6 @@ import numpy as np
 
 from nfm_tfrs.data.parts import EncodedPart
 from nfm_tfrs.data.pipeline.batches import batches
-from nfm_tfrs.features.check import Bag
 from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.models.averaging import BATCHES, averages_of
 from nfm_tfrs.models.slots import inner_optimizer, unlisted
@@ -232,8 +231,4 @@ def calibration(part: EncodedPart, batch_size: int, seed: int) -> tf.data.Datase
         seed: Seed of which rows.
     """
     rows = np.random.default_rng(seed).permutation(len(part))[: BATCHES * batch_size]
-    columns = {
-        name: column.take(rows) if isinstance(column, Bag) else np.take(column, rows, axis=0)
-        for name, column in part.columns.items()
-    }
-    return batches(columns, None, None, batch_size=batch_size, shuffle=False, seed=seed)
+    return batches(part.take(rows).columns, None, None, batch_size=batch_size, shuffle=False, seed=seed)

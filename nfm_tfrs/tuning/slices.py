@@ -32,7 +32,7 @@ class Slices:
             raise ValueError(f"A training needs passes above 0 and a slice or more; received {passes} and {count}.")
         if part.labels is None:
             raise ValueError("Training rows need labels; received none. Prepare them with a label.")
-        self.part, self.labels = part, part.labels
+        self.part = part
         self.passes = passes
         self.seed = seed
         self.count = count
@@ -63,13 +63,9 @@ class Slices:
 
     def dataset(self, number: int, batch_size: int) -> tf.data.Dataset:
         """Returns the slice as batches of (columns, label[, weight])."""
-        rows, part = self.rows(number), self.part
-        columns = {
-            name: column.take(rows) if isinstance(column, Bag) else np.take(column, rows, axis=0)
-            for name, column in part.columns.items()
-        }
-        weights = None if part.weights is None else part.weights[rows]
-        return batches(columns, self.labels[rows], weights, batch_size=batch_size, shuffle=False, seed=self.seed)
+        part = self.part.take(self.rows(number))
+        rows = (part.columns, part.labels, part.weights)
+        return batches(*rows, batch_size=batch_size, shuffle=False, seed=self.seed)
 
     def steps(self, batch_size: int, slices: int | None = None) -> int:
         """Returns the number of steps of a whole training, or of its first slices."""

@@ -1,5 +1,8 @@
 """Encoded parts: features from the training rows alone, rates of missing and unknown values, errors."""
 
+import itertools
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -7,7 +10,7 @@ import pytest
 from nfm_tfrs.data.parts import encode_part
 from nfm_tfrs.data.prepare import prepare
 from nfm_tfrs.data.split import parse_split
-from nfm_tfrs.features.encoder import IDS, FeatureEncoder
+from nfm_tfrs.features.encoder import IDS, FeatureEncoder, bag_key
 from nfm_tfrs.features.feature import CategoricalFeature, MultiCategoricalFeature, NumericFeature
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.target import Target
@@ -31,6 +34,19 @@ SPEC = FeatureSpec(
         NumericFeature("age", boundaries=(15.0, 45.0)),
     )
 )
+
+
+def test_rows_are_taken_in_their_order_with_labels_weights_and_bags():
+    part = encode_part(TABLE, FeatureEncoder(SPEC), Target.parse("click"))
+    part = replace(part, weights=np.arange(5, dtype=np.float32))
+    taken = part.take(np.array([3, 0, 3]))
+    np.testing.assert_array_equal(taken.columns[IDS], part.columns[IDS][[3, 0, 3]])
+    np.testing.assert_array_equal(taken.labels, [1, 1, 1])
+    np.testing.assert_array_equal(taken.weights, [3, 0, 3])
+    bag, whole = (one.columns[bag_key("tags")] for one in (taken, part))
+    lists = [whole.values[whole.row_splits[row] : whole.row_splits[row + 1]].tolist() for row in (3, 0, 3)]
+    assert [bag.values[start:end].tolist() for start, end in itertools.pairwise(bag.row_splits)] == lists
+    assert encode_part(TABLE, FeatureEncoder(SPEC)).take(np.array([1])).labels is None
 
 
 def test_rates_count_what_is_missing_and_what_is_unknown():
