@@ -80,10 +80,10 @@ class Configuration:
             "passes": self.passes,
         }
         told = {name: value for name, value in training.items() if value is not None}
-        return told if self.rate_rows == self._rows_not_told else {**told, "rate_rows": self.rate_rows}
+        return told if self.rate_rows == self.rows_not_told else {**told, "rate_rows": self.rate_rows}
 
     @property
-    def _rows_not_told(self) -> int:
+    def rows_not_told(self) -> int:
         """The rows that the rate is of where nothing says so: as in files of version 0.1.0 it is as it is."""
         return self.batch_size if _is_adagrad(self.optimizer) else RATE_ROWS
 
@@ -116,7 +116,7 @@ class Configuration:
             passes=read(training, "passes", float | int | None, None),
             jit_compile=_read_jit(training),
         )
-        return replace(found, rate_rows=read(training, "rate_rows", int | None, found._rows_not_told))
+        return replace(found, rate_rows=read(training, "rate_rows", int | None, found.rows_not_told))
 
 
 def _is_adagrad(optimizer: str | None) -> bool:

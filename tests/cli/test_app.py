@@ -54,7 +54,7 @@ def test_help_of_tune_shows_space_budget_schedule_and_finals(done):
         "What becomes of the best",
     ):
         assert panel in output
-    for name in ("blocks", "fixed", "trials", "minutes", "strategy", "passes", "finalists", "refit"):
+    for name in ("blocks", "fixed", "trials", "minutes", "search", "passes", "finalists", "refit"):
         assert option_of(name) in output
 
 

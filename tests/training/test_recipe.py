@@ -229,7 +229,7 @@ def test_a_plateau_goes_to_the_training_that_divides_its_rate(data, monkeypatch)
     assert told == [None, Plateau(), Plateau(looks=1)]
 
 
-@pytest.mark.parametrize(("passes", "epochs", "whole"), [(None, 4, 4), (3, 2, 3), (None, None, 50)])
+@pytest.mark.parametrize(("passes", "epochs", "whole"), [(None, 4, 4), (3, 2, 3), (None, None, 20)])
 def test_a_schedule_is_over_the_passes_that_are_told(data, monkeypatch, passes, epochs, whole):
     steps = []
     build = Recipe.build
