@@ -185,9 +185,8 @@ def test_where_every_trial_is_bad_the_search_ends_with_what_is_trained_without_i
     assert (evidence.winner.slices, evidence.winner.members) == (None, ())
     best = max(first.runs, key=lambda run: run.metrics["auc"])
     with eagerly():
-        alone = Recipe(model="nfm", config={**BINARY, "embedding_dim": 4, "hidden_units": [4]}, batch_size=64).fit(
-            clicks, seed=best.seed
-        )
+        small = {**BINARY, "embedding_dim": 4, "hidden_units": [4]}
+        alone = Recipe(model="nfm", config=small, averaging=AVERAGING, batch_size=64).fit(clicks, seed=best.seed)
     assert evaluate(alone.model, clicks.valid) == best.metrics
     for mine, theirs in zip(alone.model.get_weights(), searched.model.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, theirs)
