@@ -24,7 +24,7 @@ def boosted(data: Prepared, seed: int, leaves: tuple[int, ...] = (7, 15, 31, 63)
     import lightgbm as lgb
 
     categories = list(range(len(data.features.single)))
-    given = {part: _dense(data, part) for part in ("train", "valid")}
+    given = {part: dense(data, part) for part in ("train", "valid")}
     best: tuple[float, Any] = (0.0, None)
     for count in leaves:
         told = {"subsample": 0.9, "subsample_freq": 1, "colsample_bytree": 0.9} | settings
@@ -41,7 +41,7 @@ def boosted(data: Prepared, seed: int, leaves: tuple[int, ...] = (7, 15, 31, 63)
         )
         score = metrics.auc(data.valid.labels, model.predict(given["valid"], raw_score=True))
         best = max(best, (score, model), key=lambda pair: pair[0])
-    return lambda part: np.asarray(best[1].predict(_dense(data, part), raw_score=True))
+    return lambda part: np.asarray(best[1].predict(dense(data, part), raw_score=True))
 
 
 def logistic(data: Prepared) -> Scores:
@@ -52,25 +52,27 @@ def logistic(data: Prepared) -> Scores:
     """
     from sklearn.linear_model import LogisticRegression
 
-    train, valid = _sparse(data, "train"), _sparse(data, "valid")
+    train, valid = sparse_rows(data, "train"), sparse_rows(data, "valid")
     models = [LogisticRegression(C=c, max_iter=2000).fit(train, data.train.labels) for c in (0.1, 0.3, 1, 3)]
     best = max(models, key=lambda model: metrics.auc(data.valid.labels, model.decision_function(valid)))
-    return lambda part: np.asarray(best.decision_function(_sparse(data, part)))
+    return lambda part: np.asarray(best.decision_function(sparse_rows(data, part)))
 
 
-def _dense(data: Prepared, part: str) -> Any:
+def dense(data: Prepared, part: str) -> Any:
+    """Returns the rows of a part by its name: ids, numbers, and of each bag the shares of its values."""
     columns = data.encoded[part].columns
     parts = [columns[IDS], columns[NUMBERS]]
     for bag in data.features.bags:
         values = columns[bag_key(bag.name)]
         rows, shares = _shares(values)
-        dense: np.ndarray = np.zeros([len(values.row_splits) - 1, bag.num_ids + 1])
-        np.add.at(dense, (rows, values.values - data.features.offsets[bag.name]), shares)
-        parts.append(dense)
+        found: np.ndarray = np.zeros([len(values.row_splits) - 1, bag.num_ids + 1])
+        np.add.at(found, (rows, values.values - data.features.offsets[bag.name]), shares)
+        parts.append(found)
     return np.hstack(parts)
 
 
-def _sparse(data: Prepared, part: str) -> Any:
+def sparse_rows(data: Prepared, part: str) -> Any:
+    """Returns the rows of a part by its name as a sparse matrix: ones for ids, shares for bags, numbers last."""
     from scipy import sparse
 
     columns, width = data.encoded[part].columns, data.features.num_rows

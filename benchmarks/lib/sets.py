@@ -33,7 +33,11 @@ def lastfm() -> Prepared:
     Raises:
         KeyError: The environment does not say where it lies.
     """
-    folder = Path(os.environ[LASTFM])
+    return tags_of(Path(os.environ[LASTFM]))
+
+
+def tags_of(folder: Path) -> Prepared:
+    """Last.fm tags from the folder of its train.parquet and valid.parquet."""
     return prepare_files([folder / "train.parquet"], "label", valid=[folder / "valid.parquet"])
 
 

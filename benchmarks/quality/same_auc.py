@@ -16,15 +16,16 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from lib.baselines import dense, sparse_rows
 from lib.places import RESULTS
 from lib.timing import machine, versions
 
 from nfm_tfrs import metrics
-from nfm_tfrs.data.parts import EncodedPart, Prepared
+from nfm_tfrs.data.parts import Prepared
 from nfm_tfrs.data.prepare import prepare
 from nfm_tfrs.data.split import parse_split
 from nfm_tfrs.data.synthetic import click_log
-from nfm_tfrs.features.encoder import IDS, NUMBERS
+from nfm_tfrs.features.encoder import IDS
 from nfm_tfrs.keras_compat import keras
 from nfm_tfrs.models.nfm import NFM
 from nfm_tfrs.training import predict
@@ -65,33 +66,21 @@ def lightgbm(data: Prepared, seed: int, parts: Parts) -> Iterator[Callable[[], n
     """The same of LightGBM."""
     import lightgbm as lgb
 
-    def dense(part: EncodedPart) -> np.ndarray:
-        return np.hstack([part.columns[IDS], part.columns[NUMBERS]])
-
     categories = list(range(data.train.columns[IDS].shape[1]))
-    rows = lgb.Dataset(dense(data.train), data.train.labels, categorical_feature=categories)
+    rows = lgb.Dataset(dense(data, "train"), data.train.labels, categorical_feature=categories)
     settings = {"objective": "binary", "num_leaves": 63, "learning_rate": 0.1, "seed": seed, "verbose": -1}
     booster = lgb.Booster(settings, rows)
     for _ in range(parts.tree_parts):
         for _ in range(parts.trees):
             booster.update()
-        yield lambda: booster.predict(dense(data.valid), raw_score=True)
+        yield lambda: booster.predict(dense(data, "valid"), raw_score=True)
 
 
 def myfm(data: Prepared, seed: int, parts: Parts) -> Iterator[Callable[[], np.ndarray]]:
     """The same of myFM, which cannot go on: each part trains anew, for as many samples more."""
     from myfm import MyFMClassifier
-    from scipy import sparse
 
-    def one_hot(part: EncodedPart) -> Any:
-        ids, numbers = part.columns[IDS], np.nan_to_num(part.columns[NUMBERS])
-        places = np.arange(0, ids.size + 1, ids.shape[1])
-        flags = sparse.csr_matrix(
-            (np.ones(ids.size), ids.reshape(-1), places), shape=(len(ids), data.features.num_rows)
-        )
-        return sparse.hstack([flags, numbers], format="csr")
-
-    train, valid = one_hot(data.train), one_hot(data.valid)
+    train, valid = sparse_rows(data, "train"), sparse_rows(data, "valid")
     for part in range(parts.sample_parts):
         samples = parts.samples * (part + 1)
         machine = MyFMClassifier(rank=16, random_seed=seed).fit(

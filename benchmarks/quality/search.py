@@ -25,11 +25,11 @@ from typing import Any
 
 import numpy as np
 from lib.places import RESULTS, SEARCHES, command_of
+from lib.sets import tags_of
 from lib.timing import machine, side_by_side, versions
 
 from nfm_tfrs import metrics
 from nfm_tfrs.data.parts import Prepared
-from nfm_tfrs.data.prepare import prepare_files
 from nfm_tfrs.data.readers.table import read_table
 from nfm_tfrs.keras_compat import keras
 from nfm_tfrs.metrics.bootstrap import paired_bootstrap
@@ -53,7 +53,7 @@ def read(data: Path, name: str) -> Prepared:
     """The rows of a set, encoded."""
     if name == "movielens-small":
         return prepared(read_table(data), None)
-    return prepare_files(data / "train.parquet", "label", valid=data / "valid.parquet")
+    return tags_of(data)
 
 
 def searched(data: Prepared, strategy: str, seed: int, minutes: float, folder: Path, *, name: str, quick: bool) -> Any:

@@ -13,8 +13,6 @@ import numpy as np
 from nfm_tfrs.blocks.dropout import Dropout
 from nfm_tfrs.data.pipeline.position import Position
 from nfm_tfrs.keras_compat import keras, private, tf
-from nfm_tfrs.models.averaging import averages_of
-from nfm_tfrs.models.slots import inner_optimizer, unlisted
 from nfm_tfrs.runs.checkpoint import (
     Checkpoint,
     Checkpoints,
@@ -27,6 +25,7 @@ from nfm_tfrs.runs.checkpoint import (
     write_checkpoint,
 )
 from nfm_tfrs.runs.files import remove
+from nfm_tfrs.training.stopping import learned
 from nfm_tfrs.written import first_line
 
 _SHARE = 50  # of the time, that writing may take one of
@@ -232,15 +231,10 @@ def _warn_of_hidden_states(model: Any) -> None:
 
 def _variables(model: Any) -> dict[str, list[Any]]:
     """What a training step reads and moves, but for the metrics, which an epoch begins anew."""
-    optimizer = inner_optimizer(model.optimizer)
-    averages = averages_of(model)
     return {
-        "weights": list(model.variables),
-        "optimizer": [*optimizer.variables, *unlisted(optimizer).values()],
-        "scale": list(model.scale_state.values()),
+        **learned(model),
         "dropout": [part.dropout_state for part in model.submodules if isinstance(part, Dropout) and part.built],
         "taken": [private.steps_taken(model)],
-        "averages": [] if averages is None else averages.variables,
     }
 
 

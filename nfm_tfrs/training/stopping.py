@@ -207,12 +207,25 @@ def follow(model: Any, looks: Looks, score: float, state: list[np.ndarray], *, f
     return action
 
 
-def _state(model: Any) -> list[Any]:
-    """What a plateau goes back to: weights, averages, and all variables of the optimizer."""
+def learned(model: Any) -> dict[str, list[Any]]:
+    """Returns what a model has learned: its weights, their averages, and all variables of the optimizer.
+
+    Args:
+        model: A compiled model.
+    """
     optimizer = inner_optimizer(model.optimizer)
-    averages, scale = averages_of(model), getattr(model, "scale_state", {})
-    held = [] if averages is None else averages.variables
-    return [*model.variables, *optimizer.variables, *unlisted(optimizer).values(), *scale.values(), *held]
+    averages = averages_of(model)
+    return {
+        "weights": list(model.variables),
+        "optimizer": [*optimizer.variables, *unlisted(optimizer).values()],
+        "scale": list(getattr(model, "scale_state", {}).values()),
+        "averages": [] if averages is None else averages.variables,
+    }
+
+
+def _state(model: Any) -> list[Any]:
+    """What a plateau goes back to."""
+    return [variable for listed in learned(model).values() for variable in listed]
 
 
 def restore(model: Any, weights: Any) -> None:

@@ -82,7 +82,7 @@ def test_candidates_differ_from_the_reference_and_are_recipes():
 
 @pytest.mark.parametrize("part", ["train", "valid"])
 def test_peers_see_each_row_as_the_models_do(data, part):
-    dense, sparse = baselines._dense(data, part), baselines._sparse(data, part).toarray()
+    dense, sparse = baselines.dense(data, part), baselines.sparse_rows(data, part).toarray()
     table, tags = data.tables[part], next(bag for bag in data.features.bags)
     price = data.encoded[part].columns[NUMBERS][:, 0]
     for row, bag in enumerate(table["tags"].to_pylist()):
