@@ -157,21 +157,25 @@ class Difference:
         mean: The value over the rows and seeds themselves.
         low: Lower end of the interval; NaN where no resample has a value.
         high: Upper end of the interval.
+        over_seeds: Whether the interval counts the spread over seeds too; older searches counted that over rows alone.
     """
 
     mean: float
     low: float
     high: float
+    over_seeds: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Returns the difference as plain JSON types."""
-        return {"mean": finite(self.mean), "interval": [finite(self.low), finite(self.high)]}
+        further = {"over_seeds": True} if self.over_seeds else {}
+        return {"mean": finite(self.mean), "interval": [finite(self.low), finite(self.high)]} | further
 
     @classmethod
     def from_json(cls, written: Mapping[str, Any]) -> "Difference":
         """Returns the difference that `to_json` wrote."""
         low, high = _read_interval(written)
-        return cls(mean=number(read(written, "mean", float | int | None)), low=low, high=high)
+        mean = number(read(written, "mean", float | int | None))
+        return cls(mean=mean, low=low, high=high, over_seeds=read(written, "over_seeds", bool, False))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,6 +80,7 @@ def written():
         FAILED,
         RUN,
         GAP,
+        replace(GAP, over_seeds=True),
         FINALIST,
         replace(FINALIST, runs=(), mean=None, sd=None, difference=None),
         EVIDENCE.winner,

@@ -36,7 +36,7 @@ def unchecked() -> Iterator[None]:
 
     with (
         mock.patch.object(task_model, "checked", nothing),
-        mock.patch.object(task_model, "averages", return_value=[]),
+        mock.patch.object(task_model, "moved_forward", return_value=[]),
         mock.patch.object(task_model, "finite_step", lambda loss, gradients, *_, **__: nullcontext(gradients)),
     ):
         yield

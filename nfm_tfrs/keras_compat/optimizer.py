@@ -1,9 +1,14 @@
-"""Keras' optimizer with public names for the hooks that it keeps to itself."""
+"""Keras' optimizers: what half precision wraps, and one with public names for the hooks that Keras keeps to itself."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from nfm_tfrs.keras_compat.packages import keras
+
+
+def inner_optimizer(optimizer: Any) -> Any:
+    """Returns the optimizer itself: the one inside where half precision wraps it."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 class OpenOptimizer(keras.optimizers.Optimizer):

@@ -63,7 +63,7 @@ def paired_bootstrap(
         gaps.append(means[0] - means[1])
     known = [gap for gap in gaps[1:] if not np.isnan(gap)]  # a resample may lack a class, or all weight
     low, high = np.quantile(known, [0.025, 0.975]) if known else (np.nan, np.nan)
-    return Difference(mean=float(gaps[0]), low=float(low), high=float(high))
+    return Difference(mean=float(gaps[0]), low=float(low), high=float(high), over_seeds=max(sizes) > 1)
 
 
 def _mean(values: Sequence[float], runs: np.ndarray | None) -> float:

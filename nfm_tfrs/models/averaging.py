@@ -12,8 +12,8 @@ from nfm_tfrs.blocks.dropout import Dropout
 from nfm_tfrs.embedding.table import FusedEmbedding
 from nfm_tfrs.keras_compat import keras, tf
 from nfm_tfrs.keras_compat.held import Held
+from nfm_tfrs.keras_compat.optimizer import inner_optimizer
 from nfm_tfrs.keras_compat.private import layers_inside
-from nfm_tfrs.models.slots import inner_optimizer
 from nfm_tfrs.optimizers import LazyAdam, RowWiseOptimizer
 
 BATCHES = 20  # that the statistics of BatchNorm are taken over anew

@@ -9,8 +9,9 @@ from nfm_tfrs.embedding.growth import MovedRows, moved_rows
 from nfm_tfrs.features.growth import TableChange
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import keras
+from nfm_tfrs.keras_compat.optimizer import inner_optimizer
 from nfm_tfrs.keras_compat.private import layers_inside
-from nfm_tfrs.models.slots import inner_optimizer, move_state, table_slots
+from nfm_tfrs.models.slots import move_state, table_slots
 
 
 def copied(

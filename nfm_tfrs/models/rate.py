@@ -4,8 +4,9 @@ from typing import Any
 
 from nfm_tfrs import arguments
 from nfm_tfrs.keras_compat import keras
+from nfm_tfrs.keras_compat.optimizer import inner_optimizer
 from nfm_tfrs.keras_compat.private import copy_weight_decay
-from nfm_tfrs.models.slots import inner_optimizer, unlisted
+from nfm_tfrs.models.slots import unlisted
 
 
 def set_rate(model: Any, rate: float) -> None:

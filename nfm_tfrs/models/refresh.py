@@ -12,10 +12,10 @@ from nfm_tfrs.arguments import choice, missing_column
 from nfm_tfrs.features.feature import NumericFeature
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import tf
+from nfm_tfrs.keras_compat.optimizer import inner_optimizer
 from nfm_tfrs.models.copied import copied
 from nfm_tfrs.models.number_weights import NumberWeights
 from nfm_tfrs.models.ranking import RankingModel
-from nfm_tfrs.models.slots import inner_optimizer
 
 # What optimizers keep for each weight, by the name that Keras gives it: the power of the gradient that it is of. Steps
 # and averages of weights are of its inverse.

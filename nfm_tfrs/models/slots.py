@@ -11,11 +11,6 @@ from nfm_tfrs.written import first_line
 _WIDTH = 4  # of a small table, unlike its numbers of rows
 
 
-def inner_optimizer(optimizer: Any) -> Any:
-    """Returns the optimizer itself: the one inside where half precision wraps it."""
-    return getattr(optimizer, "inner_optimizer", optimizer)
-
-
 def unlisted(optimizer: Any) -> dict[str, Any]:
     """Returns, by attribute, the variables that Keras' optimizers keep and do not list: the rate, a product of Nadam's.
 

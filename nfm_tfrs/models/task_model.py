@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from nfm_tfrs.arguments import check_arguments, missing_column, switch
 from nfm_tfrs.keras_compat import keras, private, tf, tfrs
+from nfm_tfrs.keras_compat.optimizer import inner_optimizer
 from nfm_tfrs.models import callbacks, inputs
 from nfm_tfrs.models.averaging import Averages, checked_decay
 from nfm_tfrs.models.batch_checks import as_target, batch_checks, length_checks, value_checks
@@ -139,7 +140,7 @@ class TaskModel(tfrs.Model):
         if optimizer is None:  # chosen on validation: benchmarks/quality/movielens.py
             optimizer = keras.optimizers.Adagrad(0.05) if jit_compile is True else LazyAdagrad(0.05)
         optimizer = optimizer_of(optimizer)
-        inner = getattr(optimizer, "inner_optimizer", optimizer)
+        inner = inner_optimizer(optimizer)
         if jit_compile is True and isinstance(inner, RowWiseOptimizer):
             raise ValueError(
                 f"XLA cannot compile a row-wise optimizer; received {type(inner).__name__} with jit_compile=True. "

@@ -145,10 +145,12 @@ def _finalists(search: Search, figures: Figures) -> str:
         if len({json.dumps(config.get(name)) for config in configs}) > 1
     ]
     parts = [_table(head, rows), f'<div class="pair">{figures.finalists(search)}{figures.differences(search)}</div>']
+    seeds = any(finalist.difference is not None and finalist.difference.over_seeds for finalist in finalists)
     parts.append(
         sentence(
             f"Each was trained again with several seeds and judged by {search.label}: a ring is a seed, the bar the "
-            "standard deviation. The interval of a difference is of a paired bootstrap over rows and seeds."
+            "standard deviation. The interval of a difference is of a paired bootstrap over "
+            f"{'rows and seeds' if seeds else 'the validation rows'}."
         )
     )
     if any(finalist.trial == DEFAULT for finalist in finalists):

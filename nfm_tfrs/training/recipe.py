@@ -289,8 +289,8 @@ class Recipe(Configuration):
         if model is None:
             whole = math.ceil(passes * steps) if self.schedule in OVER_STEPS else None
             model, coverage = self._begun(data, whole, None if course is None else course.day, pretrained or {})
-        # Of a stream a pass has so many steps that the statistics have arrived.
-        averaged = averages_of(model) is not None and "train" in data.encoded
+        # Of a stream, cached or not, a pass has so many steps that the statistics have arrived.
+        averaged = averages_of(model) is not None and "train" in data.encoded and not data.streamed
         history = fit(
             model,
             rows,

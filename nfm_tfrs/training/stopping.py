@@ -9,8 +9,9 @@ import numpy as np
 from nfm_tfrs.data.parts import EncodedPart
 from nfm_tfrs.data.pipeline.batches import batches
 from nfm_tfrs.keras_compat import keras, tf
+from nfm_tfrs.keras_compat.optimizer import inner_optimizer
 from nfm_tfrs.models.averaging import BATCHES, averages_of
-from nfm_tfrs.models.slots import inner_optimizer, unlisted
+from nfm_tfrs.models.slots import unlisted
 from nfm_tfrs.training.schedules import Plateau
 
 Action = Literal["better", "go on", "drop", "stop"]

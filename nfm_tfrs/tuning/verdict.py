@@ -19,8 +19,7 @@ def verdict(finalists: Sequence[Finalist], goal: Objective, lost: int = 0) -> st
         return f"One finalist is left: {lost} diverged with all their seeds." if lost else "There was one finalist."
     second, gap = finalists[1], finalists[1].difference
     assert gap is not None
-    several = any(len(finalist.runs) > 1 for finalist in finalists[:2])
-    where = "over these validation rows and seeds" if several else "on these validation rows"
+    where = "over these validation rows and seeds" if gap.over_seeds else "on these validation rows"
     if gap.low * goal.sign > 0 and gap.high * goal.sign > 0:  # it comes second for that alone
         return (
             f"The first finalist is the steadier one: the second, whose {goal.metric} differs by "

@@ -126,7 +126,7 @@ def test_the_rate_can_be_another_and_a_schedule_that_has_ended_needs_one(base, t
     cosine = tmp_path / "cosine"
     shutil.copytree(base, cosine)
     record = read_json(cosine / "run.json")
-    record["recipe"]["training"] |= {"schedule": "cosine", "learning_rate": 0.01}
+    record["recipe"]["training"] |= {"schedule": "cosine", "learning_rate": 0.01, "averaging": None}
     (cosine / "run.json").write_text(json.dumps(record))
     told = ("train", "--from", cosine, "--data", tonight, "--epochs", 1, "--out", tmp_path / "run")
     line = (

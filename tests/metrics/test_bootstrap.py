@@ -69,6 +69,7 @@ def test_one_run_a_side_is_over_rows_alone_as_it_always_was():
     # Runs that are alike add nothing, whatever is drawn of them.
     several = paired_bootstrap("rmse", labels, [ours] * 3, [theirs] * 2, seed=5)
     assert (several.mean, several.low, several.high) == pytest.approx(wanted["rmse"], abs=1e-12)
+    assert (several.over_seeds, found.over_seeds) == (True, False)
 
 
 @pytest.mark.parametrize("runs", [2, 3, 5])

@@ -12,11 +12,11 @@ from nfm_tfrs.blocks.base import InteractionBlock
 from nfm_tfrs.data import prepare_files
 from nfm_tfrs.features.spec import FeatureSpec
 from nfm_tfrs.keras_compat import keras, tf
+from nfm_tfrs.keras_compat.optimizer import inner_optimizer
 from nfm_tfrs.keras_compat.private import layers_inside
 from nfm_tfrs.models.grow import with_features
 from nfm_tfrs.models.nfm import NFM
 from nfm_tfrs.models.ranking import RankingModel
-from nfm_tfrs.models.slots import inner_optimizer
 from nfm_tfrs.optimizers import LazyAdagrad, LazyAdam
 from nfm_tfrs.training.statistics import count_rows
 from tfrs_registry import get_model, list_models

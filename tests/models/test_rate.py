@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from nfm_tfrs.keras_compat import keras
+from nfm_tfrs.keras_compat.optimizer import inner_optimizer
 from nfm_tfrs.models.nfm import NFM
 from nfm_tfrs.models.rate import set_rate
-from nfm_tfrs.models.slots import inner_optimizer
 from nfm_tfrs.optimizers import named_optimizer
 
 
