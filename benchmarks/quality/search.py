@@ -98,7 +98,7 @@ def first_rung(data: Prepared, evidence: Any, slices: int) -> list[list[float]]:
             try:
                 for number in range(slices):
                     train_slice(model, cut, number, size)
-                    early.append(judge_slice(model, cut, number, size, data.valid, evidence.objective)[0]["auc"])
+                    early.append(judge_slice(model, cut, number, size, data.valid, evidence.objective).metrics["auc"])
             except Diverged:
                 continue
         pairs.append([max(early), max(curve)])

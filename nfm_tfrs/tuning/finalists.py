@@ -41,7 +41,6 @@ from nfm_tfrs.tuning.tuner import (
     failing,
     judge_slice,
     train_slice,
-    weights_behind,
 )
 from nfm_tfrs.tuning.verdict import remarks, verdict
 from nfm_tfrs.tuning.winner import made, passes_of
@@ -109,12 +108,12 @@ def train_whole(
     state: list[np.ndarray] = []
     for number in range(train.count):
         train_slice(model, train, number, batch_size)
-        score, averaged = judge_slice(model, train, number, batch_size, valid, goal)
-        scores.append(score)
-        action = follow(model, looks, score[goal.metric], state)
+        metrics, averages = judge_slice(model, train, number, batch_size, valid, goal)
+        scores.append(metrics)
+        action = follow(model, looks, metrics[goal.metric], state)
         if action == "better":
-            best, of_averages = number, averaged
-            weights = weights_behind(model, train, number, batch_size, averaged=averaged)
+            best, of_averages = number, averages is not None
+            weights = model.get_weights() if averages is None else averages
         if action == "stop":
             break
     restore(model, weights)

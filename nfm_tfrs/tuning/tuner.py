@@ -5,10 +5,10 @@ import json
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -157,7 +157,7 @@ class SliceTuner(OpenTuner):
                 with failing():
                     start = time.monotonic()
                     train_slice(model, self.train, number, batch_size)
-                    scores.append(judge_slice(model, self.train, number, batch_size, self.valid, self.goal)[0])
+                    scores.append(judge_slice(model, self.train, number, batch_size, self.valid, self.goal).metrics)
                     seconds.append(time.monotonic() - start)
                     if timed and number == values[START] + 1:
                         self._check_seconds(seconds[-1])
@@ -325,9 +325,21 @@ def train_slice(model: Any, train: Slices, number: int, batch_size: int, callbac
     _check_finite("loss", history["loss"][-1], number)
 
 
+class SliceScore(NamedTuple):
+    """What a model was behind a slice.
+
+    Attributes:
+        metrics: The exact validation metrics of its weights or of their averages, whichever are better.
+        averages: The averages where they are; None where the weights are.
+    """
+
+    metrics: dict[str, float]
+    averages: list[np.ndarray] | None = None
+
+
 def judge_slice(
     model: Any, train: Slices, number: int, batch_size: int, valid: EncodedPart, goal: Objective
-) -> tuple[dict[str, float], bool]:
+) -> SliceScore:
     """Judges a model behind a slice: with its weights, and with their averages where it keeps some.
 
     Args:
@@ -338,19 +350,18 @@ def judge_slice(
         valid: Rows to judge on.
         goal: The objective, which has to be finite, and by which the better of the two counts.
 
-    Returns:
-        The exact validation metrics of the better ones, and whether these are the averages.
-
     Raises:
         Diverged: The objective became infinite or NaN.
     """
     score = evaluate(model, valid)
     _check_finite(goal.name, score[goal.metric], number)
     if averages_of(model) is None:
-        return score, False
+        return SliceScore(score)
     with averaged_in_place(model, train, number, batch_size):
         other = evaluate(model, valid)
-    return (other, True) if goal.sign * other[goal.metric] > goal.sign * score[goal.metric] else (score, False)
+        if goal.sign * other[goal.metric] > goal.sign * score[goal.metric]:
+            return SliceScore(other, model.get_weights())
+    return SliceScore(score)
 
 
 def averaged_in_place(model: Any, train: Slices, number: int, batch_size: int) -> Any:
@@ -367,20 +378,6 @@ def averaged_in_place(model: Any, train: Slices, number: int, batch_size: int) -
     """
     few = (number + 1) * train.passes / train.count < PASSES
     return model.averaging.in_place(train.dataset(number, batch_size) if few else ())
-
-
-def weights_behind(model: Any, train: Slices, number: int, batch_size: int, *, averaged: bool) -> Any:
-    """Returns the weights of a model behind a slice, or their averages.
-
-    Args:
-        model: A model, trained on the slice.
-        train: The training rows in slices.
-        number: Number of the slice, from 0.
-        batch_size: Rows of a training step.
-        averaged: Whether the averages are asked for.
-    """
-    with averaged_in_place(model, train, number, batch_size) if averaged else nullcontext():
-        return model.get_weights()
 
 
 def _check_finite(name: str, value: float, number: int) -> None:

@@ -21,7 +21,7 @@ from nfm_tfrs.tuning.default import steps_of
 from nfm_tfrs.tuning.ensembling import together
 from nfm_tfrs.tuning.settings import Finals
 from nfm_tfrs.tuning.slices import Slices, joined
-from nfm_tfrs.tuning.tuner import Diverged, Scores, SliceTuner, judge_slice, train_slice, weights_behind
+from nfm_tfrs.tuning.tuner import Diverged, Scores, SliceTuner, averaged_in_place, judge_slice, train_slice
 
 
 def made(
@@ -236,13 +236,13 @@ def _sliced(
     callbacks: Sequence[Any] = (),
 ) -> Trained:
     """A new model of a candidate, trained for as many slices as the member."""
-    candidate = member.candidate
+    candidate, size = member.candidate, member.candidate.batch_size
     assert candidate.passes is not None  # of a search's best
     cut = Slices(rows, passes=candidate.passes, count=count, seed=member.seed)
     keras.backend.clear_session()
     keras.utils.set_random_seed(member.seed)
     with forgotten_gradients():
-        model = Recipe.of(candidate).build(features, steps=cut.steps(candidate.batch_size))
+        model = Recipe.of(candidate).build(features, steps=cut.steps(size))
     count_rows(model, [rows], features)
     name, direction = model.objective
     goal, slices = goal or Objective(name=name, direction=direction), member.slices or 0
@@ -250,13 +250,15 @@ def _sliced(
     looks = Looks(slices, goal.sign, plateau_of(candidate))
     state: list[np.ndarray] = []
     for number in range(slices):
-        train_slice(model, cut, number, candidate.batch_size, callbacks)
+        train_slice(model, cut, number, size, callbacks)
         # Without rows to judge on nothing says when a rate is to fall.
-        scores.append({} if valid is None else judge_slice(model, cut, number, candidate.batch_size, valid, goal)[0])
+        scores.append({} if valid is None else judge_slice(model, cut, number, size, valid, goal).metrics)
         if model.stop_training:
             break
         if valid is not None:
             follow(model, looks, scores[-1][goal.metric], state)
     if member.averaged and not model.stop_training:
-        restore(model, weights_behind(model, cut, slices - 1, candidate.batch_size, averaged=True))
+        with averaged_in_place(model, cut, slices - 1, size):
+            averages = model.get_weights()
+        restore(model, averages)
     return Trained(model, {f"val_{name}": [score[name] for score in scores] for name in scores[0]})
