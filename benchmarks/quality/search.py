@@ -1,12 +1,14 @@
 """Search by halving and at random, or with and without what won elsewhere, in the same time; what the better one finds.
 
-usage: python benchmarks search ratings.parquet [--minutes 30] [--seeds 5] [--against no-prior] [--keep-test] [--quick]
+usage: python benchmarks search ratings.parquet [--minutes 30] [--seeds 5] [--against no-prior] [--finals 3 3]
+                                                [--keep-test] [--quick]
        python benchmarks search lastfm-tags/ --set lastfm-tags [--against no-prior] ...   (train and valid.parquet)
        (pip install lightgbm)
 
 For each seed the two sides search at the same time, each on a processor of its own: by halving, with the prior but for
 what it holds of this set; and at random, or by halving without the prior. The better one is that with
-the higher validation AUC of its winners (each the mean of three trainings), averaged over seeds. Only then are test
+the higher validation AUC of its winners (each the mean of three trainings, or of as many as --finals says behind the
+number of finalists; the minutes are those of the search before them), averaged over seeds. Only then are test
 rows read: the winners of the better strategy, of the first three seeds, against as many NFMs with the package's
 defaults and as many LightGBMs, by a paired bootstrap over rows. With --keep-test they are not read: the figures of an
 earlier run stay, as test rows are not read again for each change of the search; lastfm-tags has none. Against random,
@@ -56,7 +58,9 @@ def read(data: Path, name: str) -> Prepared:
     return tags_of(data)
 
 
-def searched(data: Prepared, strategy: str, seed: int, minutes: float, folder: Path, *, name: str, quick: bool) -> Any:
+def searched(
+    data: Prepared, strategy: str, seed: int, minutes: float, folder: Path, *, name: str, finals: Finals, quick: bool
+) -> Any:
     """Runs a search, or goes on with it; returns what it found. Every score goes to a file, with its second."""
 
     def watch(oracle: Any, trial: Any, scores: list[dict[str, float]]) -> None:
@@ -72,7 +76,7 @@ def searched(data: Prepared, strategy: str, seed: int, minutes: float, folder: P
         budget=Budget(minutes=minutes),
         space=Space(prior=strategy == "halving", prior_without=(name,) if name in known_sets() else ()),
         schedule=Schedule(search="random" if strategy == "random" else "halving", **(QUICK if quick else {})),
-        finals=Finals(finalists=1, seeds=1) if quick else Finals(),
+        finals=finals,
         seed=seed,
         watch=watch,
     )
@@ -105,10 +109,12 @@ def first_rung(data: Prepared, evidence: Any, slices: int) -> list[list[float]]:
     return pairs
 
 
-def run(source: Path, strategy: str, seed: int, minutes: float, folder: Path, *, name: str, quick: bool) -> None:
+def run(
+    source: Path, strategy: str, seed: int, minutes: float, folder: Path, *, name: str, finals: Finals, quick: bool
+) -> None:
     """Searches, and writes what a comparison of strategies needs."""
     data = read(source, name).without("test")
-    found = searched(data, strategy, seed, minutes, folder, name=name, quick=quick)
+    found = searched(data, strategy, seed, minutes, folder, name=name, finals=finals, quick=quick)
     trials = found.evidence.trials
     trace = (folder / f"{strategy}-{seed}-trace.jsonl").read_text().splitlines()
     result = {
@@ -221,18 +227,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--folder", type=Path, default=SEARCHES)
+    parser.add_argument("--finals", type=int, nargs=2, default=(3, 3), metavar=("FINALISTS", "SEEDS"))
     parser.add_argument("--keep-test", action="store_true", help="no test row; keeps what an earlier run found")
     parser.add_argument("--quick", action="store_true", help="one seed, seconds; no test row; writes no results")
     parser.add_argument("--one", nargs=2, metavar=("STRATEGY", "SEED"), help="this search alone")
     options = parser.parse_args(arguments)
     seeds, minutes = (1, 0.2) if options.quick else (options.seeds, options.minutes)
+    count, each = (1, 1) if options.quick else options.finals
+    finals = Finals(finalists=count, seeds=each)
     sides = ("halving", options.against)
     called = SETS[options.name] + ("quick" if options.quick else f"{minutes:g} minutes")
     folder = options.folder if options.one else options.folder / called
     folder.mkdir(parents=True, exist_ok=True)
     if options.one:
         strategy, seed = options.one
-        run(options.data, strategy, int(seed), minutes, folder, name=options.name, quick=options.quick)
+        run(options.data, strategy, int(seed), minutes, folder, name=options.name, finals=finals, quick=options.quick)
         return
     file = f"search{SETS[options.name].strip() and '_lastfm'}{'_prior' if options.against == 'no-prior' else ''}.json"
     judging = file == "search.json" and not options.keep_test
@@ -240,7 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for seed in range(seeds):
         start = time.monotonic()
         command = [*command_of("search"), str(options.data), "--minutes", str(minutes), "--folder", str(folder)]
-        command += ["--set", options.name]
+        command += ["--set", options.name, "--finals", str(count), str(each)]
         side_by_side(
             [
                 [*command, "--one", strategy, str(seed), *["--quick"] * options.quick]
@@ -264,7 +273,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if judging and not test:
         data = read(options.data, options.name)
         models = [
-            searched(data, comparison["better"], seed, minutes, folder, name=options.name, quick=False).model
+            searched(
+                data, comparison["better"], seed, minutes, folder, name=options.name, finals=finals, quick=False
+            ).model
             for seed in range(min(JUDGED, seeds))
         ]
         test = {"strategy": comparison["better"], "minutes": minutes, **judged(data, models)}
@@ -273,6 +284,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results = {
         "minutes": minutes,
         "seeds": seeds,
+        "finals": [count, each],
         "machine": machine(),
         "versions": versions(PACKAGES),
         **comparison,
