@@ -9,8 +9,8 @@ For each seed the two sides search at the same time, each on a processor of its 
 what it holds of this set; and at random, or by halving without the prior. The better one is that with
 the higher validation AUC of its winners (each the mean of three trainings, or of as many as --finals says behind the
 number of finalists; the minutes are those of the search before them), averaged over seeds. Only then are test
-rows read: the winners of the better strategy, of the first three seeds, against as many NFMs with the package's
-defaults and as many LightGBMs, by a paired bootstrap over rows. With --keep-test they are not read: the figures of an
+rows read: the models of the better strategy, of the first three seeds, against as many of what `nfm-tfrs train` trains
+and as many LightGBMs, by a paired bootstrap over rows and seeds. With --keep-test they are not read: the figures of an
 earlier run stay, as test rows are not read again for each change of the search; lastfm-tags has none. Against random,
 each configuration's score at the first rung is ranked beside that of its whole training: of a rate that falls to an
 end the rung is trained apart, as halving does. Against no prior, the seconds until the lower of the two best scores
@@ -42,10 +42,11 @@ from nfm_tfrs.tuning import Budget, Finals, Schedule, Space, search
 from nfm_tfrs.tuning.prior import known_sets
 from nfm_tfrs.tuning.slices import Slices
 from nfm_tfrs.tuning.tuner import Diverged, judge_slice, train_slice
-from quality.movielens import fitted, lightgbm, prepared, spread
+from quality.movielens import TRAIN, lightgbm, prepared, spread
 
 SETS = {"movielens-small": "", "lastfm-tags": "lastfm-tags "}  # what the folders of their searches begin with
 AGAINST = ("random", "no-prior")
+COMPARED = ("valid_auc", "model_auc", "best_trial", "configurations")
 JUDGED = 3  # seeds that are judged on the test rows
 QUICK = {"passes": 0.5, "slices": 3}
 PACKAGES = ("nfm-tfrs", "tensorflow", "tf-keras", "tensorflow-recommenders", "keras-tuner", "numpy")
@@ -134,10 +135,7 @@ def run(
 
 def compared(runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """Mean and spread of each strategy over seeds, the mean difference, and the name of the better one."""
-    summary = {
-        strategy: spread([{key: run[key] for key in ("valid_auc", "best_trial", "configurations")} for run in of])
-        for strategy, of in runs.items()
-    }
+    summary = {strategy: spread([{key: run[key] for key in COMPARED} for run in of]) for strategy, of in runs.items()}
     gaps = [ours["valid_auc"] - theirs["valid_auc"] for ours, theirs in zip(*runs.values(), strict=True)]
     return {
         "summary": summary,
@@ -175,11 +173,11 @@ def agreement(runs: Sequence[dict[str, Any]], slices: int) -> dict[str, float]:
 
 
 def judged(data: Prepared, models: Sequence[Any]) -> dict[str, Any]:
-    """The winners on the test rows against the package's defaults and LightGBM."""
+    """The models that were found on the test rows, against what is trained without a search and LightGBM."""
     count = len(models)
     logits = {
         "searched": [predict(model, data.test) for model in models],
-        "NFM, the package's defaults": [predict(fitted(data, {}, seed, 50), data.test) for seed in range(count)],
+        TRAIN: [predict(Recipe.default("nfm").fit(data, seed=seed).model, data.test) for seed in range(count)],
         "LightGBM": [lightgbm(data, seed) for seed in range(count)],
     }
 

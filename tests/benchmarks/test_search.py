@@ -17,7 +17,8 @@ from nfm_tfrs.tuning.prior import read_sets
 
 
 def found(valid_auc, **rest):
-    return {"valid_auc": valid_auc, "best_trial": valid_auc + 0.01, "configurations": 9, **rest}
+    known = {"valid_auc": valid_auc, "model_auc": valid_auc + 0.02, "best_trial": valid_auc + 0.01}
+    return {**known, "configurations": 9, **rest}
 
 
 def test_the_strategy_with_the_better_winners_on_validation_is_the_better_one():
@@ -27,6 +28,7 @@ def test_the_strategy_with_the_better_winners_on_validation_is_the_better_one():
     assert compared["difference"]["each"] == pytest.approx([-0.03, 0.02])
     assert compared["difference"]["mean"] == pytest.approx(-0.005)
     assert compared["summary"]["halving"]["valid_auc"]["mean"] == pytest.approx(0.72)
+    assert compared["summary"]["halving"]["model_auc"]["mean"] == pytest.approx(0.74)
 
 
 def test_scores_after_a_part_agree_with_the_whole_as_their_ranks_do():
@@ -103,9 +105,12 @@ def test_the_table_shows_what_was_measured_and_nothing_else(tmp_path):
     test = {"auc": {"searched": {"mean": 0.75, "interval": [0.7, 0.8]}}, "searched less": {"LightGBM": gap}}
     runs = [{"best": 0.80, "searched": 0.795, "NFM": 0.78}, {"best": 0.81, "searched": 0.795, "NFM": 0.796}]
     clicks = {name: search_clicks.summary(runs) for name in ("pairs", "triples")}
+    sides = {"halving": {"valid_auc": {"mean": 0.7, "sd": None}, "model_auc": {"mean": 0.71, "sd": None}}}
+    prior = {"minutes": 30, "summary": sides, "reached": [{"share": 0.5}, {"share": 0.7}]}
     memory = {"searches": {"encoded rows": {"trials": 200, "growth": -3.2}}}
     for name, results in (
         ("search", {"summary": strategies, "better": "random", "test": test}),
+        ("search_prior", prior),
         ("search_clicks", clicks),
         ("search_memory", memory),
     ):
@@ -116,7 +121,14 @@ def test_the_table_shows_what_was_measured_and_nothing_else(tmp_path):
         "0.7500 [0.7000, 0.8000]",
         "+0.0100 [-0.0200, +0.0300]",
     ]
-    assert [row[2] for row in rows[3:5]] == ["1 of 2: 0.0100 ± 0.0071 below", "1 of 2"]
+    what = "movielens-small, 30 minutes, with the prior: validation AUC of the model"
+    assert rows[3] == [what, "0.792", "0.7100; its best configuration 0.7000"]
+    assert rows[4][1:] == ["0.5", "0.60"]
+    assert [row[1:] for row in rows[5:8]] == [
+        ["0.0045", "0.0100 ± 0.0071"],
+        ["9 of 10", "1 of 2"],
+        ["9 of 10", "1 of 2"],
+    ]
     assert rows[-1] == ["memory, 200 trials of encoded rows", "below 300 MB", "-3 MB"]
 
 
