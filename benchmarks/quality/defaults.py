@@ -47,6 +47,10 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "plateau": {"model": ONE, "schedule": "plateau"},
     "four members": {"model": {"members": 4}},
     "four members, averaged weights": {"model": {"members": 4}, "averaging": 0.999},
+    "four members, averaged weights, no norm in the tower": {
+        "model": {"members": 4, "batch_norm": False},
+        "averaging": 0.999,
+    },
     "four members, plateau": {"model": {"members": 4}, "schedule": "plateau"},
     "four members of dim 16": {"model": {"members": 4, "member_dim": 16}},
     "one wide member": {"model": {**ONE, "embedding_dim": 256}},
