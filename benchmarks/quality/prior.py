@@ -20,6 +20,7 @@ import nfm_tfrs.tuning
 from nfm_tfrs.evidence import DEFAULT, Evidence
 from nfm_tfrs.tuning.prior import FILE
 from nfm_tfrs.written import FORMAT
+from quality.search_clicks import FIXED
 
 SHIPPED = Path(nfm_tfrs.tuning.__file__).parent / FILE
 MOST = 5  # of a set
@@ -54,7 +55,9 @@ def gathered(folder: Path) -> dict[str, dict[str, Any]]:
             continue
         counts[name] = counts.get(name, 0) + 1
         best = found.setdefault(name, {})
-        for gain, values in worth(Evidence.from_json(json.loads(path.read_text()))):
+        fixed = FIXED if name.startswith("clicks-") else {}  # by `search_clicks`, and to be tried with it elsewhere
+        for gain, drawn in worth(Evidence.from_json(json.loads(path.read_text()))):
+            values = fixed | drawn
             key = json.dumps(values, sort_keys=True)
             if gain > 0 and gain > best.get(key, (0.0, {}))[0]:
                 best[key] = (gain, values)

@@ -54,6 +54,7 @@ def tune(
         if workers > 1 and not is_worker():
             processes = Workers(starter([sys.executable, "-m", "nfm_tfrs", *sys.argv[1:]], out / "workers"), workers)
         trainings = (finals.finalists + 1) * finals.seeds + finals.refit * finals.members
+        trainings *= 1 if "members" in space.fixed else 2  # several members take about twice a trial's time
         with SearchProgress(budget.trials, budget.minutes, trainings) as progress:
             found = search(
                 data,

@@ -212,7 +212,8 @@ def _finalists(
     count = len(trials) + len(trained)
     for trial in trials:
         tell(f"finalist {len(trained) + 1} of {count}")
-        candidate = tuner.candidate(trial.hyperparameters)
+        candidate, problem = _with_members(tuner, tuner.candidate(trial.hyperparameters))
+        said += [] if problem is None else [f"{trial.trial_id} has one member: {problem}"]
         trained.append(finalist(trial.trial_id, candidate, partial(_run, tuner, candidate)))
     kept = [entry for entry in trained if entry.runs]
     if not kept:
@@ -236,6 +237,20 @@ def _check_ceilings(tuner: SliceTuner, recipe: Recipe) -> None:
     problem = tuner.over_ceiling(tuner.space.built(recipe, steps_of(recipe, len(tuner.train.part))))
     if problem is not None:
         raise FailedTrialError(problem)
+
+
+def _with_members(tuner: SliceTuner, candidate: Configuration) -> tuple[Configuration, str | None]:
+    """A candidate of several members, or as it was tried, of one, and why it stays so."""
+    several = tuner.space.with_members(candidate)
+    if several == candidate:
+        return candidate, None
+    try:
+        with failing():
+            model = tuner.space.built(several, tuner.train.steps(several.batch_size))
+            problem = tuner.over_ceiling(model)
+    except FailedTrialError as error:
+        problem = str(error)
+    return (several, None) if problem is None else (candidate, problem)
 
 
 def _chosen_trials(tuner: SliceTuner, count: int) -> list[Any]:

@@ -36,7 +36,6 @@ PENALTIES = (0.0, 1e-3, 1e-2, 1e-1)  # embedding_l2
 PENALTIES_BY = ("batch", "frequency")  # what the penalty of a row is divided by
 # Arguments by their values, the default first; what a model does not take is not drawn.
 OPTIONS: dict[str, tuple[Any, ...]] = {
-    "members": (MEMBERS, 1),
     "label_smoothing": (0.0, 0.05),
     "self_ensemble": (0.0, 1.0),
     "field_dropout": (0.0, 0.1),
@@ -170,6 +169,18 @@ class RankingHyperModel(keras_tuner.HyperModel):  # type: ignore[name-defined]
         known = _parameters(self._classes[name])
         config = {key: value for key, value in drawn.items() if "**" in known or key in known}
         return Configuration(model=name, precision=config.pop("dtype", None), config=config, **self._training(hp))
+
+    def with_members(self, candidate: Configuration) -> Configuration:
+        """Returns a candidate of as many members as a model that is trained without a search has.
+
+        One that has been fixed, or whose model has none, is returned as it is.
+
+        Args:
+            candidate: A model, and how it is trained.
+        """
+        if "members" in self.fixed or not self.takes(candidate.model, "members"):
+            return candidate
+        return replace(candidate, config={**candidate.config, "members": MEMBERS})
 
     def check_arguments(self) -> None:
         """Checks that each model can be made with what is fixed of it, and the first value of everything else.

@@ -28,8 +28,8 @@ def known_sets() -> dict[str, list[Known]]:
     """Returns the configurations that won, the best first, by the name of the set.
 
     Example:
-        >>> sorted(known_sets())
-        ['lastfm-tags', 'movielens-small', 'published']
+        >>> "movielens-small" in known_sets()
+        True
     """
     return read_sets(json.loads((resources.files("nfm_tfrs.tuning") / FILE).read_text(encoding="utf-8")))
 

@@ -83,7 +83,8 @@ def test_what_won_is_gathered_by_set_and_the_other_sets_stay(tmp_path, monkeypat
     sets = read_sets(json.loads(shipped.read_text()))
     assert set(sets) == {"published", "movielens-small", "lastfm-tags", "clicks-pairs"}
     values = next(dict(trial.values) for trial in evidence.trials if trial.id == first.trial)
-    assert sets["clicks-pairs"][0].values == values
+    assert sets["clicks-pairs"][0].values == search_clicks.FIXED | values
+    assert sets["lastfm-tags"][0].values == values
     assert sets["clicks-pairs"][0].gain == pytest.approx(0.01)
 
 

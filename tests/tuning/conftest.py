@@ -110,7 +110,8 @@ class CountingModel:
 
     def count_params(self) -> int:
         units: list[int] = self.candidate.config.get("hidden_units", [64])
-        return 1000 + sum(before * after for before, after in itertools.pairwise([4, *units, 1]))
+        of_one = 1000 + sum(before * after for before, after in itertools.pairwise([4, *units, 1]))
+        return of_one * int(self.candidate.config.get("members", 1))
 
     def get_weights(self) -> int:
         return self.slices

@@ -11,7 +11,7 @@ import pytest
 from nfm_tfrs.configuration import Configuration
 from nfm_tfrs.evidence import DEFAULT, Difference, Finalist, Member, Objective, Run, TrialRecord, Winner
 from nfm_tfrs.keras_compat import keras
-from nfm_tfrs.training.recipe import Recipe
+from nfm_tfrs.training.recipe import MEMBERS, Recipe
 from nfm_tfrs.training.schedules import plateau_of
 from nfm_tfrs.training.stopping import follow
 from nfm_tfrs.tuning import Budget, Finals
@@ -203,10 +203,32 @@ def test_the_winner_is_trained_once_more_on_all_rows_where_that_is_asked_for(cli
     found = run(clicks.without("test"), tmp_path, schedule=RANDOM, **few)
     assert found.evidence.test is None
     slices = round(np.mean([made.slice for made in found.evidence.finalists[0].runs]))
-    assert found.evidence.winner == Winner(seed=0, slices=slices, rows="train and validation")
+    winner = found.evidence.winner
+    assert (winner.seed, winner.slices, winner.rows, winner.members) == (0, slices, "train and validation", ())
     assert found.model.slices == slices
     card = (tmp_path / "card.md").read_text()
     assert f"- the model: {slices} slices of the train and validation rows, seed 0" in card
+
+
+# --- members ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("counted")
+@pytest.mark.parametrize("fixed", [None, 1, 2])
+def test_trials_have_one_member_and_finalists_as_many_as_without_a_search(clicks, run, tmp_path, fixed):
+    told = {"embedding_dim": 4, "hidden_units": [4]} | ({} if fixed is None else {"members": fixed})
+    evidence = run(clicks, tmp_path, space={"fixed": told}).evidence
+    assert {trial.candidate.config.get("members") for trial in evidence.trials} == {fixed}
+    found = {finalist.candidate.config.get("members") for finalist in evidence.finalists}
+    assert found == {fixed or MEMBERS}
+
+
+@pytest.mark.usefixtures("counted")
+def test_a_finalist_whose_members_are_over_a_ceiling_keeps_one(clicks, run, tmp_path):
+    evidence = run(clicks, tmp_path, one=True, space={"max_parameters": 3000}).evidence
+    (finalist,) = evidence.finalists
+    assert (finalist.trial, finalist.candidate.config.get("members")) == ("0000", None)
+    assert "0000 has one member: 4,080 parameters are more than 3,000." in evidence.verdict
 
 
 # --- training the search's model again --------------------------------------------------------------------------------

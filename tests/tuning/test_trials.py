@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import weakref
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,7 +19,7 @@ from nfm_tfrs.evidence import Objective
 from nfm_tfrs.keras_compat import keras
 from nfm_tfrs.models.nfm import NFM
 from nfm_tfrs.report.page import write_report
-from nfm_tfrs.training.recipe import Recipe
+from nfm_tfrs.training.recipe import MEMBERS, Recipe
 from nfm_tfrs.tuning import Budget, Finals
 from nfm_tfrs.tuning.slices import Slices
 from nfm_tfrs.tuning.tuner import Diverged, SliceTuner, judge_slice, train_slice
@@ -181,7 +182,9 @@ def test_what_would_take_too_much_of_the_minutes_fails_but_for_the_defaults(clic
     for trial in others:
         assert trial.status == "FAILED"
         assert "s of a whole training are more than 6e-07 s, a share of the minutes." in trial.message
-    assert evidence.finalists[0].candidate == first.candidate
+    whole = evidence.finalists[0].candidate
+    assert replace(whole, config={**first.candidate.config, "members": MEMBERS}) == whole
+    assert replace(whole, config=first.candidate.config) == first.candidate
 
 
 FIXED = {"embedding_dim": 4, "hidden_units": [4]}
